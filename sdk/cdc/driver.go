@@ -1,0 +1,221 @@
+package cdc
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// A Driver is one database behind the core: five verbs that the core calls from its own goroutines. Methods other
+// than Close may be called concurrently (Scan by every backfill worker at once).
+type Driver interface {
+	// Check reports everything that keeps a capture of the tables from running, all at once, in words for people
+	// (usererr). It creates nothing.
+	Check(ctx context.Context, tables []TableID) []error
+
+	// Discover describes the named tables, or with no names every table that can be captured. Tables that do not
+	// exist are left out. The result is a hint: the shape of streamed rows comes from the log (Event.Shape).
+	Discover(ctx context.Context, only ...TableID) ([]*Table, error)
+
+	// Plan divides a table into ranges that Scan can read independently and in parallel. It is called when the
+	// table's backfill begins, after the stream that will carry the table's changes has been started.
+	Plan(ctx context.Context, t *Table) (*Plan, error)
+
+	// Scan reads one chunk from the front of a range, in one consistent snapshot, and yields its rows; yield's
+	// arguments are valid until it returns. It stops at the chunk's limits. ErrRewritten means that the table's
+	// physical layout changed under the plan: the core plans the table anew.
+	Scan(ctx context.Context, c Chunk, yield func(Row) error) (*Scanned, error)
+
+	// Stream starts reading the log. With the zero Position it starts at the log's present end, creating on the
+	// server whatever that needs; otherwise exactly behind the position, or it fails with a usererr that says what
+	// became of the log: it never starts anywhere else.
+	Stream(ctx context.Context, from Position, tables []*Table) (Stream, error)
+
+	Close() error
+}
+
+// KeyScanner is an optional ability of a Driver: reading rows by key. The core needs it where the log alone cannot
+// complete a row, such as a change of key that leaves out an unchanged out-of-line value.
+type KeyScanner interface {
+	// ScanKeys is Scan for the rows with the given keys, which are what Row.AppendKey gave. Keys without a row are
+	// skipped. Chunk.Range is empty.
+	ScanKeys(ctx context.Context, c Chunk, keys [][]byte, yield func(Row) error) (*Scanned, error)
+}
+
+// Waiter is an optional ability of a Driver: it says in words for people what a transaction which does not become
+// visible is waiting for (its process, its age, a missing synchronous standby).
+type Waiter interface {
+	Explain(ctx context.Context, txn TxnID) string
+}
+
+// A Stream is the log, read by one goroutine. Only Ack may be called from another one.
+type Stream interface {
+	// Start is the position that the stream began at. The core stores it before anything else, so that a crash
+	// during the first backfill resumes the same log.
+	Start() Position
+
+	// Next returns the next event, or an event with Op Idle when nothing has arrived within wait. The event and all
+	// that it refers to are valid until the next call. Changes come between transactions' begin and commit in log
+	// order, transactions in commit order, whole.
+	Next(ctx context.Context, wait time.Duration) (*Event, error)
+
+	// Fence asks for one Fence event, with this mark, as soon as the stream has delivered every change before it.
+	// It must also come on a server where nothing happens. Several fences may be outstanding.
+	Fence(ctx context.Context, mark Mark) error
+
+	// Ack releases the log up to and including a cursor that has become durable downstream. It must not block on
+	// the network.
+	Ack(upTo Cursor)
+
+	// Close releases the stream's connection; the log stays on the server.
+	Close() error
+}
+
+// Cursor, Mark and TxnID are the driver's own notation, compared by nobody but the driver. A Cursor is a place
+// between transactions where reading can resume; a Mark is any place in the log, noted for a fence; a TxnID is a
+// transaction, in a form that never repeats.
+type (
+	Cursor string
+	Mark   string
+	TxnID  string
+)
+
+// Position is where a stream resumes, kept in the capture's state.
+type Position struct {
+	Cursor Cursor `json:"cursor"`
+	// Identity says which log the cursor belongs to (server, timeline, database, slot). It is written once when a
+	// log is started and given back unchanged; the driver refuses a log that is not this one.
+	Identity json.RawMessage `json:"identity,omitempty"`
+}
+
+// TableID names a table.
+type TableID struct {
+	Schema string `json:"schema"`
+	Name   string `json:"name"`
+}
+
+func (id TableID) String() string { return id.Schema + "." + id.Name }
+
+// Table is one version of a table's shape. It is immutable; a change of shape makes a new Table.
+type Table struct {
+	ID      TableID
+	Columns []Column
+	// Key lists the columns that identify a row in the collection, in key order. Empty means that the table has no
+	// usable key: its documents are keyed by their place in the log, and no window can be decided by key, so the
+	// driver's Scan must leave out rows which the stream delivers (see Plan.Origin).
+	Key []string
+	// Rows is the server's own estimate of how many rows the table has; below zero when unknown.
+	Rows int64
+}
+
+// Column is one column of a Table.
+type Column struct {
+	Name string
+	// Schema is the JSON schema of the column's value, null included where the column allows it. It is true for
+	// every value that Row.AppendFields can produce.
+	Schema json.RawMessage
+	// Nullable is false only if the server guarantees that the value is never null.
+	Nullable bool
+	// Type is the column's type in the database's words, for people.
+	Type string
+}
+
+// Plan is how one table will be backfilled.
+type Plan struct {
+	// Ranges are disjoint and together cover every row that existed when the plan was made and that the stream
+	// might never mention. Each is worked on by at most one worker at a time.
+	Ranges []Range
+	// Unseen are transactions that were in progress when the plan was made, and that may have committed, or may
+	// yet commit, changes of this table which the stream does not carry (they reached the log before the table was
+	// streamed). A chunk counts only if its snapshot sees them all. Hard case 65.
+	Unseen []TxnID
+	// Origin is opaque to the core, which stores it and hands it to every Scan of the table: for a table without a
+	// key it tells rows that the stream carries from rows that only the backfill can.
+	Origin string
+}
+
+// Range is a part of a table in the driver's notation, kept in the state; it says everything that is needed to go on
+// reading after a restart.
+type Range string
+
+// Chunk is what Scan is asked to read.
+type Chunk struct {
+	Table    *Table
+	Range    Range
+	Origin   string
+	MaxRows  int // stop after this many rows
+	MaxBytes int // stop after about this many bytes of row data; at least one row is read
+}
+
+// Scanned describes a chunk that was read.
+type Scanned struct {
+	// Rest is what remains of the range; empty when the range is finished.
+	Rest Range
+	// Snapshot tells which transactions the chunk's rows include.
+	Snapshot Visibility
+	// High is the log's insert position, noted after the rows were read: once the stream has passed it, everything
+	// that the chunk shows is durable on the server, and every transaction that the chunk shows has been delivered.
+	High Mark
+}
+
+// Visibility is a snapshot of which transactions had become visible.
+type Visibility interface {
+	// Sees reports whether the transaction's changes were visible. False is the safe answer: a row whose key was
+	// changed by a delivered transaction that is not seen is left to the stream.
+	Sees(TxnID) bool
+}
+
+// Row is one row, or what the log holds of it. It belongs to its driver and is valid until the callback that received
+// it returns, or the next call of Stream.Next.
+type Row interface {
+	// AppendFields appends the row's columns as JSON members without braces: "a":1,"b":"x". Columns which the row
+	// lacks are left out, never null.
+	AppendFields(dst []byte) ([]byte, error)
+	// AppendKey appends the key columns' values as a tuple (package tuple); equal keys give equal bytes, whether
+	// they come from the log or from a scan.
+	AppendKey(dst []byte) ([]byte, error)
+	// AppendSource appends the members of _meta.source: "ts_ms":1,"schema":"s","table":"t",…
+	AppendSource(dst []byte) ([]byte, error)
+	// Omitted names the columns that the row lacks because the log does not repeat an unchanged value. Nil when the
+	// row is complete; always nil for scanned rows.
+	Omitted() []string
+}
+
+// Op is the kind of an Event.
+type Op uint8
+
+// The kinds of events.
+const (
+	Idle     Op = iota // nothing arrived in time
+	Insert             // Row
+	Update             // Row; Before when the log has the old row or the old key
+	Delete             // Before: at least the key, if the table has one
+	Truncate           // the table lost all its rows
+	Shape              // the table's rows look like Event.Shape from here on
+	Drop               // the table is gone, or no longer what it was; Event.Err says why
+	Commit             // end of a transaction; Cursor
+	Fence              // the stream has passed Event.Mark
+)
+
+// Event is one step of the log.
+type Event struct {
+	Op    Op
+	Table TableID
+	// Txn is the transaction, set on every row event and on Commit.
+	Txn         TxnID
+	Row, Before Row
+	// Shape is the new shape, on Shape events.
+	Shape *Table
+	// Rescan says, on Shape events, that existing rows may have got other values without the log mentioning them (a
+	// column added with a default, a column retyped, a table replaced): the table is backfilled again.
+	Rescan bool
+	// Cursor is set on Commit, and on Idle when the driver has proof that nothing of ours lies before it: where to
+	// resume from now on.
+	Cursor Cursor
+	// CommitTime is when the transaction committed on the server, on Commit.
+	CommitTime time.Time
+	// Backlog is how many bytes of log the server had beyond this point when last heard of; 0 if unknown.
+	Backlog int64
+	Mark    Mark
+	Err     error
+}
