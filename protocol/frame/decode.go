@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/sluicedata/sluice/protocol/internal/fieldpath"
 	"github.com/sluicedata/sluice/protocol/internal/rawjson"
 )
 
@@ -46,7 +47,7 @@ func (d *decoder) message(m protoreflect.Message, depth int) error {
 			return err
 		}
 		if err := d.field(m, fd, depth); err != nil {
-			return inField(fd.JSONName(), err)
+			return fieldpath.In(fd.JSONName(), err)
 		}
 		return nil
 	})
@@ -136,13 +137,13 @@ func (d *decoder) listField(m protoreflect.Message, fd protoreflect.FieldDescrip
 		}
 		if fd.Kind() == protoreflect.MessageKind {
 			if err := d.message(list.AppendMutable().Message(), depth-1); err != nil {
-				return inElement(i, err)
+				return fieldpath.At(i, err)
 			}
 			continue
 		}
 		v, known, err := d.scalar(fd, isRaw(fd))
 		if err != nil {
-			return inElement(i, err)
+			return fieldpath.At(i, err)
 		}
 		if known {
 			list.Append(v)
@@ -163,14 +164,14 @@ func (d *decoder) mapField(m protoreflect.Message, fd protoreflect.FieldDescript
 		if fd.MapValue().Kind() == protoreflect.MessageKind {
 			value := entries.NewValue()
 			if err := d.message(value.Message(), depth-1); err != nil {
-				return inField(fmt.Sprintf("%q", key), err)
+				return fieldpath.In(fmt.Sprintf("%q", key), err)
 			}
 			entries.Set(k, value)
 			return nil
 		}
 		v, known, err := d.scalar(fd.MapValue(), raw)
 		if err != nil {
-			return inField(fmt.Sprintf("%q", key), err)
+			return fieldpath.In(fmt.Sprintf("%q", key), err)
 		}
 		if known {
 			entries.Set(k, v)

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sluicedata/sluice/protocol/internal/fieldpath"
 	"github.com/sluicedata/sluice/protocol/internal/rawjson"
 )
 
@@ -69,7 +70,7 @@ func appendJSON(dst []byte, m protoreflect.Message) ([]byte, error) {
 		dst = append(append(append(dst, '"'), fd.JSONName()...), '"', ':')
 		var err error
 		if dst, err = appendField(dst, fd, m.Get(fd)); err != nil {
-			return dst, inField(fd.JSONName(), err)
+			return dst, fieldpath.In(fd.JSONName(), err)
 		}
 	}
 	return append(dst, '}'), nil
@@ -100,7 +101,7 @@ func appendList(dst []byte, fd protoreflect.FieldDescriptor, list protoreflect.L
 			dst, err = appendValue(dst, fd, list.Get(i))
 		}
 		if err != nil {
-			return dst, inElement(i, err)
+			return dst, fieldpath.At(i, err)
 		}
 	}
 	return append(dst, ']'), nil
@@ -131,7 +132,7 @@ func appendMap(dst []byte, fd protoreflect.FieldDescriptor, m protoreflect.Map) 
 			dst, err = appendValue(dst, fd.MapValue(), value)
 		}
 		if err != nil {
-			return dst, inField(strconv.Quote(key), err)
+			return dst, fieldpath.In(strconv.Quote(key), err)
 		}
 	}
 	return append(dst, '}'), nil
