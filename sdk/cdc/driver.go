@@ -3,11 +3,13 @@ package cdc
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 )
 
 // A Driver is one database behind the core: five verbs that the core calls from its own goroutines. Methods other
-// than Close may be called concurrently (Scan by every backfill worker at once).
+// than Close may be called concurrently (Scan by every backfill worker at once). Close is called last, after the
+// stream was closed and all other calls have returned.
 type Driver interface {
 	// Check reports everything that keeps a capture of the tables from running, all at once, in words for people
 	// (usererr). It creates nothing.
@@ -17,28 +19,46 @@ type Driver interface {
 	// exist are left out. The result is a hint: the shape of streamed rows comes from the log (Event.Shape).
 	Discover(ctx context.Context, only ...TableID) ([]*Table, error)
 
-	// Plan divides a table into ranges that Scan can read independently and in parallel. It is called when the
-	// table's backfill begins, after the stream that will carry the table's changes has been started.
+	// Plan divides a table into ranges that Scan can read independently and in parallel. It is called by a worker when
+	// the table's backfill begins, after the stream that carries the table's changes has been started. It is called
+	// again, only for its Unseen, when the core can no longer tell by itself which transactions chunks must see.
 	Plan(ctx context.Context, t *Table) (*Plan, error)
 
 	// Scan reads one chunk from the front of a range, in one consistent snapshot, and yields its rows; yield's
-	// arguments are valid until it returns. It stops at the chunk's limits. ErrRewritten means that the table's
-	// physical layout changed under the plan: the core plans the table anew.
+	// arguments are valid until it returns, and an error of it ends the scan and is returned. It stops at the chunk's
+	// limits. It may fail with ErrRewritten, ErrReshaped or ErrInterrupted (wrapped or not); any other error ends the
+	// capture. All snapshots are of one server: what one has seen, every snapshot that is taken later sees too.
 	Scan(ctx context.Context, c Chunk, yield func(Row) error) (*Scanned, error)
 
 	// Stream starts reading the log. With the zero Position it starts at the log's present end, creating on the
 	// server whatever that needs; otherwise exactly behind the position, or it fails with a usererr that says what
-	// became of the log: it never starts anywhere else.
+	// became of the log: it never starts anywhere else. It sees to it that the log carries all of the tables before
+	// anything is delivered. The tables look as they did at the position: a capture that was stopped meanwhile learns
+	// from Shape events what has changed since (their columns then have no Schema if they are gone).
 	Stream(ctx context.Context, from Position, tables []*Table) (Stream, error)
 
 	Close() error
 }
 
+// What may keep a chunk from being read. None of them ends the capture.
+var (
+	// ErrRewritten says that the rows are no longer where the plan and the range have them: the table was rewritten, or
+	// replaced by another one. It is planned anew.
+	ErrRewritten = errors.New("table was rewritten")
+	// ErrReshaped says that the table no longer has the columns of Chunk.Table. It is discovered again and the range is
+	// read again, in the new shape.
+	ErrReshaped = errors.New("table changed its shape")
+	// ErrInterrupted says that a passing reason, such as a lost connection or a cancelled statement, kept the chunk from
+	// being read. It is read again after a while; the capture ends when that happens many times in a row.
+	ErrInterrupted = errors.New("scan was interrupted")
+)
+
 // KeyScanner is an optional ability of a Driver: reading rows by key. The core needs it where the log alone cannot
-// complete a row, such as a change of key that leaves out an unchanged out-of-line value.
+// complete a row: a change of key that leaves out an unchanged out-of-line value, and every update that does so while
+// the table is backfilled by a plan whose rows may move (Plan.Fixed).
 type KeyScanner interface {
 	// ScanKeys is Scan for the rows with the given keys, which are what Row.AppendKey gave. Keys without a row are
-	// skipped. Chunk.Range is empty.
+	// skipped. Chunk.Range is empty, and so is Scanned.Rest: all the keys are read, whatever the chunk's limits.
 	ScanKeys(ctx context.Context, c Chunk, keys [][]byte, yield func(Row) error) (*Scanned, error)
 }
 
@@ -48,11 +68,19 @@ type Waiter interface {
 	Explain(ctx context.Context, txn TxnID) string
 }
 
-// A Stream is the log, read by one goroutine. Only Ack may be called from another one.
+// A Stream is the log, read by one goroutine. Only Ack may be called from another one, and not after Close.
+//
+// A Stream delivers only what is durable on the server, and never reconnects by itself: a connection that is lost is an
+// error of Next. A mark that was noted before the server crashed would mean nothing on the log that follows (hard case
+// 66), so the capture must begin again from its last checkpoint.
 type Stream interface {
 	// Start is the position that the stream began at. The core stores it before anything else, so that a crash
 	// during the first backfill resumes the same log.
 	Start() Position
+
+	// Origin is what the driver wants to be reminded of about the moment from which on this stream carries a table
+	// that had none (Table.Origin); for other tables it is what they had. It is stored before anything else.
+	Origin(table TableID) string
 
 	// Next returns the next event, or an event with Op Idle when nothing has arrived within wait. The event and all
 	// that it refers to are valid until the next call. Changes come between transactions' begin and commit in log
@@ -60,11 +88,12 @@ type Stream interface {
 	Next(ctx context.Context, wait time.Duration) (*Event, error)
 
 	// Fence asks for one Fence event, with this mark, as soon as the stream has delivered every change before it.
-	// It must also come on a server where nothing happens. Several fences may be outstanding.
+	// It must also come on a server where nothing happens. Several fences may be outstanding, also of one mark. A
+	// Fence event comes between transactions, never inside one.
 	Fence(ctx context.Context, mark Mark) error
 
 	// Ack releases the log up to and including a cursor that has become durable downstream. It must not block on
-	// the network.
+	// the network. Cursors come in order.
 	Ack(upTo Cursor)
 
 	// Close releases the stream's connection; the log stays on the server.
@@ -100,10 +129,20 @@ func (id TableID) String() string { return id.Schema + "." + id.Name }
 type Table struct {
 	ID      TableID
 	Columns []Column
-	// Key lists the columns that identify a row in the collection, in key order. Empty means that the table has no
-	// usable key: its documents are keyed by their place in the log, and no window can be decided by key, so the
-	// driver's Scan must leave out rows which the stream delivers (see Plan.Origin).
+	// Incarnation is the driver's notation of which table of this name it is; a table that was dropped and created
+	// again has another one. The core stores it, gives it back and compares it. Empty when unknown.
+	Incarnation string
+	// Key lists the columns that identify a row in the collection, in key order. Two rows of one key must never be
+	// visible at once, and a transaction that changes a key waits for the one before it until that has become
+	// visible or was rolled back: the key is enforced at once by the server, not at commit.
+	//
+	// Empty means that the documents are keyed by their place in the log, because the table has no usable key, or had
+	// none when its collection was made: the core then hands it out without. No window can be decided by key, so the
+	// driver's Scan must leave out rows which the stream delivers, and its Stream changes which Scan delivers.
 	Key []string
+	// Origin is what Stream.Origin gave when the table began to be streamed: enough for a driver to tell, for a table
+	// without a key, which transactions' rows come from the stream and which from the backfill.
+	Origin string
 	// Rows is the server's own estimate of how many rows the table has; below zero when unknown.
 	Rows int64
 }
@@ -116,22 +155,30 @@ type Column struct {
 	Schema json.RawMessage
 	// Nullable is false only if the server guarantees that the value is never null.
 	Nullable bool
-	// Type is the column's type in the database's words, for people.
+	// Type is the column's type in the database's words. People read it; the core stores it, gives it back, and takes
+	// another one as another column.
 	Type string
+	// Filled is true if rows that are older than the column may have a value in it other than null, or if that is not
+	// known: such a table is backfilled again when discovery finds the column before the log mentions it.
+	Filled bool
 }
 
 // Plan is how one table will be backfilled.
 type Plan struct {
-	// Ranges are disjoint and together cover every row that existed when the plan was made and that the stream
-	// might never mention. Each is worked on by at most one worker at a time.
+	// Ranges are disjoint and together cover every row that existed when the plan was made, or that a transaction in
+	// Unseen may yet write, and that the stream might never mention. Each is worked on by at most one worker at a
+	// time. (A last range may be open: its first chunk that counts is read after the transactions in Unseen have
+	// ended, so that is when its Scan can fix an end.) No ranges means that the table is empty.
 	Ranges []Range
-	// Unseen are transactions that were in progress when the plan was made, and that may have committed, or may
-	// yet commit, changes of this table which the stream does not carry (they reached the log before the table was
-	// streamed). A chunk counts only if its snapshot sees them all. Hard case 65.
+	// Fixed says that a row stays in its range for as long as its key stays the same, as it does in ranges of keys. It
+	// is false for physical ranges, where an update moves a row, perhaps behind a reader's back: then every update
+	// which leaves out an unchanged value must be completed by key (KeyScanner).
+	Fixed bool
+	// Unseen are the transactions that were in progress when the plan was made, of those that may have changed the
+	// table before it was streamed, or whose commit may already have been delivered although it is not visible. To
+	// give all transactions in progress is always right. A chunk counts only if its snapshot sees them all. Hard
+	// case 65.
 	Unseen []TxnID
-	// Origin is opaque to the core, which stores it and hands it to every Scan of the table: for a table without a
-	// key it tells rows that the stream carries from rows that only the backfill can.
-	Origin string
 }
 
 // Range is a part of a table in the driver's notation, kept in the state; it says everything that is needed to go on
@@ -142,7 +189,6 @@ type Range string
 type Chunk struct {
 	Table    *Table
 	Range    Range
-	Origin   string
 	MaxRows  int // stop after this many rows
 	MaxBytes int // stop after about this many bytes of row data; at least one row is read
 }
@@ -158,10 +204,12 @@ type Scanned struct {
 	High Mark
 }
 
-// Visibility is a snapshot of which transactions had become visible.
+// Visibility is a snapshot of which transactions had become visible. It does not change and may be asked from any
+// goroutine, also long after its scan.
 type Visibility interface {
-	// Sees reports whether the transaction's changes were visible. False is the safe answer: a row whose key was
-	// changed by a delivered transaction that is not seen is left to the stream.
+	// Sees reports whether the transaction's changes were visible, or never will be because it was rolled back. False
+	// is the safe answer: a row whose key was changed by a delivered transaction that is not seen is left to the
+	// stream. Of every transaction that has ended, a later snapshot must say true.
 	Sees(TxnID) bool
 }
 
@@ -176,8 +224,8 @@ type Row interface {
 	AppendKey(dst []byte) ([]byte, error)
 	// AppendSource appends the members of _meta.source: "ts_ms":1,"schema":"s","table":"t",…
 	AppendSource(dst []byte) ([]byte, error)
-	// Omitted names the columns that the row lacks because the log does not repeat an unchanged value. Nil when the
-	// row is complete; always nil for scanned rows.
+	// Omitted names the columns that the row lacks because the log does not repeat an unchanged value. Empty when the
+	// row is complete; always empty for scanned rows. The slice is valid as long as the row, its strings for ever.
 	Omitted() []string
 }
 
@@ -192,7 +240,7 @@ const (
 	Delete             // Before: at least the key, if the table has one
 	Truncate           // the table lost all its rows
 	Shape              // the table's rows look like Event.Shape from here on
-	Drop               // the table is gone, or no longer what it was; Event.Err says why
+	Drop               // the table is gone, or can no longer be followed; Event.Err says why
 	Commit             // end of a transaction; Cursor
 	Fence              // the stream has passed Event.Mark
 )
