@@ -47,7 +47,7 @@ func generate(ctx context.Context, root string, names []string) error {
 	}
 	request := &pluginpb.CodeGeneratorRequest{
 		FileToGenerate: names,
-		Parameter:      proto.String("paths=source_relative"),
+		Parameter:      new("paths=source_relative"),
 		ProtoFile:      dependenciesFirst(files),
 	}
 	in, err := proto.Marshal(request)

@@ -80,7 +80,7 @@ func Postgres(t testing.TB, opts ...Option) *PostgresServer {
 
 // shared holds the one server of the test binary. It ends with the process (package cluster), because no test knows
 // that it is the last one.
-var shared struct { //nolint:gochecknoglobals // one server a test binary is the point
+var shared struct {
 	once   sync.Once
 	server *PostgresServer
 	err    error
@@ -147,7 +147,7 @@ func (s *PostgresServer) ExecIn(t testing.TB, database string, sql ...string) st
 	return out
 }
 
-var databases atomic.Int64 //nolint:gochecknoglobals // names must be unique in the binary, whatever server they are on
+var databases atomic.Int64
 
 // NewDatabase creates an empty database and returns its name. When the test ends its sessions are ended, its
 // replication slots dropped, and it is removed.

@@ -100,7 +100,7 @@ func TestVersions(t *testing.T) {
 func TestNewDatabaseIsRemovedWithItsSlots(t *testing.T) {
 	t.Parallel()
 	pg := server.Postgres(t)
-	t.Run("inner", func(t *testing.T) { //nolint:paralleltest // its end is what the outer test looks at
+	t.Run("inner", func(t *testing.T) { // not parallel: its end is what the outer test looks at
 		db := pg.NewDatabase(t)
 		pg.ExecIn(t, db, "SELECT pg_create_logical_replication_slot('s', 'pgoutput')")
 		require.Equal(t, "1", pg.Exec(t, "SELECT count(*) FROM pg_replication_slots"))

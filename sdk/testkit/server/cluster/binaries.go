@@ -69,8 +69,8 @@ func candidates() []string {
 	}
 	dirs = append(dirs, newestFirst("/usr/lib/postgresql/*/bin")...)
 	if path, err := exec.LookPath("postgres"); err == nil {
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			dirs = append(dirs, filepath.Dir(real))
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			dirs = append(dirs, filepath.Dir(target))
 		}
 	}
 	for _, root := range cacheRoots() {

@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -149,9 +150,7 @@ func (p *Postgres) config(extra map[string]string) string {
 		settings["ssl_cert_file"] = "server.pem"
 		settings["ssl_key_file"] = "server.key"
 	}
-	for name, value := range extra {
-		settings[name] = value
-	}
+	maps.Copy(settings, extra)
 	var out []string
 	for name, value := range settings {
 		out = append(out, name+" = "+quoteSetting(value))

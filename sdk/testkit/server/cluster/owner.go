@@ -16,7 +16,7 @@ type owner struct{ uid, gid int }
 // serverOwner is nil when the server can run as the current user, else postgres, else nobody.
 func serverOwner() (*owner, error) {
 	if os.Geteuid() != 0 {
-		return nil, nil //nolint:nilnil // a nil owner is the documented "as we are"
+		return nil, nil // as we are
 	}
 	for _, name := range []string{"postgres", "nobody"} {
 		account, err := user.Lookup(name)

@@ -41,7 +41,7 @@ func (p *Postgres) Start(ctx context.Context) error {
 		return err
 	}
 	// No CommandContext: the server outlives the call that starts it.
-	cmd := exec.Command(filepath.Join(p.install.BinDir, "postgres"), "-D", p.DataDir()) //nolint:noctx // see above
+	cmd := exec.Command(filepath.Join(p.install.BinDir, "postgres"), "-D", p.DataDir())
 	cmd.Env, cmd.Dir, cmd.SysProcAttr = environment(p.install.BinDir), p.DataDir(), p.owner.attributes()
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
@@ -202,7 +202,7 @@ func childrenOf(pid int) []int {
 func freePort() (int, error) {
 	for range 100 {
 		port := 20000 + rand.IntN(12000)
-		listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)) //nolint:noctx // a local bind does not block
+		listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
 		if err != nil {
 			continue
 		}

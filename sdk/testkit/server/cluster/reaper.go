@@ -30,7 +30,7 @@ rm -rf "$1"
 
 func startReaper(dir string) (*reaper, error) {
 	// Not bound to a context: it must outlive everything else.
-	cmd := exec.Command("sh", "-c", reaperScript, "sluice-postgres-reaper", dir) //nolint:noctx // see above
+	cmd := exec.Command("sh", "-c", reaperScript, "sluice-postgres-reaper", dir)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	pipe, err := cmd.StdinPipe()

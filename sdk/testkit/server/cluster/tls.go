@@ -48,7 +48,7 @@ func (p *Postgres) writeCertificates(hosts []string) error {
 		return err
 	}
 	return errors.Join(
-		os.WriteFile(p.CAFile(), encodePEM("CERTIFICATE", caDER), 0o644), //nolint:gosec // a CA certificate is public
+		os.WriteFile(p.CAFile(), encodePEM("CERTIFICATE", caDER), 0o644),
 		p.writeFile("server.pem", string(encodePEM("CERTIFICATE", leafDER)), 0o600),
 		p.writeFile("server.key", string(encodePEM("PRIVATE KEY", keyDER)), 0o600),
 	)

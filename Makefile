@@ -1,0 +1,138 @@
+# Every target works on a clean checkout: what it needs it installs or builds first. `make help` lists them.
+# The repository is a set of Go modules; targets loop over them. CI runs `make check`, and nothing else that counts.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Modules that go.work binds together, and the connectors among them. tools/ stands alone, so that no library carries
+# what developers use.
+MODULES := protocol sdk $(sort $(wildcard source-* materialize-*)) runtime
+CONNECTORS := $(sort $(wildcard source-* materialize-*))
+PACKAGES := $(MODULES:%=./%/...)
+
+VERSION := $(shell cat VERSION)
+REVISION := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+PROCESS := github.com/sluicedata/sluice/sdk/process
+LDFLAGS := -s -w -X $(PROCESS).version=$(VERSION) -X $(PROCESS).revision=$(REVISION)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+
+# Tests that hang are ended, with their goroutines printed.
+TEST_TIMEOUT ?= 20m
+# What every fuzz target gets in `make fuzz`.
+FUZZTIME ?= 10s
+# Which tests: `make test RUN=TestResume PKG=./sdk/...`.
+RUN ?=
+PKG ?= $(PACKAGES)
+RUNFLAG := $(if $(RUN),-run '$(RUN)')
+
+PROTOS := flow/flow.proto capture/capture.proto materialize/materialize.proto
+TOOLS := .cache/tools
+GOLANGCI := $(CURDIR)/$(TOOLS)/golangci-lint
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | awk -F '\t' '{printf "  %-16s %s\n", $$1, $$2}'
+
+# --- build and run ---
+
+.PHONY: build
+build: ## Build all binaries into bin/
+	@mkdir -p bin
+	$(GOBUILD) -o bin/sluice ./runtime/cmd/sluice
+	@for connector in $(CONNECTORS); do \
+		echo "go build -o bin/$$connector ./$$connector"; \
+		$(GOBUILD) -o "bin/$$connector" "./$$connector"; \
+	done
+
+.PHONY: demo
+demo: services build ## Capture one live Postgres into another, crash on the way, compare (DEMO_KEEP=1: stay up)
+	@cd runtime && go run ./demo
+
+.PHONY: services
+services: ## Install what tests and the demo need: Postgres, in several versions
+	@scripts/services install
+
+.PHONY: services-up
+services-up: ## Start a Postgres on loopback to play with
+	@scripts/services up
+
+.PHONY: services-down
+services-down: ## Stop it and throw its data away
+	@scripts/services down
+
+.PHONY: images
+images: ## Build the image of every connector (needs a container engine)
+	@scripts/images $(CONNECTORS)
+
+# --- prove ---
+
+.PHONY: test
+test: services ## Run every test, those with real servers included
+	go test -timeout $(TEST_TIMEOUT) $(RUNFLAG) $(PKG)
+	cd tools && GOWORK=off go test ./...
+
+.PHONY: test-short
+test-short: ## Run the tests that need no server
+	go test -short -timeout $(TEST_TIMEOUT) $(RUNFLAG) $(PKG)
+
+.PHONY: race
+race: services ## Run every test under the race detector (several times slower)
+	go test -race -timeout $(TEST_TIMEOUT) $(RUNFLAG) $(PKG)
+
+.PHONY: fuzz
+fuzz: ## Fuzz every decoder for FUZZTIME (10s) each
+	@scripts/fuzz $(FUZZTIME) $(MODULES)
+
+.PHONY: bench
+bench: services build ## Measure against the machine's own limits and print the ratios
+	@scripts/bench
+
+.PHONY: check
+check: lint check-generated check-alone test ## What CI runs
+
+.PHONY: check-alone
+check-alone: ## Build every module by itself, as its users and its image do
+	@for module in $(MODULES) tools; do \
+		echo "GOWORK=off go build ./$$module/..."; \
+		(cd "$$module" && GOWORK=off go build ./... && GOWORK=off go mod verify >/dev/null); \
+	done
+
+# --- tidy ---
+
+.PHONY: lint
+lint: $(GOLANGCI) ## Check the code against .golangci.yml and the scripts against shellcheck
+	$(GOLANGCI) run $(PACKAGES)
+	cd tools && GOWORK=off $(GOLANGCI) run ./...
+	@if command -v shellcheck >/dev/null; then \
+		shellcheck .ci/run $$(grep -lE '^#!.*(bash|sh)$$' scripts/*); \
+	else \
+		echo "shellcheck is not here: scripts are not checked"; \
+	fi
+
+.PHONY: fmt
+fmt: $(GOLANGCI) ## Format the code
+	$(GOLANGCI) fmt $(PACKAGES)
+	cd tools && GOWORK=off $(GOLANGCI) fmt ./...
+
+.PHONY: generate
+generate: ## Write generated files anew
+	cd tools && GOWORK=off go run ./protogen -root ../protocol $(PROTOS)
+
+.PHONY: check-generated
+check-generated: generate ## Fail when generated files are not what `make generate` writes
+	@git diff --exit-code --stat -- '*.pb.go' || { echo "generated files are stale: run make generate and commit"; exit 1; }
+
+.PHONY: tidy
+tidy: ## Tidy every go.mod
+	@for module in $(MODULES) tools; do (cd "$$module" && GOWORK=off go mod tidy); done
+
+.PHONY: clean
+clean: ## Remove what was built (fetched servers in .cache stay)
+	rm -rf bin $(TOOLS)
+
+# The linter is built once for each state of the tools' pinned versions.
+$(GOLANGCI): tools/go.mod tools/go.sum
+	@mkdir -p $(TOOLS)
+	@echo "building golangci-lint from source (once, a minute or two)"
+	@cd tools && GOWORK=off go build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
