@@ -1,0 +1,25 @@
+package capture
+
+import (
+	"context"
+
+	"github.com/sirupsen/logrus"
+
+	capturepb "github.com/sluicedata/sluice/protocol/capture"
+)
+
+// Connector is a Source without its types: what a session of the protocol talks to. New makes it.
+type Connector interface {
+	spec() (*capturepb.Response_Spec, error)
+	discover(ctx context.Context, log *logrus.Entry, req *capturepb.Request_Discover) (*capturepb.Response_Discovered, error)
+	validate(ctx context.Context, log *logrus.Entry, req *capturepb.Request_Validate) (*capturepb.Response_Validated, error)
+	apply(ctx context.Context, log *logrus.Entry, req *capturepb.Request_Apply) (*capturepb.Response_Applied, error)
+	open(ctx context.Context, log *logrus.Entry, req *capturepb.Request_Open, ephemeral bool) (*session, error)
+}
+
+// session is an opened capture.
+type session struct {
+	reader   Reader
+	bindings []*handle
+	state    *document
+}

@@ -1,0 +1,123 @@
+// Package process is the only code that knows of the process it runs in: its arguments, environment, signals, standard
+// streams, memory limit and exit code. Everything else is given a Process and a context.
+package process
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/sluicedata/sluice/protocol/frame"
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+// Process is what a program sees of the world. Tests make their own.
+type Process struct {
+	Name      string   // of the program, for messages
+	Args      []string // without the program's name
+	Stdin     io.Reader
+	Stdout    io.Writer
+	Stderr    io.Writer
+	LookupEnv func(name string) (value string, ok bool)
+	// Log writes to Stderr. Its last line before a failed exit is the message that a runtime shows to people.
+	Log *logrus.Logger
+	// Interactive says that somebody types on Stdin.
+	Interactive bool
+}
+
+// Main runs a program and exits with the code that run returns: 0 for success, anything else for a failure whose message
+// is the last line that was logged (Process.Fail). Main never returns.
+//
+// The context ends on SIGINT and SIGTERM, which are a wish to stop cleanly, and when nobody can read Stdout any more; a
+// second signal kills. A closed pipe is an error of the write and not a signal. Logs go to stderr as LOG_FORMAT (json, text
+// or color) and LOG_LEVEL say. The heap is kept below nine tenths of the container's memory unless GOMEMLIMIT is set.
+// SLUICE_PPROF=127.0.0.1:6060 serves Go's profiles there.
+func Main(name string, run func(ctx context.Context, p *Process) int) {
+	p := &Process{
+		Name: name, Args: os.Args[1:],
+		// Without Close: it would wait for, and not wake, whoever reads.
+		Stdin: struct{ io.Reader }{os.Stdin}, Stdout: os.Stdout, Stderr: os.Stderr,
+		LookupEnv:   os.LookupEnv,
+		Interactive: isTerminal(os.Stdin),
+	}
+	os.Exit(p.main(isTerminal(os.Stderr), run))
+}
+
+func (p *Process) main(stderrIsTerminal bool, run func(ctx context.Context, p *Process) int) int {
+	var err error
+	if p.Log, err = newLogger(p, stderrIsTerminal); err != nil {
+		return p.Fail(err)
+	}
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	defer context.AfterFunc(ctx, stop)() // the second signal has its usual effect
+
+	limitMemory(p)
+	if addr, ok := p.LookupEnv("SLUICE_PPROF"); ok && addr != "" {
+		closeProfiles, err := serveProfiles(p.Log, addr)
+		if err != nil {
+			return p.Fail(err)
+		}
+		defer closeProfiles()
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	watched := watchOutput(ctx, p.Stdout, cancel)
+	code := run(ctx, p)
+	cancel()
+	<-watched
+	return code
+}
+
+// Fail logs the error as the last word of the process, in the words of its user error, and returns the exit code of a
+// failure. The whole chain of causes goes into the field err.
+func (p *Process) Fail(err error) int {
+	message := usererr.Message(err)
+	if p.Log == nil {
+		fmt.Fprintf(p.Stderr, "%s: %s\n", p.Name, message)
+		return 1
+	}
+	if _, text := p.Log.Formatter.(*logrus.TextFormatter); text {
+		fmt.Fprintf(p.Stderr, "%s: %s\n", p.Name, message)
+		return 1
+	}
+	entry := logrus.NewEntry(p.Log)
+	if full := err.Error(); full != message {
+		entry = entry.WithField("err", full)
+	}
+	entry.Error(message)
+	return 1
+}
+
+// Codec is how messages on Stdin and Stdout are written: as SLUICE_CODEC says, or else FLOW_RUNTIME_CODEC, or else proto.
+func (p *Process) Codec() (frame.Codec, error) {
+	for _, name := range []string{"SLUICE_CODEC", "FLOW_RUNTIME_CODEC"} {
+		if value, ok := p.LookupEnv(name); ok && value != "" {
+			codec, err := frame.ParseCodec(value)
+			if err != nil {
+				return 0, usererr.New(err, "The environment variable %s is %q; it may be proto or json.", name, value)
+			}
+			return codec, nil
+		}
+	}
+	return frame.Proto, nil
+}
+
+// Hint is what a connector answers when somebody runs it on a terminal without arguments, and its exit code.
+func (p *Process) Hint() int {
+	fmt.Fprintf(p.Stderr, `%[1]s is a connector. Without arguments it talks to a runtime, in messages on its standard input and output,
+and nobody types those. By hand, try:
+
+  %[1]s --help
+`, p.Name)
+	return 2
+}
+
+// ProgramName is the name under which the program was started, without folders.
+func ProgramName() string { return filepath.Base(os.Args[0]) }

@@ -1,0 +1,135 @@
+package tuple
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// AppendJSON appends one JSON value as the element that the protocol packs for it: null, booleans and strings as
+// themselves; a number without fraction and exponent as an integer if 64 bits hold it, any other as a double; arrays and
+// objects as the bytes of their compact text. On an error dst is returned as it was.
+func AppendJSON(dst, value []byte) ([]byte, error) {
+	v := bytes.TrimSpace(value)
+	if len(v) == 0 {
+		return dst, fmt.Errorf("packing a JSON value: it is empty")
+	}
+	switch c := v[0]; {
+	case c == '"':
+		return appendJSONString(dst, v)
+	case c == '{' || c == '[':
+		var b bytes.Buffer
+		if err := json.Compact(&b, v); err != nil {
+			return dst, fmt.Errorf("packing a JSON value: %w", err)
+		}
+		return AppendBytes(dst, b.Bytes()), nil
+	case c == '-' || (c >= '0' && c <= '9'):
+		return appendJSONNumber(dst, v)
+	case string(v) == "null":
+		return AppendNil(dst), nil
+	case string(v) == "true":
+		return AppendBool(dst, true), nil
+	case string(v) == "false":
+		return AppendBool(dst, false), nil
+	}
+	return dst, fmt.Errorf("packing a JSON value: %.40q is not JSON", v)
+}
+
+func appendJSONNumber(dst, v []byte) ([]byte, error) {
+	if !json.Valid(v) {
+		return dst, fmt.Errorf("packing a JSON value: %.40q is not a number", v)
+	}
+	if string(v) != "-0" && !bytes.ContainsAny(v, ".eE") {
+		if u, err := strconv.ParseUint(string(v), 10, 64); err == nil {
+			return AppendUint(dst, u), nil
+		}
+		if i, err := strconv.ParseInt(string(v), 10, 64); err == nil {
+			return AppendInt(dst, i), nil
+		}
+	}
+	f, err := strconv.ParseFloat(string(v), 64)
+	if err != nil || math.IsInf(f, 0) {
+		return dst, fmt.Errorf("packing a JSON value: the number %.40s is beyond the range of a double", v)
+	}
+	return AppendFloat(dst, f), nil
+}
+
+// appendJSONString unescapes straight into the tuple.
+func appendJSONString(dst, v []byte) ([]byte, error) {
+	old := len(dst)
+	dst = append(dst, codeString)
+	for s := v[1:]; ; {
+		i := 0
+		for i < len(s) && s[i] != '"' && s[i] != '\\' && s[i] >= ' ' {
+			i++
+		}
+		dst = append(dst, s[:i]...)
+		switch {
+		case i == len(s) || s[i] < ' ':
+			return dst[:old], fmt.Errorf("packing a JSON value: the string %.40q is cut or holds a control character", v)
+		case s[i] == '"' && i+1 == len(s):
+			return append(dst, 0), nil
+		case s[i] == '"':
+			return dst[:old], fmt.Errorf("packing a JSON value: %.40q is more than one value", v)
+		}
+		r, n := unescape(s[i:])
+		if n == 0 {
+			return dst[:old], fmt.Errorf("packing a JSON value: the string %.40q has an invalid escape", v)
+		}
+		if r == 0 {
+			dst = append(dst, 0, escape)
+		} else {
+			dst = utf8.AppendRune(dst, r)
+		}
+		s = s[i+n:]
+	}
+}
+
+// unescape decodes the escape sequence at the start of s, and says how long it is; zero if it is none.
+func unescape(s []byte) (rune, int) {
+	if len(s) < 2 {
+		return 0, 0
+	}
+	switch s[1] {
+	case '"', '\\', '/':
+		return rune(s[1]), 2
+	case 'b':
+		return '\b', 2
+	case 'f':
+		return '\f', 2
+	case 'n':
+		return '\n', 2
+	case 'r':
+		return '\r', 2
+	case 't':
+		return '\t', 2
+	case 'u':
+		r, ok := hex4(s)
+		if !ok {
+			return 0, 0
+		}
+		if utf16.IsSurrogate(r) {
+			if low, ok := hex4(s[6:]); ok {
+				if both := utf16.DecodeRune(r, low); both != utf8.RuneError {
+					return both, 12
+				}
+			}
+			return utf8.RuneError, 6
+		}
+		return r, 6
+	}
+	return 0, 0
+}
+
+// hex4 reads \uXXXX.
+func hex4(s []byte) (rune, bool) {
+	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' {
+		return 0, false
+	}
+	v, err := strconv.ParseUint(string(s[2:6]), 16, 16)
+	return rune(v), err == nil
+}
