@@ -26,7 +26,6 @@ RUN ?=
 PKG ?= $(PACKAGES)
 RUNFLAG := $(if $(RUN),-run '$(RUN)')
 
-PROTOS := flow/flow.proto capture/capture.proto materialize/materialize.proto
 TOOLS := .cache/tools
 GOLANGCI := $(CURDIR)/$(TOOLS)/golangci-lint
 
@@ -117,7 +116,7 @@ fmt: $(GOLANGCI) ## Format the code
 
 .PHONY: generate
 generate: ## Write generated files anew
-	cd tools && GOWORK=off go run ./protogen -root ../protocol $(PROTOS)
+	cd tools && GOWORK=off go run ./protogen -root ../protocol
 
 .PHONY: check-generated
 check-generated: generate ## Fail when generated files are not what `make generate` writes

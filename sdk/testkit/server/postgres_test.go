@@ -119,6 +119,9 @@ func TestServerDiesWithItsProcess(t *testing.T) {
 		require.NoError(t, err)
 		return
 	}
+	if testing.Short() {
+		t.Skip("starts a Postgres server")
+	}
 	self, err := os.Executable()
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestServerDiesWithItsProcess$")
