@@ -4,6 +4,14 @@
 // 	protoc        (unknown)
 // source: capture/capture.proto
 
+// The conversation between a runtime and a capture: requests on the connector's stdin, responses on its stdout.
+//
+//	runtime     Spec            Discover     Validate    Apply     Open                          Acknowledge …
+//	connector        Spec       Discovered   Validated   Applied   Opened (Captured* Checkpoint)…
+//
+// Spec, Discover, Validate and Apply get one response each, in order. Open is the last request of a process, but for
+// Acknowledge. docs/protocol.md tells the rules, with examples.
+
 package capturepb
 
 import (
@@ -22,6 +30,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Request is what a runtime sends: exactly one of the fields is set.
 type Request struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Spec        *Request_Spec          `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
@@ -30,7 +39,7 @@ type Request struct {
 	Apply       *Request_Apply         `protobuf:"bytes,4,opt,name=apply,proto3" json:"apply,omitempty"`
 	Open        *Request_Open          `protobuf:"bytes,5,opt,name=open,proto3" json:"open,omitempty"`
 	Acknowledge *Request_Acknowledge   `protobuf:"bytes,6,opt,name=acknowledge,proto3" json:"acknowledge,omitempty"`
-	// reserved
+	// Private to a runtime's own parts: ignored, never sent.
 	Internal      []byte `protobuf:"bytes,100,opt,name=internal,json=$internal,proto3" json:"internal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -115,21 +124,20 @@ func (x *Request) GetInternal() []byte {
 	return nil
 }
 
+// Response is what a capture sends: exactly one of the fields is set.
 type Response struct {
-	state         protoimpl.MessageState  `protogen:"open.v1"`
-	Spec          *Response_Spec          `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
-	Discovered    *Response_Discovered    `protobuf:"bytes,2,opt,name=discovered,proto3" json:"discovered,omitempty"`
-	Validated     *Response_Validated     `protobuf:"bytes,3,opt,name=validated,proto3" json:"validated,omitempty"`
-	Applied       *Response_Applied       `protobuf:"bytes,4,opt,name=applied,proto3" json:"applied,omitempty"`
-	Opened        *Response_Opened        `protobuf:"bytes,5,opt,name=opened,proto3" json:"opened,omitempty"`
-	Captured      *Response_Captured      `protobuf:"bytes,6,opt,name=captured,proto3" json:"captured,omitempty"`
-	Checkpoint    *Response_Checkpoint    `protobuf:"bytes,7,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
-	SourcedSchema *Response_SourcedSchema `protobuf:"bytes,8,opt,name=sourced_schema,json=sourcedSchema,proto3" json:"sourced_schema,omitempty"`
-	// v0.6.12+
-	BackfillBegin *Response_BackfillBegin `protobuf:"bytes,9,opt,name=backfill_begin,json=backfillBegin,proto3" json:"backfill_begin,omitempty"`
-	// v0.6.12+
+	state            protoimpl.MessageState     `protogen:"open.v1"`
+	Spec             *Response_Spec             `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
+	Discovered       *Response_Discovered       `protobuf:"bytes,2,opt,name=discovered,proto3" json:"discovered,omitempty"`
+	Validated        *Response_Validated        `protobuf:"bytes,3,opt,name=validated,proto3" json:"validated,omitempty"`
+	Applied          *Response_Applied          `protobuf:"bytes,4,opt,name=applied,proto3" json:"applied,omitempty"`
+	Opened           *Response_Opened           `protobuf:"bytes,5,opt,name=opened,proto3" json:"opened,omitempty"`
+	Captured         *Response_Captured         `protobuf:"bytes,6,opt,name=captured,proto3" json:"captured,omitempty"`
+	Checkpoint       *Response_Checkpoint       `protobuf:"bytes,7,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	SourcedSchema    *Response_SourcedSchema    `protobuf:"bytes,8,opt,name=sourced_schema,json=sourcedSchema,proto3" json:"sourced_schema,omitempty"`
+	BackfillBegin    *Response_BackfillBegin    `protobuf:"bytes,9,opt,name=backfill_begin,json=backfillBegin,proto3" json:"backfill_begin,omitempty"`
 	BackfillComplete *Response_BackfillComplete `protobuf:"bytes,10,opt,name=backfill_complete,json=backfillComplete,proto3" json:"backfill_complete,omitempty"`
-	// reserved
+	// Private to a runtime's own parts: ignored, never sent.
 	Internal      []byte `protobuf:"bytes,100,opt,name=internal,json=$internal,proto3" json:"internal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -242,10 +250,11 @@ func (x *Response) GetInternal() []byte {
 	return nil
 }
 
+// Spec asks what the connector is. A runtime sends it first.
 type Request_Spec struct {
 	state         protoimpl.MessageState         `protogen:"open.v1"`
 	ConnectorType flow.CaptureSpec_ConnectorType `protobuf:"varint,1,opt,name=connector_type,json=connectorType,proto3,enum=sluice.flow.CaptureSpec_ConnectorType" json:"connector_type,omitempty"`
-	// may be partial, {} in practice
+	// Perhaps incomplete; {} as a rule.
 	ConfigJson    []byte `protobuf:"bytes,2,opt,name=config_json,json=config,proto3" json:"config_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -295,16 +304,17 @@ func (x *Request_Spec) GetConfigJson() []byte {
 	return nil
 }
 
+// Discover asks which resources the endpoint has.
 type Request_Discover struct {
 	state         protoimpl.MessageState         `protogen:"open.v1"`
 	ConnectorType flow.CaptureSpec_ConnectorType `protobuf:"varint,1,opt,name=connector_type,json=connectorType,proto3,enum=sluice.flow.CaptureSpec_ConnectorType" json:"connector_type,omitempty"`
-	// full endpoint config
+	// The connector's whole configuration.
 	ConfigJson []byte `protobuf:"bytes,2,opt,name=config_json,json=config,proto3" json:"config_json,omitempty"`
-	// capture name (newer; old senders omit)
+	// The capture's name. Senders of old leave it out.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// YYYY-MM-DD UTC, empty = task not yet created
+	// Day (UTC) on which the capture was created, YYYY-MM-DD; empty when it was not yet.
 	CreatedAt string `protobuf:"bytes,4,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	// unstable; don't emit
+	// Unstable in the protocol: never sent, and ignored.
 	Secrets       map[string]string `protobuf:"bytes,5,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -375,21 +385,21 @@ func (x *Request_Discover) GetSecrets() map[string]string {
 	return nil
 }
 
+// Validate asks whether the capture would work like this. The connector changes nothing; sessions of the same
+// capture may be running.
 type Request_Validate struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// capture name
+	state         protoimpl.MessageState         `protogen:"open.v1"`
 	Name          string                         `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	ConnectorType flow.CaptureSpec_ConnectorType `protobuf:"varint,2,opt,name=connector_type,json=connectorType,proto3,enum=sluice.flow.CaptureSpec_ConnectorType" json:"connector_type,omitempty"`
 	ConfigJson    []byte                         `protobuf:"bytes,3,opt,name=config_json,json=config,proto3" json:"config_json,omitempty"`
-	// ordered; several may share a collection
+	// Several may write to one collection.
 	Bindings []*Request_Validate_Binding `protobuf:"bytes,4,rep,name=bindings,proto3" json:"bindings,omitempty"`
-	// last *published* spec (maybe never applied)
+	// The version of the capture that was published last, which may never have run. Its config_json is wrapped, see CaptureSpec.
 	LastCapture *flow.CaptureSpec `protobuf:"bytes,5,opt,name=last_capture,json=lastCapture,proto3" json:"last_capture,omitempty"`
-	// its version
-	LastVersion string `protobuf:"bytes,6,opt,name=last_version,json=lastVersion,proto3" json:"last_version,omitempty"`
-	// indirect form (§4.3)
+	LastVersion string            `protobuf:"bytes,6,opt,name=last_version,json=lastVersion,proto3" json:"last_version,omitempty"`
+	// As in CaptureSpec.
 	LinkedCollections []*flow.CollectionSpec `protobuf:"bytes,7,rep,name=linked_collections,json=linkedCollections,proto3" json:"linked_collections,omitempty"`
-	// unstable
+	// Unstable in the protocol: never sent, and ignored.
 	Secrets       map[string]string `protobuf:"bytes,8,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -481,15 +491,17 @@ func (x *Request_Validate) GetSecrets() map[string]string {
 	return nil
 }
 
+// Apply asks to prepare the endpoint for this version of the capture. No session is running. It may be
+// repeated, and is, until the answer has no state.
 type Request_Apply struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// spec to apply
-	Capture *flow.CaptureSpec `protobuf:"bytes,1,opt,name=capture,proto3" json:"capture,omitempty"`
-	Version string            `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	// last *successfully applied* spec; unset first time. (#3 was dry_run bool, gone)
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Capture *flow.CaptureSpec      `protobuf:"bytes,1,opt,name=capture,proto3" json:"capture,omitempty"`
+	// Identifies the build of the specification; opaque.
+	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// The version that was applied last; not there the first time. Its config_json is wrapped, see CaptureSpec.
 	LastCapture *flow.CaptureSpec `protobuf:"bytes,4,opt,name=last_capture,json=lastCapture,proto3" json:"last_capture,omitempty"`
 	LastVersion string            `protobuf:"bytes,5,opt,name=last_version,json=lastVersion,proto3" json:"last_version,omitempty"`
-	// state reduced over prior Applied patches
+	// The connector's state, with what earlier answers to Apply changed in it.
 	StateJson     []byte `protobuf:"bytes,6,opt,name=state_json,json=state,proto3" json:"state_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -560,14 +572,15 @@ func (x *Request_Apply) GetStateJson() []byte {
 	return nil
 }
 
+// Open starts to capture.
 type Request_Open struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Capture *flow.CaptureSpec      `protobuf:"bytes,1,opt,name=capture,proto3" json:"capture,omitempty"`
 	Version string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	Range   *flow.RangeSpec        `protobuf:"bytes,3,opt,name=range,proto3" json:"range,omitempty"`
-	// {} when new
+	// The connector's state as of the last commit; {} in the beginning.
 	StateJson []byte `protobuf:"bytes,4,opt,name=state_json,json=state,proto3" json:"state_json,omitempty"`
-	// config as published (still encrypted); newest only
+	// The configuration as it was published, encrypted.
 	SealedConfigJson []byte `protobuf:"bytes,5,opt,name=sealed_config_json,json=sealedConfig,proto3" json:"sealed_config_json,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -638,9 +651,10 @@ func (x *Request_Open) GetSealedConfigJson() []byte {
 	return nil
 }
 
+// Acknowledge tells that checkpoints are durable, if the connector asked for it in Opened.
 type Request_Acknowledge struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// ≥ 1: how many further Checkpoints are now committed
+	// How many further ones, in the order in which they were sent: 1 or more.
 	Checkpoints   uint32 `protobuf:"varint,1,opt,name=checkpoints,proto3" json:"checkpoints,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -683,13 +697,13 @@ func (x *Request_Acknowledge) GetCheckpoints() uint32 {
 	return 0
 }
 
+// Binding is a binding as it would be.
 type Request_Validate_Binding struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	ResourceConfigJson []byte                 `protobuf:"bytes,1,opt,name=resource_config_json,json=resourceConfig,proto3" json:"resource_config_json,omitempty"`
 	Collection         *flow.CollectionSpec   `protobuf:"bytes,2,opt,name=collection,proto3" json:"collection,omitempty"`
-	// counter
-	Backfill uint32 `protobuf:"varint,3,opt,name=backfill,proto3" json:"backfill,omitempty"`
-	// only in indirect form
+	// See CaptureSpec.Binding.
+	Backfill        uint32 `protobuf:"varint,3,opt,name=backfill,proto3" json:"backfill,omitempty"`
 	CollectionIndex uint32 `protobuf:"varint,4,opt,name=collection_index,json=collectionIndex,proto3" json:"collection_index,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -697,7 +711,7 @@ type Request_Validate_Binding struct {
 
 func (x *Request_Validate_Binding) Reset() {
 	*x = Request_Validate_Binding{}
-	mi := &file_capture_capture_proto_msgTypes[9]
+	mi := &file_capture_capture_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -709,7 +723,7 @@ func (x *Request_Validate_Binding) String() string {
 func (*Request_Validate_Binding) ProtoMessage() {}
 
 func (x *Request_Validate_Binding) ProtoReflect() protoreflect.Message {
-	mi := &file_capture_capture_proto_msgTypes[9]
+	mi := &file_capture_capture_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -722,7 +736,7 @@ func (x *Request_Validate_Binding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request_Validate_Binding.ProtoReflect.Descriptor instead.
 func (*Request_Validate_Binding) Descriptor() ([]byte, []int) {
-	return file_capture_capture_proto_rawDescGZIP(), []int{0, 2, 0}
+	return file_capture_capture_proto_rawDescGZIP(), []int{0, 2, 1}
 }
 
 func (x *Request_Validate_Binding) GetResourceConfigJson() []byte {
@@ -753,19 +767,19 @@ func (x *Request_Validate_Binding) GetCollectionIndex() uint32 {
 	return 0
 }
 
+// Spec says what the connector is.
 type Response_Spec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// must be **3032023**
+	// 3032023.
 	Protocol uint32 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	// JSON Schema of endpoint config
+	// JSON schema of the endpoint's configuration.
 	ConfigSchemaJson []byte `protobuf:"bytes,2,opt,name=config_schema_json,json=configSchema,proto3" json:"config_schema_json,omitempty"`
-	// JSON Schema of a binding's resource config
+	// JSON schema of a binding's resource.
 	ResourceConfigSchemaJson []byte `protobuf:"bytes,3,opt,name=resource_config_schema_json,json=resourceConfigSchema,proto3" json:"resource_config_schema_json,omitempty"`
-	// required non-empty by Go-side validation
-	DocumentationUrl string `protobuf:"bytes,4,opt,name=documentation_url,json=documentationUrl,proto3" json:"documentation_url,omitempty"`
-	// optional
-	Oauth2 *flow.OAuth2 `protobuf:"bytes,5,opt,name=oauth2,proto3" json:"oauth2,omitempty"`
-	// JSON pointers into resource config whose values form resource_path
+	// Peers insist on it.
+	DocumentationUrl string       `protobuf:"bytes,4,opt,name=documentation_url,json=documentationUrl,proto3" json:"documentation_url,omitempty"`
+	Oauth2           *flow.OAuth2 `protobuf:"bytes,5,opt,name=oauth2,proto3" json:"oauth2,omitempty"`
+	// JSON pointers into a resource: the values there are the parts of its resource path.
 	ResourcePathPointers []string `protobuf:"bytes,6,rep,name=resource_path_pointers,json=resourcePathPointers,proto3" json:"resource_path_pointers,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
@@ -843,9 +857,9 @@ func (x *Response_Spec) GetResourcePathPointers() []string {
 	return nil
 }
 
+// Discovered lists the endpoint's resources, in any order.
 type Response_Discovered struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// any order
+	state         protoimpl.MessageState         `protogen:"open.v1"`
 	Bindings      []*Response_Discovered_Binding `protobuf:"bytes,1,rep,name=bindings,proto3" json:"bindings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -888,9 +902,10 @@ func (x *Response_Discovered) GetBindings() []*Response_Discovered_Binding {
 	return nil
 }
 
+// Validated says that the capture would work.
 type Response_Validated struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// same count & order as request
+	// As many as in the request, in the same order.
 	Bindings      []*Response_Validated_Binding `protobuf:"bytes,1,rep,name=bindings,proto3" json:"bindings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -933,11 +948,12 @@ func (x *Response_Validated) GetBindings() []*Response_Validated_Binding {
 	return nil
 }
 
+// Applied says that the endpoint is prepared.
 type Response_Applied struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// empty = no-op
+	// What was done, for people; empty when nothing had to be.
 	ActionDescription string `protobuf:"bytes,1,opt,name=action_description,json=actionDescription,proto3" json:"action_description,omitempty"`
-	// commits atomically with "spec applied"
+	// Change of the state. When there is one, Apply comes again.
 	State         *flow.ConnectorState `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -987,9 +1003,10 @@ func (x *Response_Applied) GetState() *flow.ConnectorState {
 	return nil
 }
 
+// Opened is the first response to Open.
 type Response_Opened struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// ask for Acknowledge messages
+	// Ask for Acknowledge. Without it, stdin ends after Open.
 	ExplicitAcknowledgements bool `protobuf:"varint,1,opt,name=explicit_acknowledgements,json=explicitAcknowledgements,proto3" json:"explicit_acknowledgements,omitempty"`
 	unknownFields            protoimpl.UnknownFields
 	sizeCache                protoimpl.SizeCache
@@ -1032,11 +1049,12 @@ func (x *Response_Opened) GetExplicitAcknowledgements() bool {
 	return false
 }
 
+// Captured is one document. It counts once the checkpoint behind it is committed.
 type Response_Captured struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// index in Open.capture.bindings
+	// Index into the bindings of Open.
 	Binding uint32 `protobuf:"varint,1,opt,name=binding,proto3" json:"binding,omitempty"`
-	// one document
+	// A JSON object.
 	DocJson       []byte `protobuf:"bytes,2,opt,name=doc_json,json=doc,proto3" json:"doc_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1086,10 +1104,12 @@ func (x *Response_Captured) GetDocJson() []byte {
 	return nil
 }
 
+// SourcedSchema is what the endpoint itself knows about the documents of a binding. It holds from the checkpoint behind it.
 type Response_SourcedSchema struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Binding uint32                 `protobuf:"varint,1,opt,name=binding,proto3" json:"binding,omitempty"`
-	// see alias trap §1.3
+	// A JSON schema that allows nothing it does not name (additionalProperties: false). The Python connectors call the
+	// field schema_json in JSON, which is accepted.
 	SchemaJson    []byte `protobuf:"bytes,2,opt,name=schema_json,json=documentSchema,proto3" json:"schema_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1139,10 +1159,10 @@ func (x *Response_SourcedSchema) GetSchemaJson() []byte {
 	return nil
 }
 
+// Checkpoint ends a transaction: all that was sent since the one before commits together with it.
 type Response_Checkpoint struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// v1 runtime requires it; v2 tolerates absence
-	State         *flow.ConnectorState `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	State         *flow.ConnectorState   `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1184,6 +1204,7 @@ func (x *Response_Checkpoint) GetState() *flow.ConnectorState {
 	return nil
 }
 
+// BackfillBegin says that a binding is captured anew from its beginning. It is alone in its transaction.
 type Response_BackfillBegin struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Binding       uint32                 `protobuf:"varint,1,opt,name=binding,proto3" json:"binding,omitempty"`
@@ -1228,6 +1249,8 @@ func (x *Response_BackfillBegin) GetBinding() uint32 {
 	return 0
 }
 
+// BackfillComplete says that everything was captured since BackfillBegin, so that older documents may be dropped. It is
+// alone in its transaction.
 type Response_BackfillComplete struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Binding       uint32                 `protobuf:"varint,1,opt,name=binding,proto3" json:"binding,omitempty"`
@@ -1272,20 +1295,22 @@ func (x *Response_BackfillComplete) GetBinding() uint32 {
 	return 0
 }
 
+// Binding proposes to capture a resource.
 type Response_Discovered_Binding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// appended to the task's prefix to name a collection
+	// Last part of a name for its collection.
 	RecommendedName    string `protobuf:"bytes,1,opt,name=recommended_name,json=recommendedName,proto3" json:"recommended_name,omitempty"`
 	ResourceConfigJson []byte `protobuf:"bytes,2,opt,name=resource_config_json,json=resourceConfig,proto3" json:"resource_config_json,omitempty"`
-	// write schema
+	// JSON schema of the documents.
 	DocumentSchemaJson []byte `protobuf:"bytes,3,opt,name=document_schema_json,json=documentSchema,proto3" json:"document_schema_json,omitempty"`
-	// JSON pointers
+	// JSON pointers; empty when the resource has no key.
 	Key []string `protobuf:"bytes,4,rep,name=key,proto3" json:"key,omitempty"`
-	// propose but disabled
+	// Propose it, but switched off.
 	Disable bool `protobuf:"varint,5,opt,name=disable,proto3" json:"disable,omitempty"`
-	// often omitted (Python CDK never sends it) ⇒ derive it with resource_path_pointers
+	// When it is left out, the runtime takes it from the resource by Spec.resource_path_pointers.
 	ResourcePath []string `protobuf:"bytes,6,rep,name=resource_path,json=resourcePath,proto3" json:"resource_path,omitempty"`
-	// key is synthetic (connector will not emit deletes by it) ⇒ user may change it and re-discovery must not overwrite
+	// The key is made up and only says where a document came from: users may choose another, and a later discovery
+	// must not undo that.
 	IsFallbackKey bool `protobuf:"varint,7,opt,name=is_fallback_key,json=isFallbackKey,proto3" json:"is_fallback_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1372,7 +1397,7 @@ func (x *Response_Discovered_Binding) GetIsFallbackKey() bool {
 
 type Response_Validated_Binding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// unique among bindings, no empty parts
+	// The resource's name in parts, none of them empty; no two bindings have the same.
 	ResourcePath  []string `protobuf:"bytes,1,rep,name=resource_path,json=resourcePath,proto3" json:"resource_path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1419,7 +1444,7 @@ var File_capture_capture_proto protoreflect.FileDescriptor
 
 const file_capture_capture_proto_rawDesc = "" +
 	"\n" +
-	"\x15capture/capture.proto\x12\x0esluice.capture\x1a\x0fflow/flow.proto\"\xb7\x0f\n" +
+	"\x15capture/capture.proto\x12\x0esluice.capture\x1a\x0fflow/flow.proto\x1a\x0fflow/task.proto\"\xbd\x0f\n" +
 	"\aRequest\x120\n" +
 	"\x04spec\x18\x01 \x01(\v2\x1c.sluice.capture.Request.SpecR\x04spec\x12<\n" +
 	"\bdiscover\x18\x02 \x01(\v2 .sluice.capture.Request.DiscoverR\bdiscover\x12<\n" +
@@ -1449,24 +1474,24 @@ const file_capture_capture_proto_rawDesc = "" +
 	"\flast_capture\x18\x05 \x01(\v2\x18.sluice.flow.CaptureSpecR\vlastCapture\x12!\n" +
 	"\flast_version\x18\x06 \x01(\tR\vlastVersion\x12J\n" +
 	"\x12linked_collections\x18\a \x03(\v2\x1b.sluice.flow.CollectionSpecR\x11linkedCollections\x12G\n" +
-	"\asecrets\x18\b \x03(\v2-.sluice.capture.Request.Validate.SecretsEntryR\asecrets\x1a\xbb\x01\n" +
+	"\asecrets\x18\b \x03(\v2-.sluice.capture.Request.Validate.SecretsEntryR\asecrets\x1a:\n" +
+	"\fSecretsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a\xbb\x01\n" +
 	"\aBinding\x12,\n" +
 	"\x14resource_config_json\x18\x01 \x01(\fR\x0eresourceConfig\x12;\n" +
 	"\n" +
 	"collection\x18\x02 \x01(\v2\x1b.sluice.flow.CollectionSpecR\n" +
 	"collection\x12\x1a\n" +
 	"\bbackfill\x18\x03 \x01(\rR\bbackfill\x12)\n" +
-	"\x10collection_index\x18\x04 \x01(\rR\x0fcollectionIndex\x1a:\n" +
-	"\fSecretsEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a\xd0\x01\n" +
+	"\x10collection_index\x18\x04 \x01(\rR\x0fcollectionIndex\x1a\xd6\x01\n" +
 	"\x05Apply\x122\n" +
 	"\acapture\x18\x01 \x01(\v2\x18.sluice.flow.CaptureSpecR\acapture\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12;\n" +
 	"\flast_capture\x18\x04 \x01(\v2\x18.sluice.flow.CaptureSpecR\vlastCapture\x12!\n" +
 	"\flast_version\x18\x05 \x01(\tR\vlastVersion\x12\x19\n" +
 	"\n" +
-	"state_json\x18\x06 \x01(\fR\x05state\x1a\xc7\x01\n" +
+	"state_json\x18\x06 \x01(\fR\x05stateJ\x04\b\x03\x10\x04\x1a\xc7\x01\n" +
 	"\x04Open\x122\n" +
 	"\acapture\x18\x01 \x01(\v2\x18.sluice.flow.CaptureSpecR\acapture\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12,\n" +
@@ -1557,8 +1582,8 @@ var file_capture_capture_proto_goTypes = []any{
 	(*Request_Open)(nil),                // 6: sluice.capture.Request.Open
 	(*Request_Acknowledge)(nil),         // 7: sluice.capture.Request.Acknowledge
 	nil,                                 // 8: sluice.capture.Request.Discover.SecretsEntry
-	(*Request_Validate_Binding)(nil),    // 9: sluice.capture.Request.Validate.Binding
-	nil,                                 // 10: sluice.capture.Request.Validate.SecretsEntry
+	nil,                                 // 9: sluice.capture.Request.Validate.SecretsEntry
+	(*Request_Validate_Binding)(nil),    // 10: sluice.capture.Request.Validate.Binding
 	(*Response_Spec)(nil),               // 11: sluice.capture.Response.Spec
 	(*Response_Discovered)(nil),         // 12: sluice.capture.Response.Discovered
 	(*Response_Validated)(nil),          // 13: sluice.capture.Response.Validated
@@ -1599,10 +1624,10 @@ var file_capture_capture_proto_depIdxs = []int32{
 	23, // 17: sluice.capture.Request.Discover.connector_type:type_name -> sluice.flow.CaptureSpec.ConnectorType
 	8,  // 18: sluice.capture.Request.Discover.secrets:type_name -> sluice.capture.Request.Discover.SecretsEntry
 	23, // 19: sluice.capture.Request.Validate.connector_type:type_name -> sluice.flow.CaptureSpec.ConnectorType
-	9,  // 20: sluice.capture.Request.Validate.bindings:type_name -> sluice.capture.Request.Validate.Binding
+	10, // 20: sluice.capture.Request.Validate.bindings:type_name -> sluice.capture.Request.Validate.Binding
 	24, // 21: sluice.capture.Request.Validate.last_capture:type_name -> sluice.flow.CaptureSpec
 	25, // 22: sluice.capture.Request.Validate.linked_collections:type_name -> sluice.flow.CollectionSpec
-	10, // 23: sluice.capture.Request.Validate.secrets:type_name -> sluice.capture.Request.Validate.SecretsEntry
+	9,  // 23: sluice.capture.Request.Validate.secrets:type_name -> sluice.capture.Request.Validate.SecretsEntry
 	24, // 24: sluice.capture.Request.Apply.capture:type_name -> sluice.flow.CaptureSpec
 	24, // 25: sluice.capture.Request.Apply.last_capture:type_name -> sluice.flow.CaptureSpec
 	24, // 26: sluice.capture.Request.Open.capture:type_name -> sluice.flow.CaptureSpec

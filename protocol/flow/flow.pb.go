@@ -4,12 +4,20 @@
 // 	protoc        (unknown)
 // source: flow/flow.proto
 
+// What captures and materializations have in common: collections, the specifications of tasks, and state.
+//
+// The messages are compatible with the connector protocol of Estuary Flow (https://docs.estuary.dev, protocol number
+// 3032023): numbers, types and JSON names are facts of that protocol and never change here. Field names that end in
+// _json, _json_map or _json_vec hold JSON text, which the JSON codec embeds as it is.
+//
+// `reserved` marks numbers that the protocol no longer uses, or skipped. They must not be given away: a peer of another age
+// may send them.
+
 package flowpb
 
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -22,64 +30,6 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
-
-type CompressionCodec int32
-
-const (
-	CompressionCodec_INVALID                    CompressionCodec = 0
-	CompressionCodec_NONE                       CompressionCodec = 1
-	CompressionCodec_GZIP                       CompressionCodec = 2
-	CompressionCodec_ZSTANDARD                  CompressionCodec = 3
-	CompressionCodec_SNAPPY                     CompressionCodec = 4
-	CompressionCodec_GZIP_OFFLOAD_DECOMPRESSION CompressionCodec = 5
-)
-
-// Enum value maps for CompressionCodec.
-var (
-	CompressionCodec_name = map[int32]string{
-		0: "INVALID",
-		1: "NONE",
-		2: "GZIP",
-		3: "ZSTANDARD",
-		4: "SNAPPY",
-		5: "GZIP_OFFLOAD_DECOMPRESSION",
-	}
-	CompressionCodec_value = map[string]int32{
-		"INVALID":                    0,
-		"NONE":                       1,
-		"GZIP":                       2,
-		"ZSTANDARD":                  3,
-		"SNAPPY":                     4,
-		"GZIP_OFFLOAD_DECOMPRESSION": 5,
-	}
-)
-
-func (x CompressionCodec) Enum() *CompressionCodec {
-	p := new(CompressionCodec)
-	*p = x
-	return p
-}
-
-func (x CompressionCodec) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (CompressionCodec) Descriptor() protoreflect.EnumDescriptor {
-	return file_flow_flow_proto_enumTypes[0].Descriptor()
-}
-
-func (CompressionCodec) Type() protoreflect.EnumType {
-	return &file_flow_flow_proto_enumTypes[0]
-}
-
-func (x CompressionCodec) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use CompressionCodec.Descriptor instead.
-func (CompressionCodec) EnumDescriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{0}
-}
 
 type CollectionSpec_Derivation_ConnectorType int32
 
@@ -123,11 +73,11 @@ func (x CollectionSpec_Derivation_ConnectorType) String() string {
 }
 
 func (CollectionSpec_Derivation_ConnectorType) Descriptor() protoreflect.EnumDescriptor {
-	return file_flow_flow_proto_enumTypes[1].Descriptor()
+	return file_flow_flow_proto_enumTypes[0].Descriptor()
 }
 
 func (CollectionSpec_Derivation_ConnectorType) Type() protoreflect.EnumType {
-	return &file_flow_flow_proto_enumTypes[1]
+	return &file_flow_flow_proto_enumTypes[0]
 }
 
 func (x CollectionSpec_Derivation_ConnectorType) Number() protoreflect.EnumNumber {
@@ -175,11 +125,11 @@ func (x CollectionSpec_Derivation_ShuffleType) String() string {
 }
 
 func (CollectionSpec_Derivation_ShuffleType) Descriptor() protoreflect.EnumDescriptor {
-	return file_flow_flow_proto_enumTypes[2].Descriptor()
+	return file_flow_flow_proto_enumTypes[1].Descriptor()
 }
 
 func (CollectionSpec_Derivation_ShuffleType) Type() protoreflect.EnumType {
-	return &file_flow_flow_proto_enumTypes[2]
+	return &file_flow_flow_proto_enumTypes[1]
 }
 
 func (x CollectionSpec_Derivation_ShuffleType) Number() protoreflect.EnumNumber {
@@ -191,14 +141,19 @@ func (CollectionSpec_Derivation_ShuffleType) EnumDescriptor() ([]byte, []int) {
 	return file_flow_flow_proto_rawDescGZIP(), []int{0, 0, 1}
 }
 
+// Exists tells whether documents have the location.
 type Inference_Exists int32
 
 const (
-	Inference_INVALID  Inference_Exists = 0
-	Inference_MUST     Inference_Exists = 1 // always present
-	Inference_MAY      Inference_Exists = 2 // explicitly allowed
-	Inference_IMPLICIT Inference_Exists = 3 // allowed by default only
-	Inference_CANNOT   Inference_Exists = 4 // impossible
+	Inference_INVALID Inference_Exists = 0
+	// Every document has it.
+	Inference_MUST Inference_Exists = 1
+	// The schema names it without requiring it.
+	Inference_MAY Inference_Exists = 2
+	// The schema does not name it, and does not exclude it.
+	Inference_IMPLICIT Inference_Exists = 3
+	// The schema excludes it.
+	Inference_CANNOT Inference_Exists = 4
 )
 
 // Enum value maps for Inference_Exists.
@@ -230,11 +185,11 @@ func (x Inference_Exists) String() string {
 }
 
 func (Inference_Exists) Descriptor() protoreflect.EnumDescriptor {
-	return file_flow_flow_proto_enumTypes[3].Descriptor()
+	return file_flow_flow_proto_enumTypes[2].Descriptor()
 }
 
 func (Inference_Exists) Type() protoreflect.EnumType {
-	return &file_flow_flow_proto_enumTypes[3]
+	return &file_flow_flow_proto_enumTypes[2]
 }
 
 func (x Inference_Exists) Number() protoreflect.EnumNumber {
@@ -246,10 +201,12 @@ func (Inference_Exists) EnumDescriptor() ([]byte, []int) {
 	return file_flow_flow_proto_rawDescGZIP(), []int{2, 0}
 }
 
+// Reduce is how two versions of the value become one.
 type Inference_Reduce int32
 
 const (
-	Inference_REDUCE_UNSET             Inference_Reduce = 0
+	Inference_REDUCE_UNSET Inference_Reduce = 0
+	// Different parts of the schema say different things.
 	Inference_REDUCE_MULTIPLE          Inference_Reduce = 1
 	Inference_REDUCE_APPEND            Inference_Reduce = 2
 	Inference_REDUCE_FIRST_WRITE_WINS  Inference_Reduce = 3
@@ -303,11 +260,11 @@ func (x Inference_Reduce) String() string {
 }
 
 func (Inference_Reduce) Descriptor() protoreflect.EnumDescriptor {
-	return file_flow_flow_proto_enumTypes[4].Descriptor()
+	return file_flow_flow_proto_enumTypes[3].Descriptor()
 }
 
 func (Inference_Reduce) Type() protoreflect.EnumType {
-	return &file_flow_flow_proto_enumTypes[4]
+	return &file_flow_flow_proto_enumTypes[3]
 }
 
 func (x Inference_Reduce) Number() protoreflect.EnumNumber {
@@ -319,13 +276,17 @@ func (Inference_Reduce) EnumDescriptor() ([]byte, []int) {
 	return file_flow_flow_proto_rawDescGZIP(), []int{2, 1}
 }
 
+// Redact is what is done to the value before anybody sees it.
 type Inference_Redact int32
 
 const (
-	Inference_REDACT_UNSET    Inference_Redact = 0
+	Inference_REDACT_UNSET Inference_Redact = 0
+	// Different parts of the schema say different things.
 	Inference_REDACT_MULTIPLE Inference_Redact = 1
-	Inference_REDACT_BLOCK    Inference_Redact = 2
-	Inference_REDACT_SHA256   Inference_Redact = 3
+	// It is removed.
+	Inference_REDACT_BLOCK Inference_Redact = 2
+	// It is replaced by a salted hash.
+	Inference_REDACT_SHA256 Inference_Redact = 3
 )
 
 // Enum value maps for Inference_Redact.
@@ -355,11 +316,11 @@ func (x Inference_Redact) String() string {
 }
 
 func (Inference_Redact) Descriptor() protoreflect.EnumDescriptor {
-	return file_flow_flow_proto_enumTypes[5].Descriptor()
+	return file_flow_flow_proto_enumTypes[4].Descriptor()
 }
 
 func (Inference_Redact) Type() protoreflect.EnumType {
-	return &file_flow_flow_proto_enumTypes[5]
+	return &file_flow_flow_proto_enumTypes[4]
 }
 
 func (x Inference_Redact) Number() protoreflect.EnumNumber {
@@ -371,174 +332,30 @@ func (Inference_Redact) EnumDescriptor() ([]byte, []int) {
 	return file_flow_flow_proto_rawDescGZIP(), []int{2, 2}
 }
 
-type CaptureSpec_ConnectorType int32
-
-const (
-	CaptureSpec_INVALID CaptureSpec_ConnectorType = 0
-	CaptureSpec_IMAGE   CaptureSpec_ConnectorType = 7
-	CaptureSpec_LOCAL   CaptureSpec_ConnectorType = 8
-)
-
-// Enum value maps for CaptureSpec_ConnectorType.
-var (
-	CaptureSpec_ConnectorType_name = map[int32]string{
-		0: "INVALID",
-		7: "IMAGE",
-		8: "LOCAL",
-	}
-	CaptureSpec_ConnectorType_value = map[string]int32{
-		"INVALID": 0,
-		"IMAGE":   7,
-		"LOCAL":   8,
-	}
-)
-
-func (x CaptureSpec_ConnectorType) Enum() *CaptureSpec_ConnectorType {
-	p := new(CaptureSpec_ConnectorType)
-	*p = x
-	return p
-}
-
-func (x CaptureSpec_ConnectorType) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (CaptureSpec_ConnectorType) Descriptor() protoreflect.EnumDescriptor {
-	return file_flow_flow_proto_enumTypes[6].Descriptor()
-}
-
-func (CaptureSpec_ConnectorType) Type() protoreflect.EnumType {
-	return &file_flow_flow_proto_enumTypes[6]
-}
-
-func (x CaptureSpec_ConnectorType) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use CaptureSpec_ConnectorType.Descriptor instead.
-func (CaptureSpec_ConnectorType) EnumDescriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{3, 0}
-}
-
-type MaterializationSpec_ConnectorType int32
-
-const (
-	MaterializationSpec_INVALID MaterializationSpec_ConnectorType = 0
-	MaterializationSpec_IMAGE   MaterializationSpec_ConnectorType = 8
-	MaterializationSpec_LOCAL   MaterializationSpec_ConnectorType = 9
-	MaterializationSpec_DEKAF   MaterializationSpec_ConnectorType = 10
-)
-
-// Enum value maps for MaterializationSpec_ConnectorType.
-var (
-	MaterializationSpec_ConnectorType_name = map[int32]string{
-		0:  "INVALID",
-		8:  "IMAGE",
-		9:  "LOCAL",
-		10: "DEKAF",
-	}
-	MaterializationSpec_ConnectorType_value = map[string]int32{
-		"INVALID": 0,
-		"IMAGE":   8,
-		"LOCAL":   9,
-		"DEKAF":   10,
-	}
-)
-
-func (x MaterializationSpec_ConnectorType) Enum() *MaterializationSpec_ConnectorType {
-	p := new(MaterializationSpec_ConnectorType)
-	*p = x
-	return p
-}
-
-func (x MaterializationSpec_ConnectorType) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (MaterializationSpec_ConnectorType) Descriptor() protoreflect.EnumDescriptor {
-	return file_flow_flow_proto_enumTypes[7].Descriptor()
-}
-
-func (MaterializationSpec_ConnectorType) Type() protoreflect.EnumType {
-	return &file_flow_flow_proto_enumTypes[7]
-}
-
-func (x MaterializationSpec_ConnectorType) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use MaterializationSpec_ConnectorType.Descriptor instead.
-func (MaterializationSpec_ConnectorType) EnumDescriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{4, 0}
-}
-
-type JournalSpec_Suspend_Level int32
-
-const (
-	JournalSpec_Suspend_NONE    JournalSpec_Suspend_Level = 0
-	JournalSpec_Suspend_PARTIAL JournalSpec_Suspend_Level = 1
-	JournalSpec_Suspend_FULL    JournalSpec_Suspend_Level = 2
-)
-
-// Enum value maps for JournalSpec_Suspend_Level.
-var (
-	JournalSpec_Suspend_Level_name = map[int32]string{
-		0: "NONE",
-		1: "PARTIAL",
-		2: "FULL",
-	}
-	JournalSpec_Suspend_Level_value = map[string]int32{
-		"NONE":    0,
-		"PARTIAL": 1,
-		"FULL":    2,
-	}
-)
-
-func (x JournalSpec_Suspend_Level) Enum() *JournalSpec_Suspend_Level {
-	p := new(JournalSpec_Suspend_Level)
-	*p = x
-	return p
-}
-
-func (x JournalSpec_Suspend_Level) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (JournalSpec_Suspend_Level) Descriptor() protoreflect.EnumDescriptor {
-	return file_flow_flow_proto_enumTypes[8].Descriptor()
-}
-
-func (JournalSpec_Suspend_Level) Type() protoreflect.EnumType {
-	return &file_flow_flow_proto_enumTypes[8]
-}
-
-func (x JournalSpec_Suspend_Level) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use JournalSpec_Suspend_Level.Descriptor instead.
-func (JournalSpec_Suspend_Level) EnumDescriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{15, 1, 0}
-}
-
+// CollectionSpec describes a collection: a set of JSON documents of one schema, of which those with equal keys are
+// versions of one thing.
 type CollectionSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// JSON pointers
+	// Its name, parts separated by slashes.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// JSON pointers to the locations that together make the key. Never empty.
 	Key []string `protobuf:"bytes,3,rep,name=key,proto3" json:"key,omitempty"`
-	// /_meta/uuid
+	// JSON pointer to where the runtime puts a document's UUID: /_meta/uuid.
 	UuidPtr string `protobuf:"bytes,4,opt,name=uuid_ptr,json=uuidPtr,proto3" json:"uuid_ptr,omitempty"`
-	// ascending
+	// Projections by which documents are spread over partitions, in ascending order.
 	PartitionFields []string `protobuf:"bytes,5,rep,name=partition_fields,json=partitionFields,proto3" json:"partition_fields,omitempty"`
-	// ascending by field, strictly
-	Projections     []*Projection `protobuf:"bytes,6,rep,name=projections,proto3" json:"projections,omitempty"`
-	AckTemplateJson []byte        `protobuf:"bytes,7,opt,name=ack_template_json,json=ackTemplate,proto3" json:"ack_template_json,omitempty"`
-	WriteSchemaJson []byte        `protobuf:"bytes,8,opt,name=write_schema_json,json=writeSchema,proto3" json:"write_schema_json,omitempty"`
-	// see §4.5
+	// Named locations of the documents, in strictly ascending order of their fields.
+	Projections []*Projection `protobuf:"bytes,6,rep,name=projections,proto3" json:"projections,omitempty"`
+	// What the runtime writes to confirm a transaction.
+	AckTemplateJson []byte `protobuf:"bytes,7,opt,name=ack_template_json,json=ackTemplate,proto3" json:"ack_template_json,omitempty"`
+	// JSON schema that a document has to satisfy when it is added.
+	WriteSchemaJson []byte `protobuf:"bytes,8,opt,name=write_schema_json,json=writeSchema,proto3" json:"write_schema_json,omitempty"`
+	// How the runtime would create the collection's journals. Nothing here uses it, but the Go connectors refuse
+	// collections without it.
 	PartitionTemplate *JournalSpec `protobuf:"bytes,9,opt,name=partition_template,json=partitionTemplate,proto3" json:"partition_template,omitempty"`
-	// empty ⇒ write schema
+	// JSON schema that readers may rely on. Empty: the write schema.
 	ReadSchemaJson []byte `protobuf:"bytes,11,opt,name=read_schema_json,json=readSchema,proto3" json:"read_schema_json,omitempty"`
-	// always cleared when inlined in task specs
+	// How the collection is computed, if it is. Not there in the specifications of captures and materializations.
 	Derivation    *CollectionSpec_Derivation `protobuf:"bytes,12,opt,name=derivation,proto3" json:"derivation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -644,17 +461,22 @@ func (x *CollectionSpec) GetDerivation() *CollectionSpec_Derivation {
 	return nil
 }
 
+// Projection gives a name, the field, to a location of a collection's documents. Materializations select fields.
 type Projection struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// JSON pointer, empty = root
-	Ptr            string     `protobuf:"bytes,1,opt,name=ptr,proto3" json:"ptr,omitempty"`
-	Field          string     `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"`
-	Explicit       bool       `protobuf:"varint,3,opt,name=explicit,proto3" json:"explicit,omitempty"`
-	IsPartitionKey bool       `protobuf:"varint,4,opt,name=is_partition_key,json=isPartitionKey,proto3" json:"is_partition_key,omitempty"`
-	IsPrimaryKey   bool       `protobuf:"varint,5,opt,name=is_primary_key,json=isPrimaryKey,proto3" json:"is_primary_key,omitempty"`
-	Inference      *Inference `protobuf:"bytes,6,opt,name=inference,proto3" json:"inference,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// JSON pointer; empty for the whole document.
+	Ptr   string `protobuf:"bytes,1,opt,name=ptr,proto3" json:"ptr,omitempty"`
+	Field string `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"`
+	// The user declared it; otherwise it was made from the schema.
+	Explicit bool `protobuf:"varint,3,opt,name=explicit,proto3" json:"explicit,omitempty"`
+	// The collection is partitioned by it.
+	IsPartitionKey bool `protobuf:"varint,4,opt,name=is_partition_key,json=isPartitionKey,proto3" json:"is_partition_key,omitempty"`
+	// Its location is a part of the collection's key.
+	IsPrimaryKey bool `protobuf:"varint,5,opt,name=is_primary_key,json=isPrimaryKey,proto3" json:"is_primary_key,omitempty"`
+	// What the schema says about the location.
+	Inference     *Inference `protobuf:"bytes,6,opt,name=inference,proto3" json:"inference,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Projection) Reset() {
@@ -729,22 +551,30 @@ func (x *Projection) GetInference() *Inference {
 	return nil
 }
 
+// Inference is what a collection's schema says about the values at one location.
 type Inference struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// subset of null boolean object array integer **number** string (a comment says "numeric"; real value is number)
-	Types       []string           `protobuf:"bytes,1,rep,name=types,proto3" json:"types,omitempty"`
-	String_     *Inference_String  `protobuf:"bytes,3,opt,name=string,proto3" json:"string,omitempty"`
-	Title       string             `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
-	Description string             `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
-	DefaultJson []byte             `protobuf:"bytes,6,opt,name=default_json,json=default,proto3" json:"default_json,omitempty"`
-	Secret      bool               `protobuf:"varint,7,opt,name=secret,proto3" json:"secret,omitempty"`
-	Exists      Inference_Exists   `protobuf:"varint,8,opt,name=exists,proto3,enum=sluice.flow.Inference_Exists" json:"exists,omitempty"`
-	Numeric     *Inference_Numeric `protobuf:"bytes,9,opt,name=numeric,proto3" json:"numeric,omitempty"`
-	Array       *Inference_Array   `protobuf:"bytes,10,opt,name=array,proto3" json:"array,omitempty"`
-	EnumJsonVec [][]byte           `protobuf:"bytes,11,rep,name=enum_json_vec,json=enum,proto3" json:"enum_json_vec,omitempty"`
-	Reduce      Inference_Reduce   `protobuf:"varint,12,opt,name=reduce,proto3,enum=sluice.flow.Inference_Reduce" json:"reduce,omitempty"`
-	Redact      Inference_Redact   `protobuf:"varint,13,opt,name=redact,proto3,enum=sluice.flow.Inference_Redact" json:"redact,omitempty"`
-	// any type
+	// The JSON types that occur, out of null, boolean, object, array, integer, number and string.
+	Types []string `protobuf:"bytes,1,rep,name=types,proto3" json:"types,omitempty"`
+	// There if strings occur.
+	String_ *Inference_String `protobuf:"bytes,3,opt,name=string,proto3" json:"string,omitempty"`
+	// Title and description of the location in the schema.
+	Title       string `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	Description string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	// What the schema gives as default, which stands for a missing value.
+	DefaultJson []byte `protobuf:"bytes,6,opt,name=default_json,json=default,proto3" json:"default_json,omitempty"`
+	// The value must not be shown.
+	Secret bool             `protobuf:"varint,7,opt,name=secret,proto3" json:"secret,omitempty"`
+	Exists Inference_Exists `protobuf:"varint,8,opt,name=exists,proto3,enum=sluice.flow.Inference_Exists" json:"exists,omitempty"`
+	// There if numbers occur.
+	Numeric *Inference_Numeric `protobuf:"bytes,9,opt,name=numeric,proto3" json:"numeric,omitempty"`
+	// There if arrays occur.
+	Array *Inference_Array `protobuf:"bytes,10,opt,name=array,proto3" json:"array,omitempty"`
+	// The only values that occur, if the schema lists them.
+	EnumJsonVec [][]byte         `protobuf:"bytes,11,rep,name=enum_json_vec,json=enum,proto3" json:"enum_json_vec,omitempty"`
+	Reduce      Inference_Reduce `protobuf:"varint,12,opt,name=reduce,proto3,enum=sluice.flow.Inference_Reduce" json:"reduce,omitempty"`
+	Redact      Inference_Redact `protobuf:"varint,13,opt,name=redact,proto3,enum=sluice.flow.Inference_Redact" json:"redact,omitempty"`
+	// Media type of the value, whichever JSON type it has.
 	ContentMediaType string `protobuf:"bytes,14,opt,name=content_media_type,json=contentMediaType,proto3" json:"content_media_type,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -871,396 +701,21 @@ func (x *Inference) GetContentMediaType() string {
 	return ""
 }
 
-type CaptureSpec struct {
-	state               protoimpl.MessageState    `protogen:"open.v1"`
-	Name                string                    `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	ConnectorType       CaptureSpec_ConnectorType `protobuf:"varint,2,opt,name=connector_type,json=connectorType,proto3,enum=sluice.flow.CaptureSpec_ConnectorType" json:"connector_type,omitempty"`
-	ConfigJson          []byte                    `protobuf:"bytes,3,opt,name=config_json,json=config,proto3" json:"config_json,omitempty"`
-	Bindings            []*CaptureSpec_Binding    `protobuf:"bytes,4,rep,name=bindings,proto3" json:"bindings,omitempty"`
-	IntervalSeconds     uint32                    `protobuf:"varint,5,opt,name=interval_seconds,json=intervalSeconds,proto3" json:"interval_seconds,omitempty"`
-	ShardTemplate       *ShardSpec                `protobuf:"bytes,6,opt,name=shard_template,json=shardTemplate,proto3" json:"shard_template,omitempty"`
-	RecoveryLogTemplate *JournalSpec              `protobuf:"bytes,7,opt,name=recovery_log_template,json=recoveryLogTemplate,proto3" json:"recovery_log_template,omitempty"`
-	NetworkPorts        []*NetworkPort            `protobuf:"bytes,8,rep,name=network_ports,json=networkPorts,proto3" json:"network_ports,omitempty"`
-	InactiveBindings    []*CaptureSpec_Binding    `protobuf:"bytes,9,rep,name=inactive_bindings,json=inactiveBindings,proto3" json:"inactive_bindings,omitempty"`
-	RedactSalt          []byte                    `protobuf:"bytes,10,opt,name=redact_salt,json=redactSalt,proto3" json:"redact_salt,omitempty"`
-	// YYYY-MM-DD
-	CreatedAt         string            `protobuf:"bytes,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	LinkedCollections []*CollectionSpec `protobuf:"bytes,12,rep,name=linked_collections,json=linkedCollections,proto3" json:"linked_collections,omitempty"`
-	// unstable
-	Secrets map[string]string `protobuf:"bytes,13,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// newest
-	Execution     *ConnectorExecution `protobuf:"bytes,14,opt,name=execution,proto3" json:"execution,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *CaptureSpec) Reset() {
-	*x = CaptureSpec{}
-	mi := &file_flow_flow_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *CaptureSpec) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*CaptureSpec) ProtoMessage() {}
-
-func (x *CaptureSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use CaptureSpec.ProtoReflect.Descriptor instead.
-func (*CaptureSpec) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{3}
-}
-
-func (x *CaptureSpec) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *CaptureSpec) GetConnectorType() CaptureSpec_ConnectorType {
-	if x != nil {
-		return x.ConnectorType
-	}
-	return CaptureSpec_INVALID
-}
-
-func (x *CaptureSpec) GetConfigJson() []byte {
-	if x != nil {
-		return x.ConfigJson
-	}
-	return nil
-}
-
-func (x *CaptureSpec) GetBindings() []*CaptureSpec_Binding {
-	if x != nil {
-		return x.Bindings
-	}
-	return nil
-}
-
-func (x *CaptureSpec) GetIntervalSeconds() uint32 {
-	if x != nil {
-		return x.IntervalSeconds
-	}
-	return 0
-}
-
-func (x *CaptureSpec) GetShardTemplate() *ShardSpec {
-	if x != nil {
-		return x.ShardTemplate
-	}
-	return nil
-}
-
-func (x *CaptureSpec) GetRecoveryLogTemplate() *JournalSpec {
-	if x != nil {
-		return x.RecoveryLogTemplate
-	}
-	return nil
-}
-
-func (x *CaptureSpec) GetNetworkPorts() []*NetworkPort {
-	if x != nil {
-		return x.NetworkPorts
-	}
-	return nil
-}
-
-func (x *CaptureSpec) GetInactiveBindings() []*CaptureSpec_Binding {
-	if x != nil {
-		return x.InactiveBindings
-	}
-	return nil
-}
-
-func (x *CaptureSpec) GetRedactSalt() []byte {
-	if x != nil {
-		return x.RedactSalt
-	}
-	return nil
-}
-
-func (x *CaptureSpec) GetCreatedAt() string {
-	if x != nil {
-		return x.CreatedAt
-	}
-	return ""
-}
-
-func (x *CaptureSpec) GetLinkedCollections() []*CollectionSpec {
-	if x != nil {
-		return x.LinkedCollections
-	}
-	return nil
-}
-
-func (x *CaptureSpec) GetSecrets() map[string]string {
-	if x != nil {
-		return x.Secrets
-	}
-	return nil
-}
-
-func (x *CaptureSpec) GetExecution() *ConnectorExecution {
-	if x != nil {
-		return x.Execution
-	}
-	return nil
-}
-
-type MaterializationSpec struct {
-	state               protoimpl.MessageState            `protogen:"open.v1"`
-	Name                string                            `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	ConnectorType       MaterializationSpec_ConnectorType `protobuf:"varint,2,opt,name=connector_type,json=connectorType,proto3,enum=sluice.flow.MaterializationSpec_ConnectorType" json:"connector_type,omitempty"`
-	ConfigJson          []byte                            `protobuf:"bytes,3,opt,name=config_json,json=config,proto3" json:"config_json,omitempty"`
-	Bindings            []*MaterializationSpec_Binding    `protobuf:"bytes,4,rep,name=bindings,proto3" json:"bindings,omitempty"`
-	ShardTemplate       *ShardSpec                        `protobuf:"bytes,5,opt,name=shard_template,json=shardTemplate,proto3" json:"shard_template,omitempty"`
-	RecoveryLogTemplate *JournalSpec                      `protobuf:"bytes,6,opt,name=recovery_log_template,json=recoveryLogTemplate,proto3" json:"recovery_log_template,omitempty"`
-	// (#8 retired)
-	NetworkPorts     []*NetworkPort                 `protobuf:"bytes,7,rep,name=network_ports,json=networkPorts,proto3" json:"network_ports,omitempty"`
-	InactiveBindings []*MaterializationSpec_Binding `protobuf:"bytes,9,rep,name=inactive_bindings,json=inactiveBindings,proto3" json:"inactive_bindings,omitempty"`
-	// runtime-side webhooks
-	TriggersJson []byte `protobuf:"bytes,10,opt,name=triggers_json,json=triggers,proto3" json:"triggers_json,omitempty"`
-	CreatedAt    string `protobuf:"bytes,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	// runtime-side pacing (v2); older connectors do it themselves from config
-	SyncScheduleJson  []byte            `protobuf:"bytes,12,opt,name=sync_schedule_json,json=syncSchedule,proto3" json:"sync_schedule_json,omitempty"`
-	LinkedCollections []*CollectionSpec `protobuf:"bytes,13,rep,name=linked_collections,json=linkedCollections,proto3" json:"linked_collections,omitempty"`
-	// unstable
-	Secrets map[string]string `protobuf:"bytes,14,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// newest
-	Execution     *ConnectorExecution `protobuf:"bytes,15,opt,name=execution,proto3" json:"execution,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *MaterializationSpec) Reset() {
-	*x = MaterializationSpec{}
-	mi := &file_flow_flow_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *MaterializationSpec) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*MaterializationSpec) ProtoMessage() {}
-
-func (x *MaterializationSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use MaterializationSpec.ProtoReflect.Descriptor instead.
-func (*MaterializationSpec) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{4}
-}
-
-func (x *MaterializationSpec) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *MaterializationSpec) GetConnectorType() MaterializationSpec_ConnectorType {
-	if x != nil {
-		return x.ConnectorType
-	}
-	return MaterializationSpec_INVALID
-}
-
-func (x *MaterializationSpec) GetConfigJson() []byte {
-	if x != nil {
-		return x.ConfigJson
-	}
-	return nil
-}
-
-func (x *MaterializationSpec) GetBindings() []*MaterializationSpec_Binding {
-	if x != nil {
-		return x.Bindings
-	}
-	return nil
-}
-
-func (x *MaterializationSpec) GetShardTemplate() *ShardSpec {
-	if x != nil {
-		return x.ShardTemplate
-	}
-	return nil
-}
-
-func (x *MaterializationSpec) GetRecoveryLogTemplate() *JournalSpec {
-	if x != nil {
-		return x.RecoveryLogTemplate
-	}
-	return nil
-}
-
-func (x *MaterializationSpec) GetNetworkPorts() []*NetworkPort {
-	if x != nil {
-		return x.NetworkPorts
-	}
-	return nil
-}
-
-func (x *MaterializationSpec) GetInactiveBindings() []*MaterializationSpec_Binding {
-	if x != nil {
-		return x.InactiveBindings
-	}
-	return nil
-}
-
-func (x *MaterializationSpec) GetTriggersJson() []byte {
-	if x != nil {
-		return x.TriggersJson
-	}
-	return nil
-}
-
-func (x *MaterializationSpec) GetCreatedAt() string {
-	if x != nil {
-		return x.CreatedAt
-	}
-	return ""
-}
-
-func (x *MaterializationSpec) GetSyncScheduleJson() []byte {
-	if x != nil {
-		return x.SyncScheduleJson
-	}
-	return nil
-}
-
-func (x *MaterializationSpec) GetLinkedCollections() []*CollectionSpec {
-	if x != nil {
-		return x.LinkedCollections
-	}
-	return nil
-}
-
-func (x *MaterializationSpec) GetSecrets() map[string]string {
-	if x != nil {
-		return x.Secrets
-	}
-	return nil
-}
-
-func (x *MaterializationSpec) GetExecution() *ConnectorExecution {
-	if x != nil {
-		return x.Execution
-	}
-	return nil
-}
-
-type FieldSelection struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// ordered group-by
-	Keys []string `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
-	// ascending
-	Values []string `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"`
-	// empty ⇒ no root document column
-	Document           string            `protobuf:"bytes,3,opt,name=document,proto3" json:"document,omitempty"`
-	FieldConfigJsonMap map[string][]byte `protobuf:"bytes,4,rep,name=field_config_json_map,json=fieldConfig,proto3" json:"field_config_json_map,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
-}
-
-func (x *FieldSelection) Reset() {
-	*x = FieldSelection{}
-	mi := &file_flow_flow_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *FieldSelection) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*FieldSelection) ProtoMessage() {}
-
-func (x *FieldSelection) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use FieldSelection.ProtoReflect.Descriptor instead.
-func (*FieldSelection) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *FieldSelection) GetKeys() []string {
-	if x != nil {
-		return x.Keys
-	}
-	return nil
-}
-
-func (x *FieldSelection) GetValues() []string {
-	if x != nil {
-		return x.Values
-	}
-	return nil
-}
-
-func (x *FieldSelection) GetDocument() string {
-	if x != nil {
-		return x.Document
-	}
-	return ""
-}
-
-func (x *FieldSelection) GetFieldConfigJsonMap() map[string][]byte {
-	if x != nil {
-		return x.FieldConfigJsonMap
-	}
-	return nil
-}
-
+// RangeSpec is the part of a task's work that one session does. Both ends belong to it. A task which is not split has
+// 0 to 4294967295 for keys and for clocks.
 type RangeSpec struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// inclusive
-	KeyBegin uint32 `protobuf:"fixed32,2,opt,name=key_begin,json=keyBegin,proto3" json:"key_begin,omitempty"`
-	// inclusive
-	KeyEnd        uint32 `protobuf:"fixed32,3,opt,name=key_end,json=keyEnd,proto3" json:"key_end,omitempty"`
-	RClockBegin   uint32 `protobuf:"fixed32,4,opt,name=r_clock_begin,json=rClockBegin,proto3" json:"r_clock_begin,omitempty"`
-	RClockEnd     uint32 `protobuf:"fixed32,5,opt,name=r_clock_end,json=rClockEnd,proto3" json:"r_clock_end,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	KeyBegin      uint32                 `protobuf:"fixed32,2,opt,name=key_begin,json=keyBegin,proto3" json:"key_begin,omitempty"`
+	KeyEnd        uint32                 `protobuf:"fixed32,3,opt,name=key_end,json=keyEnd,proto3" json:"key_end,omitempty"`
+	RClockBegin   uint32                 `protobuf:"fixed32,4,opt,name=r_clock_begin,json=rClockBegin,proto3" json:"r_clock_begin,omitempty"`
+	RClockEnd     uint32                 `protobuf:"fixed32,5,opt,name=r_clock_end,json=rClockEnd,proto3" json:"r_clock_end,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RangeSpec) Reset() {
 	*x = RangeSpec{}
-	mi := &file_flow_flow_proto_msgTypes[6]
+	mi := &file_flow_flow_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1272,7 +727,7 @@ func (x *RangeSpec) String() string {
 func (*RangeSpec) ProtoMessage() {}
 
 func (x *RangeSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[6]
+	mi := &file_flow_flow_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1285,7 +740,7 @@ func (x *RangeSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RangeSpec.ProtoReflect.Descriptor instead.
 func (*RangeSpec) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{6}
+	return file_flow_flow_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RangeSpec) GetKeyBegin() uint32 {
@@ -1316,17 +771,20 @@ func (x *RangeSpec) GetRClockEnd() uint32 {
 	return 0
 }
 
+// ConnectorState changes the state which the runtime keeps for a connector.
 type ConnectorState struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	UpdatedJson   []byte                 `protobuf:"bytes,1,opt,name=updated_json,json=updated,proto3" json:"updated_json,omitempty"`
-	MergePatch    bool                   `protobuf:"varint,2,opt,name=merge_patch,json=mergePatch,proto3" json:"merge_patch,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A JSON merge patch (RFC 7396), or a whole state.
+	UpdatedJson []byte `protobuf:"bytes,1,opt,name=updated_json,json=updated,proto3" json:"updated_json,omitempty"`
+	// True: updated_json is merged into the state. False: it takes the place of the whole state, that of other bindings included.
+	MergePatch    bool `protobuf:"varint,2,opt,name=merge_patch,json=mergePatch,proto3" json:"merge_patch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ConnectorState) Reset() {
 	*x = ConnectorState{}
-	mi := &file_flow_flow_proto_msgTypes[7]
+	mi := &file_flow_flow_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1338,7 +796,7 @@ func (x *ConnectorState) String() string {
 func (*ConnectorState) ProtoMessage() {}
 
 func (x *ConnectorState) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[7]
+	mi := &file_flow_flow_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1351,7 +809,7 @@ func (x *ConnectorState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectorState.ProtoReflect.Descriptor instead.
 func (*ConnectorState) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{7}
+	return file_flow_flow_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ConnectorState) GetUpdatedJson() []byte {
@@ -1368,18 +826,22 @@ func (x *ConnectorState) GetMergePatch() bool {
 	return false
 }
 
+// SerPolicy limits the documents that a runtime sends. The zero value limits nothing, and the root object is never cut.
 type SerPolicy struct {
-	state                  protoimpl.MessageState `protogen:"open.v1"`
-	StrTruncateAfter       uint32                 `protobuf:"varint,1,opt,name=str_truncate_after,json=strTruncateAfter,proto3" json:"str_truncate_after,omitempty"`
-	NestedObjTruncateAfter uint32                 `protobuf:"varint,2,opt,name=nested_obj_truncate_after,json=nestedObjTruncateAfter,proto3" json:"nested_obj_truncate_after,omitempty"`
-	ArrayTruncateAfter     uint32                 `protobuf:"varint,3,opt,name=array_truncate_after,json=arrayTruncateAfter,proto3" json:"array_truncate_after,omitempty"`
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Longest string, in characters.
+	StrTruncateAfter uint32 `protobuf:"varint,1,opt,name=str_truncate_after,json=strTruncateAfter,proto3" json:"str_truncate_after,omitempty"`
+	// Most properties of an object below the root.
+	NestedObjTruncateAfter uint32 `protobuf:"varint,2,opt,name=nested_obj_truncate_after,json=nestedObjTruncateAfter,proto3" json:"nested_obj_truncate_after,omitempty"`
+	// Most elements of an array.
+	ArrayTruncateAfter uint32 `protobuf:"varint,3,opt,name=array_truncate_after,json=arrayTruncateAfter,proto3" json:"array_truncate_after,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *SerPolicy) Reset() {
 	*x = SerPolicy{}
-	mi := &file_flow_flow_proto_msgTypes[8]
+	mi := &file_flow_flow_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1391,7 +853,7 @@ func (x *SerPolicy) String() string {
 func (*SerPolicy) ProtoMessage() {}
 
 func (x *SerPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[8]
+	mi := &file_flow_flow_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1404,7 +866,7 @@ func (x *SerPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SerPolicy.ProtoReflect.Descriptor instead.
 func (*SerPolicy) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{8}
+	return file_flow_flow_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SerPolicy) GetStrTruncateAfter() uint32 {
@@ -1428,19 +890,21 @@ func (x *SerPolicy) GetArrayTruncateAfter() uint32 {
 	return 0
 }
 
+// NetworkPort is a port that a connector's image listens on.
 type NetworkPort struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Number uint32                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
-	// ALPN
-	Protocol      string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	Public        bool   `protobuf:"varint,3,opt,name=public,proto3" json:"public,omitempty"`
+	// ALPN name of the protocol.
+	Protocol string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// May be reached without logging in.
+	Public        bool `protobuf:"varint,3,opt,name=public,proto3" json:"public,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NetworkPort) Reset() {
 	*x = NetworkPort{}
-	mi := &file_flow_flow_proto_msgTypes[9]
+	mi := &file_flow_flow_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +916,7 @@ func (x *NetworkPort) String() string {
 func (*NetworkPort) ProtoMessage() {}
 
 func (x *NetworkPort) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[9]
+	mi := &file_flow_flow_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +929,7 @@ func (x *NetworkPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkPort.ProtoReflect.Descriptor instead.
 func (*NetworkPort) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{9}
+	return file_flow_flow_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *NetworkPort) GetNumber() uint32 {
@@ -1489,10 +953,11 @@ func (x *NetworkPort) GetPublic() bool {
 	return false
 }
 
+// ConnectorExecution is how a runtime isolates a connector. Connectors ignore it.
 type ConnectorExecution struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Vmm   bool                   `protobuf:"varint,1,opt,name=vmm,proto3" json:"vmm,omitempty"`
-	// presence is significant
+	// Being there means something, even when empty.
 	Egress        *ConnectorExecution_Egress `protobuf:"bytes,2,opt,name=egress,proto3" json:"egress,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1500,7 +965,7 @@ type ConnectorExecution struct {
 
 func (x *ConnectorExecution) Reset() {
 	*x = ConnectorExecution{}
-	mi := &file_flow_flow_proto_msgTypes[10]
+	mi := &file_flow_flow_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1512,7 +977,7 @@ func (x *ConnectorExecution) String() string {
 func (*ConnectorExecution) ProtoMessage() {}
 
 func (x *ConnectorExecution) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[10]
+	mi := &file_flow_flow_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1525,7 +990,7 @@ func (x *ConnectorExecution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectorExecution.ProtoReflect.Descriptor instead.
 func (*ConnectorExecution) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{10}
+	return file_flow_flow_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ConnectorExecution) GetVmm() bool {
@@ -1542,21 +1007,23 @@ func (x *ConnectorExecution) GetEgress() *ConnectorExecution_Egress {
 	return nil
 }
 
+// OAuth2 tells a user interface how to obtain credentials for a connector's configuration. Templates are Mustache
+// templates.
 type OAuth2 struct {
-	state                       protoimpl.MessageState `protogen:"open.v1"`
-	Provider                    string                 `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
-	AuthUrlTemplate             string                 `protobuf:"bytes,2,opt,name=auth_url_template,json=authUrlTemplate,proto3" json:"auth_url_template,omitempty"`
-	AccessTokenUrlTemplate      string                 `protobuf:"bytes,3,opt,name=access_token_url_template,json=accessTokenUrlTemplate,proto3" json:"access_token_url_template,omitempty"`
-	AccessTokenBody             string                 `protobuf:"bytes,4,opt,name=access_token_body,json=accessTokenBody,proto3" json:"access_token_body,omitempty"`
-	AccessTokenHeadersJsonMap   map[string][]byte      `protobuf:"bytes,5,rep,name=access_token_headers_json_map,json=accessTokenHeaders,proto3" json:"access_token_headers_json_map,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	AccessTokenResponseJsonMap  map[string][]byte      `protobuf:"bytes,6,rep,name=access_token_response_json_map,json=accessTokenResponseMap,proto3" json:"access_token_response_json_map,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	RefreshTokenUrlTemplate     string                 `protobuf:"bytes,7,opt,name=refresh_token_url_template,json=refreshTokenUrlTemplate,proto3" json:"refresh_token_url_template,omitempty"`
-	RefreshTokenBody            string                 `protobuf:"bytes,8,opt,name=refresh_token_body,json=refreshTokenBody,proto3" json:"refresh_token_body,omitempty"`
-	RefreshTokenHeadersJsonMap  map[string][]byte      `protobuf:"bytes,9,rep,name=refresh_token_headers_json_map,json=refreshTokenHeaders,proto3" json:"refresh_token_headers_json_map,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	RefreshTokenResponseJsonMap map[string][]byte      `protobuf:"bytes,10,rep,name=refresh_token_response_json_map,json=refreshTokenResponseMap,proto3" json:"refresh_token_response_json_map,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// empty = POST
-	AccessTokenMethod string `protobuf:"bytes,11,opt,name=access_token_method,json=accessTokenMethod,proto3" json:"access_token_method,omitempty"`
-	// empty = POST
+	state                     protoimpl.MessageState `protogen:"open.v1"`
+	Provider                  string                 `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
+	AuthUrlTemplate           string                 `protobuf:"bytes,2,opt,name=auth_url_template,json=authUrlTemplate,proto3" json:"auth_url_template,omitempty"`
+	AccessTokenUrlTemplate    string                 `protobuf:"bytes,3,opt,name=access_token_url_template,json=accessTokenUrlTemplate,proto3" json:"access_token_url_template,omitempty"`
+	AccessTokenBody           string                 `protobuf:"bytes,4,opt,name=access_token_body,json=accessTokenBody,proto3" json:"access_token_body,omitempty"`
+	AccessTokenHeadersJsonMap map[string][]byte      `protobuf:"bytes,5,rep,name=access_token_headers_json_map,json=accessTokenHeaders,proto3" json:"access_token_headers_json_map,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Which parts of the answer go into the credentials, and under which names. Empty: all of it, as it is.
+	AccessTokenResponseJsonMap  map[string][]byte `protobuf:"bytes,6,rep,name=access_token_response_json_map,json=accessTokenResponseMap,proto3" json:"access_token_response_json_map,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	RefreshTokenUrlTemplate     string            `protobuf:"bytes,7,opt,name=refresh_token_url_template,json=refreshTokenUrlTemplate,proto3" json:"refresh_token_url_template,omitempty"`
+	RefreshTokenBody            string            `protobuf:"bytes,8,opt,name=refresh_token_body,json=refreshTokenBody,proto3" json:"refresh_token_body,omitempty"`
+	RefreshTokenHeadersJsonMap  map[string][]byte `protobuf:"bytes,9,rep,name=refresh_token_headers_json_map,json=refreshTokenHeaders,proto3" json:"refresh_token_headers_json_map,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	RefreshTokenResponseJsonMap map[string][]byte `protobuf:"bytes,10,rep,name=refresh_token_response_json_map,json=refreshTokenResponseMap,proto3" json:"refresh_token_response_json_map,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// HTTP methods; empty for POST.
+	AccessTokenMethod  string `protobuf:"bytes,11,opt,name=access_token_method,json=accessTokenMethod,proto3" json:"access_token_method,omitempty"`
 	RefreshTokenMethod string `protobuf:"bytes,12,opt,name=refresh_token_method,json=refreshTokenMethod,proto3" json:"refresh_token_method,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
@@ -1564,7 +1031,7 @@ type OAuth2 struct {
 
 func (x *OAuth2) Reset() {
 	*x = OAuth2{}
-	mi := &file_flow_flow_proto_msgTypes[11]
+	mi := &file_flow_flow_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1576,7 +1043,7 @@ func (x *OAuth2) String() string {
 func (*OAuth2) ProtoMessage() {}
 
 func (x *OAuth2) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[11]
+	mi := &file_flow_flow_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1589,7 +1056,7 @@ func (x *OAuth2) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OAuth2.ProtoReflect.Descriptor instead.
 func (*OAuth2) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{11}
+	return file_flow_flow_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *OAuth2) GetProvider() string {
@@ -1676,11 +1143,12 @@ func (x *OAuth2) GetRefreshTokenMethod() string {
 	return ""
 }
 
+// UUIDParts are the contents of a document's UUID (version 1).
 type UUIDParts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// producer id (high 48 bits, multicast bit set) + 10 flag bits
+	// Who wrote the document (48 bits), and flags (10 bits).
 	Node uint64 `protobuf:"fixed64,1,opt,name=node,proto3" json:"node,omitempty"`
-	// 60-bit v1 timestamp, 4-bit sequence
+	// When it was written, in units of 100 ns (60 bits), and a sequence number (4 bits).
 	Clock         uint64 `protobuf:"fixed64,2,opt,name=clock,proto3" json:"clock,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1688,7 +1156,7 @@ type UUIDParts struct {
 
 func (x *UUIDParts) Reset() {
 	*x = UUIDParts{}
-	mi := &file_flow_flow_proto_msgTypes[12]
+	mi := &file_flow_flow_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1700,7 +1168,7 @@ func (x *UUIDParts) String() string {
 func (*UUIDParts) ProtoMessage() {}
 
 func (x *UUIDParts) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[12]
+	mi := &file_flow_flow_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1713,7 +1181,7 @@ func (x *UUIDParts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UUIDParts.ProtoReflect.Descriptor instead.
 func (*UUIDParts) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{12}
+	return file_flow_flow_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UUIDParts) GetNode() uint64 {
@@ -1730,477 +1198,33 @@ func (x *UUIDParts) GetClock() uint64 {
 	return 0
 }
 
-type Checkpoint struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// key = journal name (+ ;suffix)
-	Sources       map[string]*Checkpoint_Source `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	AckIntents    map[string][]byte             `protobuf:"bytes,2,rep,name=ack_intents,json=ackIntents,proto3" json:"ack_intents,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Checkpoint) Reset() {
-	*x = Checkpoint{}
-	mi := &file_flow_flow_proto_msgTypes[13]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Checkpoint) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Checkpoint) ProtoMessage() {}
-
-func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[13]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
-func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{13}
-}
-
-func (x *Checkpoint) GetSources() map[string]*Checkpoint_Source {
-	if x != nil {
-		return x.Sources
-	}
-	return nil
-}
-
-func (x *Checkpoint) GetAckIntents() map[string][]byte {
-	if x != nil {
-		return x.AckIntents
-	}
-	return nil
-}
-
-type ShardSpec struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	Id                string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Sources           []*ShardSpec_Source    `protobuf:"bytes,2,rep,name=sources,proto3" json:"sources,omitempty"`
-	RecoveryLogPrefix string                 `protobuf:"bytes,3,opt,name=recovery_log_prefix,json=recoveryLogPrefix,proto3" json:"recovery_log_prefix,omitempty"`
-	HintPrefix        string                 `protobuf:"bytes,4,opt,name=hint_prefix,json=hintPrefix,proto3" json:"hint_prefix,omitempty"`
-	HintBackups       int32                  `protobuf:"varint,5,opt,name=hint_backups,json=hintBackups,proto3" json:"hint_backups,omitempty"`
-	// > 0
-	MaxTxnDuration *durationpb.Duration `protobuf:"bytes,6,opt,name=max_txn_duration,json=maxTxnDuration,proto3" json:"max_txn_duration,omitempty"`
-	MinTxnDuration *durationpb.Duration `protobuf:"bytes,7,opt,name=min_txn_duration,json=minTxnDuration,proto3" json:"min_txn_duration,omitempty"`
-	Disable        bool                 `protobuf:"varint,8,opt,name=disable,proto3" json:"disable,omitempty"`
-	HotStandbys    uint32               `protobuf:"varint,9,opt,name=hot_standbys,json=hotStandbys,proto3" json:"hot_standbys,omitempty"`
-	// task flags appear as estuary.dev/flag/<name>
-	Labels            *LabelSet `protobuf:"bytes,10,opt,name=labels,proto3" json:"labels,omitempty"`
-	DisableWaitForAck bool      `protobuf:"varint,11,opt,name=disable_wait_for_ack,json=disableWaitForAck,proto3" json:"disable_wait_for_ack,omitempty"`
-	RingBufferSize    uint32    `protobuf:"varint,12,opt,name=ring_buffer_size,json=ringBufferSize,proto3" json:"ring_buffer_size,omitempty"`
-	ReadChannelSize   uint32    `protobuf:"varint,13,opt,name=read_channel_size,json=readChannelSize,proto3" json:"read_channel_size,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
-}
-
-func (x *ShardSpec) Reset() {
-	*x = ShardSpec{}
-	mi := &file_flow_flow_proto_msgTypes[14]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ShardSpec) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ShardSpec) ProtoMessage() {}
-
-func (x *ShardSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[14]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ShardSpec.ProtoReflect.Descriptor instead.
-func (*ShardSpec) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{14}
-}
-
-func (x *ShardSpec) GetId() string {
-	if x != nil {
-		return x.Id
-	}
-	return ""
-}
-
-func (x *ShardSpec) GetSources() []*ShardSpec_Source {
-	if x != nil {
-		return x.Sources
-	}
-	return nil
-}
-
-func (x *ShardSpec) GetRecoveryLogPrefix() string {
-	if x != nil {
-		return x.RecoveryLogPrefix
-	}
-	return ""
-}
-
-func (x *ShardSpec) GetHintPrefix() string {
-	if x != nil {
-		return x.HintPrefix
-	}
-	return ""
-}
-
-func (x *ShardSpec) GetHintBackups() int32 {
-	if x != nil {
-		return x.HintBackups
-	}
-	return 0
-}
-
-func (x *ShardSpec) GetMaxTxnDuration() *durationpb.Duration {
-	if x != nil {
-		return x.MaxTxnDuration
-	}
-	return nil
-}
-
-func (x *ShardSpec) GetMinTxnDuration() *durationpb.Duration {
-	if x != nil {
-		return x.MinTxnDuration
-	}
-	return nil
-}
-
-func (x *ShardSpec) GetDisable() bool {
-	if x != nil {
-		return x.Disable
-	}
-	return false
-}
-
-func (x *ShardSpec) GetHotStandbys() uint32 {
-	if x != nil {
-		return x.HotStandbys
-	}
-	return 0
-}
-
-func (x *ShardSpec) GetLabels() *LabelSet {
-	if x != nil {
-		return x.Labels
-	}
-	return nil
-}
-
-func (x *ShardSpec) GetDisableWaitForAck() bool {
-	if x != nil {
-		return x.DisableWaitForAck
-	}
-	return false
-}
-
-func (x *ShardSpec) GetRingBufferSize() uint32 {
-	if x != nil {
-		return x.RingBufferSize
-	}
-	return 0
-}
-
-func (x *ShardSpec) GetReadChannelSize() uint32 {
-	if x != nil {
-		return x.ReadChannelSize
-	}
-	return 0
-}
-
-type JournalSpec struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// 1..5
-	Replication int32 `protobuf:"varint,2,opt,name=replication,proto3" json:"replication,omitempty"`
-	// no label named name or prefix
-	Labels   *LabelSet             `protobuf:"bytes,3,opt,name=labels,proto3" json:"labels,omitempty"`
-	Fragment *JournalSpec_Fragment `protobuf:"bytes,4,opt,name=fragment,proto3" json:"fragment,omitempty"`
-	// 0,1,2,4 only
-	Flags uint32 `protobuf:"varint,6,opt,name=flags,proto3" json:"flags,omitempty"`
-	// ≥ 0
-	MaxAppendRate int64                `protobuf:"varint,7,opt,name=max_append_rate,json=maxAppendRate,proto3" json:"max_append_rate,omitempty"`
-	Suspend       *JournalSpec_Suspend `protobuf:"bytes,8,opt,name=suspend,proto3" json:"suspend,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *JournalSpec) Reset() {
-	*x = JournalSpec{}
-	mi := &file_flow_flow_proto_msgTypes[15]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *JournalSpec) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*JournalSpec) ProtoMessage() {}
-
-func (x *JournalSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[15]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use JournalSpec.ProtoReflect.Descriptor instead.
-func (*JournalSpec) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{15}
-}
-
-func (x *JournalSpec) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *JournalSpec) GetReplication() int32 {
-	if x != nil {
-		return x.Replication
-	}
-	return 0
-}
-
-func (x *JournalSpec) GetLabels() *LabelSet {
-	if x != nil {
-		return x.Labels
-	}
-	return nil
-}
-
-func (x *JournalSpec) GetFragment() *JournalSpec_Fragment {
-	if x != nil {
-		return x.Fragment
-	}
-	return nil
-}
-
-func (x *JournalSpec) GetFlags() uint32 {
-	if x != nil {
-		return x.Flags
-	}
-	return 0
-}
-
-func (x *JournalSpec) GetMaxAppendRate() int64 {
-	if x != nil {
-		return x.MaxAppendRate
-	}
-	return 0
-}
-
-func (x *JournalSpec) GetSuspend() *JournalSpec_Suspend {
-	if x != nil {
-		return x.Suspend
-	}
-	return nil
-}
-
-type LabelSelector struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Include       *LabelSet              `protobuf:"bytes,1,opt,name=include,proto3" json:"include,omitempty"`
-	Exclude       *LabelSet              `protobuf:"bytes,2,opt,name=exclude,proto3" json:"exclude,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *LabelSelector) Reset() {
-	*x = LabelSelector{}
-	mi := &file_flow_flow_proto_msgTypes[16]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *LabelSelector) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*LabelSelector) ProtoMessage() {}
-
-func (x *LabelSelector) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[16]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use LabelSelector.ProtoReflect.Descriptor instead.
-func (*LabelSelector) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{16}
-}
-
-func (x *LabelSelector) GetInclude() *LabelSet {
-	if x != nil {
-		return x.Include
-	}
-	return nil
-}
-
-func (x *LabelSelector) GetExclude() *LabelSet {
-	if x != nil {
-		return x.Exclude
-	}
-	return nil
-}
-
-type LabelSet struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// sorted by name, value
-	Labels        []*Label `protobuf:"bytes,1,rep,name=labels,proto3" json:"labels,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *LabelSet) Reset() {
-	*x = LabelSet{}
-	mi := &file_flow_flow_proto_msgTypes[17]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *LabelSet) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*LabelSet) ProtoMessage() {}
-
-func (x *LabelSet) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[17]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use LabelSet.ProtoReflect.Descriptor instead.
-func (*LabelSet) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{17}
-}
-
-func (x *LabelSet) GetLabels() []*Label {
-	if x != nil {
-		return x.Labels
-	}
-	return nil
-}
-
-type Label struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// token, 2..64 chars
-	Name  string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Value string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
-	// selector use only
-	Prefix        bool `protobuf:"varint,3,opt,name=prefix,proto3" json:"prefix,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Label) Reset() {
-	*x = Label{}
-	mi := &file_flow_flow_proto_msgTypes[18]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Label) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Label) ProtoMessage() {}
-
-func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[18]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Label.ProtoReflect.Descriptor instead.
-func (*Label) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{18}
-}
-
-func (x *Label) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *Label) GetValue() string {
-	if x != nil {
-		return x.Value
-	}
-	return ""
-}
-
-func (x *Label) GetPrefix() bool {
-	if x != nil {
-		return x.Prefix
-	}
-	return false
-}
-
+// Derivation computes a collection from others. Connectors for derivations are not part of this project: the message is
+// here so that specifications can be read whole.
 type CollectionSpec_Derivation struct {
-	state               protoimpl.MessageState                  `protogen:"open.v1"`
-	ConnectorType       CollectionSpec_Derivation_ConnectorType `protobuf:"varint,1,opt,name=connector_type,json=connectorType,proto3,enum=sluice.flow.CollectionSpec_Derivation_ConnectorType" json:"connector_type,omitempty"`
-	ConfigJson          []byte                                  `protobuf:"bytes,2,opt,name=config_json,json=config,proto3" json:"config_json,omitempty"`
-	Transforms          []*CollectionSpec_Derivation_Transform  `protobuf:"bytes,3,rep,name=transforms,proto3" json:"transforms,omitempty"`
+	state         protoimpl.MessageState                  `protogen:"open.v1"`
+	ConnectorType CollectionSpec_Derivation_ConnectorType `protobuf:"varint,1,opt,name=connector_type,json=connectorType,proto3,enum=sluice.flow.CollectionSpec_Derivation_ConnectorType" json:"connector_type,omitempty"`
+	ConfigJson    []byte                                  `protobuf:"bytes,2,opt,name=config_json,json=config,proto3" json:"config_json,omitempty"`
+	Transforms    []*CollectionSpec_Derivation_Transform  `protobuf:"bytes,3,rep,name=transforms,proto3" json:"transforms,omitempty"`
+	// Types of the key's components that all transforms shuffle by.
 	ShuffleKeyTypes     []CollectionSpec_Derivation_ShuffleType `protobuf:"varint,4,rep,packed,name=shuffle_key_types,json=shuffleKeyTypes,proto3,enum=sluice.flow.CollectionSpec_Derivation_ShuffleType" json:"shuffle_key_types,omitempty"`
 	ShardTemplate       *ShardSpec                              `protobuf:"bytes,5,opt,name=shard_template,json=shardTemplate,proto3" json:"shard_template,omitempty"`
 	RecoveryLogTemplate *JournalSpec                            `protobuf:"bytes,6,opt,name=recovery_log_template,json=recoveryLogTemplate,proto3" json:"recovery_log_template,omitempty"`
 	NetworkPorts        []*NetworkPort                          `protobuf:"bytes,7,rep,name=network_ports,json=networkPorts,proto3" json:"network_ports,omitempty"`
-	InactiveTransforms  []*CollectionSpec_Derivation_Transform  `protobuf:"bytes,8,rep,name=inactive_transforms,json=inactiveTransforms,proto3" json:"inactive_transforms,omitempty"`
-	RedactSalt          []byte                                  `protobuf:"bytes,9,opt,name=redact_salt,json=redactSalt,proto3" json:"redact_salt,omitempty"`
-	LinkedCollections   []*CollectionSpec                       `protobuf:"bytes,10,rep,name=linked_collections,json=linkedCollections,proto3" json:"linked_collections,omitempty"`
-	Secrets             map[string]string                       `protobuf:"bytes,11,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Execution           *ConnectorExecution                     `protobuf:"bytes,12,opt,name=execution,proto3" json:"execution,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// Transforms that were active once.
+	InactiveTransforms []*CollectionSpec_Derivation_Transform `protobuf:"bytes,8,rep,name=inactive_transforms,json=inactiveTransforms,proto3" json:"inactive_transforms,omitempty"`
+	RedactSalt         []byte                                 `protobuf:"bytes,9,opt,name=redact_salt,json=redactSalt,proto3" json:"redact_salt,omitempty"`
+	// See CaptureSpec.linked_collections.
+	LinkedCollections []*CollectionSpec `protobuf:"bytes,10,rep,name=linked_collections,json=linkedCollections,proto3" json:"linked_collections,omitempty"`
+	// Unstable, see CaptureSpec.secrets.
+	Secrets       map[string]string   `protobuf:"bytes,11,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Execution     *ConnectorExecution `protobuf:"bytes,12,opt,name=execution,proto3" json:"execution,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CollectionSpec_Derivation) Reset() {
 	*x = CollectionSpec_Derivation{}
-	mi := &file_flow_flow_proto_msgTypes[19]
+	mi := &file_flow_flow_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2212,7 +1236,7 @@ func (x *CollectionSpec_Derivation) String() string {
 func (*CollectionSpec_Derivation) ProtoMessage() {}
 
 func (x *CollectionSpec_Derivation) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[19]
+	mi := &file_flow_flow_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2312,13 +1336,16 @@ func (x *CollectionSpec_Derivation) GetExecution() *ConnectorExecution {
 	return nil
 }
 
+// Transform reads one source collection.
 type CollectionSpec_Derivation_Transform struct {
-	state                   protoimpl.MessageState `protogen:"open.v1"`
-	Name                    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Collection              *CollectionSpec        `protobuf:"bytes,2,opt,name=collection,proto3" json:"collection,omitempty"`
-	PartitionSelector       *LabelSelector         `protobuf:"bytes,3,opt,name=partition_selector,json=partitionSelector,proto3" json:"partition_selector,omitempty"`
-	Priority                int32                  `protobuf:"varint,4,opt,name=priority,proto3" json:"priority,omitempty"`
-	ReadDelaySeconds        uint32                 `protobuf:"varint,5,opt,name=read_delay_seconds,json=readDelaySeconds,proto3" json:"read_delay_seconds,omitempty"`
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Name              string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Collection        *CollectionSpec        `protobuf:"bytes,2,opt,name=collection,proto3" json:"collection,omitempty"`
+	PartitionSelector *LabelSelector         `protobuf:"bytes,3,opt,name=partition_selector,json=partitionSelector,proto3" json:"partition_selector,omitempty"`
+	// Sources of a higher priority are read first.
+	Priority         int32  `protobuf:"varint,4,opt,name=priority,proto3" json:"priority,omitempty"`
+	ReadDelaySeconds uint32 `protobuf:"varint,5,opt,name=read_delay_seconds,json=readDelaySeconds,proto3" json:"read_delay_seconds,omitempty"`
+	// JSON pointers.
 	ShuffleKey              []string               `protobuf:"bytes,6,rep,name=shuffle_key,json=shuffleKey,proto3" json:"shuffle_key,omitempty"`
 	ShuffleLambdaConfigJson []byte                 `protobuf:"bytes,7,opt,name=shuffle_lambda_config_json,json=shuffleLambdaConfig,proto3" json:"shuffle_lambda_config_json,omitempty"`
 	LambdaConfigJson        []byte                 `protobuf:"bytes,8,opt,name=lambda_config_json,json=lambdaConfig,proto3" json:"lambda_config_json,omitempty"`
@@ -2326,16 +1353,17 @@ type CollectionSpec_Derivation_Transform struct {
 	JournalReadSuffix       string                 `protobuf:"bytes,10,opt,name=journal_read_suffix,json=journalReadSuffix,proto3" json:"journal_read_suffix,omitempty"`
 	NotBefore               *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
 	NotAfter                *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
-	Backfill                uint32                 `protobuf:"varint,13,opt,name=backfill,proto3" json:"backfill,omitempty"`
-	StateKey                string                 `protobuf:"bytes,14,opt,name=state_key,json=stateKey,proto3" json:"state_key,omitempty"`
-	CollectionIndex         uint32                 `protobuf:"varint,15,opt,name=collection_index,json=collectionIndex,proto3" json:"collection_index,omitempty"`
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	// See CaptureSpec.Binding.
+	Backfill        uint32 `protobuf:"varint,13,opt,name=backfill,proto3" json:"backfill,omitempty"`
+	StateKey        string `protobuf:"bytes,14,opt,name=state_key,json=stateKey,proto3" json:"state_key,omitempty"`
+	CollectionIndex uint32 `protobuf:"varint,15,opt,name=collection_index,json=collectionIndex,proto3" json:"collection_index,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *CollectionSpec_Derivation_Transform) Reset() {
 	*x = CollectionSpec_Derivation_Transform{}
-	mi := &file_flow_flow_proto_msgTypes[20]
+	mi := &file_flow_flow_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2347,7 +1375,7 @@ func (x *CollectionSpec_Derivation_Transform) String() string {
 func (*CollectionSpec_Derivation_Transform) ProtoMessage() {}
 
 func (x *CollectionSpec_Derivation_Transform) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[20]
+	mi := &file_flow_flow_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2360,7 +1388,7 @@ func (x *CollectionSpec_Derivation_Transform) ProtoReflect() protoreflect.Messag
 
 // Deprecated: Use CollectionSpec_Derivation_Transform.ProtoReflect.Descriptor instead.
 func (*CollectionSpec_Derivation_Transform) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{0, 0, 0}
+	return file_flow_flow_proto_rawDescGZIP(), []int{0, 0, 1}
 }
 
 func (x *CollectionSpec_Derivation_Transform) GetName() string {
@@ -2468,16 +1496,17 @@ func (x *CollectionSpec_Derivation_Transform) GetCollectionIndex() uint32 {
 	return 0
 }
 
+// String is what is known of strings.
 type Inference_String struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// reserved 1,2,5
-	ContentType string `protobuf:"bytes,3,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	Format      string `protobuf:"bytes,4,opt,name=format,proto3" json:"format,omitempty"`
-	// 0 = none
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ContentType string                 `protobuf:"bytes,3,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	// A JSON schema format such as date-time, integer or number.
+	Format string `protobuf:"bytes,4,opt,name=format,proto3" json:"format,omitempty"`
+	// 0 for no bound.
 	MaxLength uint32 `protobuf:"varint,6,opt,name=max_length,json=maxLength,proto3" json:"max_length,omitempty"`
-	// base64, uuid…
+	// How bytes are written as text: base64 for example.
 	ContentEncoding string `protobuf:"bytes,7,opt,name=content_encoding,json=contentEncoding,proto3" json:"content_encoding,omitempty"`
-	// bound for numeric strings
+	// Bounds of strings that spell numbers, as such strings.
 	StrMinimum    string `protobuf:"bytes,8,opt,name=str_minimum,json=strMinimum,proto3" json:"str_minimum,omitempty"`
 	StrMaximum    string `protobuf:"bytes,9,opt,name=str_maximum,json=strMaximum,proto3" json:"str_maximum,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2486,7 +1515,7 @@ type Inference_String struct {
 
 func (x *Inference_String) Reset() {
 	*x = Inference_String{}
-	mi := &file_flow_flow_proto_msgTypes[22]
+	mi := &file_flow_flow_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2498,7 +1527,7 @@ func (x *Inference_String) String() string {
 func (*Inference_String) ProtoMessage() {}
 
 func (x *Inference_String) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[22]
+	mi := &file_flow_flow_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2556,6 +1585,7 @@ func (x *Inference_String) GetStrMaximum() string {
 	return ""
 }
 
+// Numeric is what is known of numbers.
 type Inference_Numeric struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	HasMinimum    bool                   `protobuf:"varint,1,opt,name=has_minimum,json=hasMinimum,proto3" json:"has_minimum,omitempty"`
@@ -2568,7 +1598,7 @@ type Inference_Numeric struct {
 
 func (x *Inference_Numeric) Reset() {
 	*x = Inference_Numeric{}
-	mi := &file_flow_flow_proto_msgTypes[23]
+	mi := &file_flow_flow_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2580,7 +1610,7 @@ func (x *Inference_Numeric) String() string {
 func (*Inference_Numeric) ProtoMessage() {}
 
 func (x *Inference_Numeric) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[23]
+	mi := &file_flow_flow_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2624,19 +1654,21 @@ func (x *Inference_Numeric) GetMaximum() float64 {
 	return 0
 }
 
+// Array is what is known of arrays.
 type Inference_Array struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	MinItems      uint32                 `protobuf:"varint,1,opt,name=min_items,json=minItems,proto3" json:"min_items,omitempty"`
-	HasMaxItems   bool                   `protobuf:"varint,2,opt,name=has_max_items,json=hasMaxItems,proto3" json:"has_max_items,omitempty"`
-	MaxItems      uint32                 `protobuf:"varint,3,opt,name=max_items,json=maxItems,proto3" json:"max_items,omitempty"`
-	ItemTypes     []string               `protobuf:"bytes,4,rep,name=item_types,json=itemTypes,proto3" json:"item_types,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	MinItems    uint32                 `protobuf:"varint,1,opt,name=min_items,json=minItems,proto3" json:"min_items,omitempty"`
+	HasMaxItems bool                   `protobuf:"varint,2,opt,name=has_max_items,json=hasMaxItems,proto3" json:"has_max_items,omitempty"`
+	MaxItems    uint32                 `protobuf:"varint,3,opt,name=max_items,json=maxItems,proto3" json:"max_items,omitempty"`
+	// Types of the elements, as in Inference.types.
+	ItemTypes     []string `protobuf:"bytes,4,rep,name=item_types,json=itemTypes,proto3" json:"item_types,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Inference_Array) Reset() {
 	*x = Inference_Array{}
-	mi := &file_flow_flow_proto_msgTypes[24]
+	mi := &file_flow_flow_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2648,7 +1680,7 @@ func (x *Inference_Array) String() string {
 func (*Inference_Array) ProtoMessage() {}
 
 func (x *Inference_Array) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[24]
+	mi := &file_flow_flow_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2692,299 +1724,7 @@ func (x *Inference_Array) GetItemTypes() []string {
 	return nil
 }
 
-type CaptureSpec_Binding struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	ResourceConfigJson []byte                 `protobuf:"bytes,1,opt,name=resource_config_json,json=resourceConfig,proto3" json:"resource_config_json,omitempty"`
-	ResourcePath       []string               `protobuf:"bytes,2,rep,name=resource_path,json=resourcePath,proto3" json:"resource_path,omitempty"`
-	Collection         *CollectionSpec        `protobuf:"bytes,3,opt,name=collection,proto3" json:"collection,omitempty"`
-	Backfill           uint32                 `protobuf:"varint,4,opt,name=backfill,proto3" json:"backfill,omitempty"`
-	StateKey           string                 `protobuf:"bytes,5,opt,name=state_key,json=stateKey,proto3" json:"state_key,omitempty"`
-	CollectionIndex    uint32                 `protobuf:"varint,6,opt,name=collection_index,json=collectionIndex,proto3" json:"collection_index,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
-}
-
-func (x *CaptureSpec_Binding) Reset() {
-	*x = CaptureSpec_Binding{}
-	mi := &file_flow_flow_proto_msgTypes[25]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *CaptureSpec_Binding) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*CaptureSpec_Binding) ProtoMessage() {}
-
-func (x *CaptureSpec_Binding) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[25]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use CaptureSpec_Binding.ProtoReflect.Descriptor instead.
-func (*CaptureSpec_Binding) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{3, 0}
-}
-
-func (x *CaptureSpec_Binding) GetResourceConfigJson() []byte {
-	if x != nil {
-		return x.ResourceConfigJson
-	}
-	return nil
-}
-
-func (x *CaptureSpec_Binding) GetResourcePath() []string {
-	if x != nil {
-		return x.ResourcePath
-	}
-	return nil
-}
-
-func (x *CaptureSpec_Binding) GetCollection() *CollectionSpec {
-	if x != nil {
-		return x.Collection
-	}
-	return nil
-}
-
-func (x *CaptureSpec_Binding) GetBackfill() uint32 {
-	if x != nil {
-		return x.Backfill
-	}
-	return 0
-}
-
-func (x *CaptureSpec_Binding) GetStateKey() string {
-	if x != nil {
-		return x.StateKey
-	}
-	return ""
-}
-
-func (x *CaptureSpec_Binding) GetCollectionIndex() uint32 {
-	if x != nil {
-		return x.CollectionIndex
-	}
-	return 0
-}
-
-type MaterializationSpec_Binding struct {
-	state              protoimpl.MessageState                         `protogen:"open.v1"`
-	ResourceConfigJson []byte                                         `protobuf:"bytes,1,opt,name=resource_config_json,json=resourceConfig,proto3" json:"resource_config_json,omitempty"`
-	ResourcePath       []string                                       `protobuf:"bytes,2,rep,name=resource_path,json=resourcePath,proto3" json:"resource_path,omitempty"`
-	Collection         *CollectionSpec                                `protobuf:"bytes,3,opt,name=collection,proto3" json:"collection,omitempty"`
-	FieldSelection     *FieldSelection                                `protobuf:"bytes,4,opt,name=field_selection,json=fieldSelection,proto3" json:"field_selection,omitempty"`
-	DeltaUpdates       bool                                           `protobuf:"varint,5,opt,name=delta_updates,json=deltaUpdates,proto3" json:"delta_updates,omitempty"`
-	DeprecatedShuffle  *MaterializationSpec_Binding_DeprecatedShuffle `protobuf:"bytes,6,opt,name=deprecated_shuffle,json=deprecatedShuffle,proto3" json:"deprecated_shuffle,omitempty"`
-	PartitionSelector  *LabelSelector                                 `protobuf:"bytes,7,opt,name=partition_selector,json=partitionSelector,proto3" json:"partition_selector,omitempty"`
-	// materialize/<task>/<state_key>
-	JournalReadSuffix string                 `protobuf:"bytes,8,opt,name=journal_read_suffix,json=journalReadSuffix,proto3" json:"journal_read_suffix,omitempty"`
-	Priority          int32                  `protobuf:"varint,9,opt,name=priority,proto3" json:"priority,omitempty"`
-	NotBefore         *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
-	NotAfter          *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
-	Backfill          uint32                 `protobuf:"varint,12,opt,name=backfill,proto3" json:"backfill,omitempty"`
-	StateKey          string                 `protobuf:"bytes,13,opt,name=state_key,json=stateKey,proto3" json:"state_key,omitempty"`
-	SerPolicy         *SerPolicy             `protobuf:"bytes,14,opt,name=ser_policy,json=serPolicy,proto3" json:"ser_policy,omitempty"`
-	CollectionIndex   uint32                 `protobuf:"varint,15,opt,name=collection_index,json=collectionIndex,proto3" json:"collection_index,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
-}
-
-func (x *MaterializationSpec_Binding) Reset() {
-	*x = MaterializationSpec_Binding{}
-	mi := &file_flow_flow_proto_msgTypes[27]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *MaterializationSpec_Binding) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*MaterializationSpec_Binding) ProtoMessage() {}
-
-func (x *MaterializationSpec_Binding) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[27]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use MaterializationSpec_Binding.ProtoReflect.Descriptor instead.
-func (*MaterializationSpec_Binding) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{4, 0}
-}
-
-func (x *MaterializationSpec_Binding) GetResourceConfigJson() []byte {
-	if x != nil {
-		return x.ResourceConfigJson
-	}
-	return nil
-}
-
-func (x *MaterializationSpec_Binding) GetResourcePath() []string {
-	if x != nil {
-		return x.ResourcePath
-	}
-	return nil
-}
-
-func (x *MaterializationSpec_Binding) GetCollection() *CollectionSpec {
-	if x != nil {
-		return x.Collection
-	}
-	return nil
-}
-
-func (x *MaterializationSpec_Binding) GetFieldSelection() *FieldSelection {
-	if x != nil {
-		return x.FieldSelection
-	}
-	return nil
-}
-
-func (x *MaterializationSpec_Binding) GetDeltaUpdates() bool {
-	if x != nil {
-		return x.DeltaUpdates
-	}
-	return false
-}
-
-func (x *MaterializationSpec_Binding) GetDeprecatedShuffle() *MaterializationSpec_Binding_DeprecatedShuffle {
-	if x != nil {
-		return x.DeprecatedShuffle
-	}
-	return nil
-}
-
-func (x *MaterializationSpec_Binding) GetPartitionSelector() *LabelSelector {
-	if x != nil {
-		return x.PartitionSelector
-	}
-	return nil
-}
-
-func (x *MaterializationSpec_Binding) GetJournalReadSuffix() string {
-	if x != nil {
-		return x.JournalReadSuffix
-	}
-	return ""
-}
-
-func (x *MaterializationSpec_Binding) GetPriority() int32 {
-	if x != nil {
-		return x.Priority
-	}
-	return 0
-}
-
-func (x *MaterializationSpec_Binding) GetNotBefore() *timestamppb.Timestamp {
-	if x != nil {
-		return x.NotBefore
-	}
-	return nil
-}
-
-func (x *MaterializationSpec_Binding) GetNotAfter() *timestamppb.Timestamp {
-	if x != nil {
-		return x.NotAfter
-	}
-	return nil
-}
-
-func (x *MaterializationSpec_Binding) GetBackfill() uint32 {
-	if x != nil {
-		return x.Backfill
-	}
-	return 0
-}
-
-func (x *MaterializationSpec_Binding) GetStateKey() string {
-	if x != nil {
-		return x.StateKey
-	}
-	return ""
-}
-
-func (x *MaterializationSpec_Binding) GetSerPolicy() *SerPolicy {
-	if x != nil {
-		return x.SerPolicy
-	}
-	return nil
-}
-
-func (x *MaterializationSpec_Binding) GetCollectionIndex() uint32 {
-	if x != nil {
-		return x.CollectionIndex
-	}
-	return 0
-}
-
-type MaterializationSpec_Binding_DeprecatedShuffle struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	GroupName         string                 `protobuf:"bytes,1,opt,name=group_name,json=groupName,proto3" json:"group_name,omitempty"`
-	PartitionSelector *LabelSelector         `protobuf:"bytes,3,opt,name=partition_selector,json=partitionSelector,proto3" json:"partition_selector,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
-}
-
-func (x *MaterializationSpec_Binding_DeprecatedShuffle) Reset() {
-	*x = MaterializationSpec_Binding_DeprecatedShuffle{}
-	mi := &file_flow_flow_proto_msgTypes[29]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *MaterializationSpec_Binding_DeprecatedShuffle) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*MaterializationSpec_Binding_DeprecatedShuffle) ProtoMessage() {}
-
-func (x *MaterializationSpec_Binding_DeprecatedShuffle) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[29]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use MaterializationSpec_Binding_DeprecatedShuffle.ProtoReflect.Descriptor instead.
-func (*MaterializationSpec_Binding_DeprecatedShuffle) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{4, 0, 0}
-}
-
-func (x *MaterializationSpec_Binding_DeprecatedShuffle) GetGroupName() string {
-	if x != nil {
-		return x.GroupName
-	}
-	return ""
-}
-
-func (x *MaterializationSpec_Binding_DeprecatedShuffle) GetPartitionSelector() *LabelSelector {
-	if x != nil {
-		return x.PartitionSelector
-	}
-	return nil
-}
-
+// Egress limits the network that the connector can reach.
 type ConnectorExecution_Egress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hosts         []string               `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"`
@@ -2994,7 +1734,7 @@ type ConnectorExecution_Egress struct {
 
 func (x *ConnectorExecution_Egress) Reset() {
 	*x = ConnectorExecution_Egress{}
-	mi := &file_flow_flow_proto_msgTypes[31]
+	mi := &file_flow_flow_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3006,7 +1746,7 @@ func (x *ConnectorExecution_Egress) String() string {
 func (*ConnectorExecution_Egress) ProtoMessage() {}
 
 func (x *ConnectorExecution_Egress) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[31]
+	mi := &file_flow_flow_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3019,7 +1759,7 @@ func (x *ConnectorExecution_Egress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectorExecution_Egress.ProtoReflect.Descriptor instead.
 func (*ConnectorExecution_Egress) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{10, 0}
+	return file_flow_flow_proto_rawDescGZIP(), []int{7, 0}
 }
 
 func (x *ConnectorExecution_Egress) GetHosts() []string {
@@ -3029,370 +1769,11 @@ func (x *ConnectorExecution_Egress) GetHosts() []string {
 	return nil
 }
 
-type Checkpoint_Source struct {
-	state         protoimpl.MessageState             `protogen:"open.v1"`
-	ReadThrough   int64                              `protobuf:"varint,1,opt,name=read_through,json=readThrough,proto3" json:"read_through,omitempty"`
-	Producers     []*Checkpoint_Source_ProducerEntry `protobuf:"bytes,2,rep,name=producers,proto3" json:"producers,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Checkpoint_Source) Reset() {
-	*x = Checkpoint_Source{}
-	mi := &file_flow_flow_proto_msgTypes[36]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Checkpoint_Source) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Checkpoint_Source) ProtoMessage() {}
-
-func (x *Checkpoint_Source) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[36]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Checkpoint_Source.ProtoReflect.Descriptor instead.
-func (*Checkpoint_Source) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{13, 0}
-}
-
-func (x *Checkpoint_Source) GetReadThrough() int64 {
-	if x != nil {
-		return x.ReadThrough
-	}
-	return 0
-}
-
-func (x *Checkpoint_Source) GetProducers() []*Checkpoint_Source_ProducerEntry {
-	if x != nil {
-		return x.Producers
-	}
-	return nil
-}
-
-type Checkpoint_ProducerState struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	LastAck uint64                 `protobuf:"fixed64,1,opt,name=last_ack,json=lastAck,proto3" json:"last_ack,omitempty"`
-	// −1 = none pending
-	Begin         int64 `protobuf:"varint,2,opt,name=begin,proto3" json:"begin,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Checkpoint_ProducerState) Reset() {
-	*x = Checkpoint_ProducerState{}
-	mi := &file_flow_flow_proto_msgTypes[37]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Checkpoint_ProducerState) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Checkpoint_ProducerState) ProtoMessage() {}
-
-func (x *Checkpoint_ProducerState) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[37]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Checkpoint_ProducerState.ProtoReflect.Descriptor instead.
-func (*Checkpoint_ProducerState) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{13, 1}
-}
-
-func (x *Checkpoint_ProducerState) GetLastAck() uint64 {
-	if x != nil {
-		return x.LastAck
-	}
-	return 0
-}
-
-func (x *Checkpoint_ProducerState) GetBegin() int64 {
-	if x != nil {
-		return x.Begin
-	}
-	return 0
-}
-
-type Checkpoint_Source_ProducerEntry struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// 6-byte producer id
-	Id            []byte                    `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	State         *Checkpoint_ProducerState `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Checkpoint_Source_ProducerEntry) Reset() {
-	*x = Checkpoint_Source_ProducerEntry{}
-	mi := &file_flow_flow_proto_msgTypes[40]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Checkpoint_Source_ProducerEntry) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Checkpoint_Source_ProducerEntry) ProtoMessage() {}
-
-func (x *Checkpoint_Source_ProducerEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[40]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Checkpoint_Source_ProducerEntry.ProtoReflect.Descriptor instead.
-func (*Checkpoint_Source_ProducerEntry) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{13, 0, 0}
-}
-
-func (x *Checkpoint_Source_ProducerEntry) GetId() []byte {
-	if x != nil {
-		return x.Id
-	}
-	return nil
-}
-
-func (x *Checkpoint_Source_ProducerEntry) GetState() *Checkpoint_ProducerState {
-	if x != nil {
-		return x.State
-	}
-	return nil
-}
-
-type ShardSpec_Source struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Journal       string                 `protobuf:"bytes,1,opt,name=journal,proto3" json:"journal,omitempty"`
-	MinOffset     int64                  `protobuf:"varint,3,opt,name=min_offset,json=minOffset,proto3" json:"min_offset,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ShardSpec_Source) Reset() {
-	*x = ShardSpec_Source{}
-	mi := &file_flow_flow_proto_msgTypes[41]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ShardSpec_Source) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ShardSpec_Source) ProtoMessage() {}
-
-func (x *ShardSpec_Source) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[41]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ShardSpec_Source.ProtoReflect.Descriptor instead.
-func (*ShardSpec_Source) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{14, 0}
-}
-
-func (x *ShardSpec_Source) GetJournal() string {
-	if x != nil {
-		return x.Journal
-	}
-	return ""
-}
-
-func (x *ShardSpec_Source) GetMinOffset() int64 {
-	if x != nil {
-		return x.MinOffset
-	}
-	return 0
-}
-
-type JournalSpec_Fragment struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// 2^10..2^34
-	Length int64 `protobuf:"varint,1,opt,name=length,proto3" json:"length,omitempty"`
-	// non-zero
-	CompressionCodec CompressionCodec `protobuf:"varint,2,opt,name=compression_codec,json=compressionCodec,proto3,enum=sluice.flow.CompressionCodec" json:"compression_codec,omitempty"`
-	// URLs; may be empty
-	Stores []string `protobuf:"bytes,3,rep,name=stores,proto3" json:"stores,omitempty"`
-	// 1 s..24 h
-	RefreshInterval *durationpb.Duration `protobuf:"bytes,4,opt,name=refresh_interval,json=refreshInterval,proto3" json:"refresh_interval,omitempty"`
-	Retention       *durationpb.Duration `protobuf:"bytes,5,opt,name=retention,proto3" json:"retention,omitempty"`
-	// 0 or ≥ 1 min
-	FlushInterval       *durationpb.Duration `protobuf:"bytes,6,opt,name=flush_interval,json=flushInterval,proto3" json:"flush_interval,omitempty"`
-	PathPostfixTemplate string               `protobuf:"bytes,7,opt,name=path_postfix_template,json=pathPostfixTemplate,proto3" json:"path_postfix_template,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
-}
-
-func (x *JournalSpec_Fragment) Reset() {
-	*x = JournalSpec_Fragment{}
-	mi := &file_flow_flow_proto_msgTypes[42]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *JournalSpec_Fragment) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*JournalSpec_Fragment) ProtoMessage() {}
-
-func (x *JournalSpec_Fragment) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[42]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use JournalSpec_Fragment.ProtoReflect.Descriptor instead.
-func (*JournalSpec_Fragment) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{15, 0}
-}
-
-func (x *JournalSpec_Fragment) GetLength() int64 {
-	if x != nil {
-		return x.Length
-	}
-	return 0
-}
-
-func (x *JournalSpec_Fragment) GetCompressionCodec() CompressionCodec {
-	if x != nil {
-		return x.CompressionCodec
-	}
-	return CompressionCodec_INVALID
-}
-
-func (x *JournalSpec_Fragment) GetStores() []string {
-	if x != nil {
-		return x.Stores
-	}
-	return nil
-}
-
-func (x *JournalSpec_Fragment) GetRefreshInterval() *durationpb.Duration {
-	if x != nil {
-		return x.RefreshInterval
-	}
-	return nil
-}
-
-func (x *JournalSpec_Fragment) GetRetention() *durationpb.Duration {
-	if x != nil {
-		return x.Retention
-	}
-	return nil
-}
-
-func (x *JournalSpec_Fragment) GetFlushInterval() *durationpb.Duration {
-	if x != nil {
-		return x.FlushInterval
-	}
-	return nil
-}
-
-func (x *JournalSpec_Fragment) GetPathPostfixTemplate() string {
-	if x != nil {
-		return x.PathPostfixTemplate
-	}
-	return ""
-}
-
-type JournalSpec_Suspend struct {
-	state         protoimpl.MessageState    `protogen:"open.v1"`
-	Level         JournalSpec_Suspend_Level `protobuf:"varint,1,opt,name=level,proto3,enum=sluice.flow.JournalSpec_Suspend_Level" json:"level,omitempty"`
-	Offset        int64                     `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *JournalSpec_Suspend) Reset() {
-	*x = JournalSpec_Suspend{}
-	mi := &file_flow_flow_proto_msgTypes[43]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *JournalSpec_Suspend) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*JournalSpec_Suspend) ProtoMessage() {}
-
-func (x *JournalSpec_Suspend) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[43]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use JournalSpec_Suspend.ProtoReflect.Descriptor instead.
-func (*JournalSpec_Suspend) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{15, 1}
-}
-
-func (x *JournalSpec_Suspend) GetLevel() JournalSpec_Suspend_Level {
-	if x != nil {
-		return x.Level
-	}
-	return JournalSpec_Suspend_NONE
-}
-
-func (x *JournalSpec_Suspend) GetOffset() int64 {
-	if x != nil {
-		return x.Offset
-	}
-	return 0
-}
-
 var File_flow_flow_proto protoreflect.FileDescriptor
 
 const file_flow_flow_proto_rawDesc = "" +
 	"\n" +
-	"\x0fflow/flow.proto\x12\vsluice.flow\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb6\x11\n" +
+	"\x0fflow/flow.proto\x12\vsluice.flow\x1a\x12flow/gazette.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x11\n" +
 	"\x0eCollectionSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03key\x18\x03 \x03(\tR\x03key\x12\x19\n" +
@@ -3424,7 +1805,10 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\x12linked_collections\x18\n" +
 	" \x03(\v2\x1b.sluice.flow.CollectionSpecR\x11linkedCollections\x12M\n" +
 	"\asecrets\x18\v \x03(\v23.sluice.flow.CollectionSpec.Derivation.SecretsEntryR\asecrets\x12=\n" +
-	"\texecution\x18\f \x01(\v2\x1f.sluice.flow.ConnectorExecutionR\texecution\x1a\x9a\x05\n" +
+	"\texecution\x18\f \x01(\v2\x1f.sluice.flow.ConnectorExecutionR\texecution\x1a:\n" +
+	"\fSecretsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a\x9a\x05\n" +
 	"\tTransform\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
 	"\n" +
@@ -3445,10 +1829,7 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\tnot_after\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12\x1a\n" +
 	"\bbackfill\x18\r \x01(\rR\bbackfill\x12\x1b\n" +
 	"\tstate_key\x18\x0e \x01(\tR\bstateKey\x12)\n" +
-	"\x10collection_index\x18\x0f \x01(\rR\x0fcollectionIndex\x1a:\n" +
-	"\fSecretsEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"i\n" +
+	"\x10collection_index\x18\x0f \x01(\rR\x0fcollectionIndex\"i\n" +
 	"\rConnectorType\x12\x1a\n" +
 	"\x16INVALID_CONNECTOR_TYPE\x10\x00\x12\n" +
 	"\n" +
@@ -3464,7 +1845,8 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\aBOOLEAN\x10\x01\x12\v\n" +
 	"\aINTEGER\x10\x02\x12\n" +
 	"\n" +
-	"\x06STRING\x10\x03\"\xd6\x01\n" +
+	"\x06STRING\x10\x03J\x04\b\x02\x10\x03J\x04\b\n" +
+	"\x10\v\"\xd6\x01\n" +
 	"\n" +
 	"Projection\x12\x10\n" +
 	"\x03ptr\x18\x01 \x01(\tR\x03ptr\x12\x14\n" +
@@ -3472,7 +1854,7 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\bexplicit\x18\x03 \x01(\bR\bexplicit\x12(\n" +
 	"\x10is_partition_key\x18\x04 \x01(\bR\x0eisPartitionKey\x12$\n" +
 	"\x0eis_primary_key\x18\x05 \x01(\bR\fisPrimaryKey\x124\n" +
-	"\tinference\x18\x06 \x01(\v2\x16.sluice.flow.InferenceR\tinference\"\x91\v\n" +
+	"\tinference\x18\x06 \x01(\v2\x16.sluice.flow.InferenceR\tinference\"\xa9\v\n" +
 	"\tInference\x12\x14\n" +
 	"\x05types\x18\x01 \x03(\tR\x05types\x125\n" +
 	"\x06string\x18\x03 \x01(\v2\x1d.sluice.flow.Inference.StringR\x06string\x12\x14\n" +
@@ -3487,7 +1869,7 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\renum_json_vec\x18\v \x03(\fR\x04enum\x125\n" +
 	"\x06reduce\x18\f \x01(\x0e2\x1d.sluice.flow.Inference.ReduceR\x06reduce\x125\n" +
 	"\x06redact\x18\r \x01(\x0e2\x1d.sluice.flow.Inference.RedactR\x06redact\x12,\n" +
-	"\x12content_media_type\x18\x0e \x01(\tR\x10contentMediaType\x1a\xcf\x01\n" +
+	"\x12content_media_type\x18\x0e \x01(\tR\x10contentMediaType\x1a\xe1\x01\n" +
 	"\x06String\x12!\n" +
 	"\fcontent_type\x18\x03 \x01(\tR\vcontentType\x12\x16\n" +
 	"\x06format\x18\x04 \x01(\tR\x06format\x12\x1d\n" +
@@ -3497,7 +1879,7 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\vstr_minimum\x18\b \x01(\tR\n" +
 	"strMinimum\x12\x1f\n" +
 	"\vstr_maximum\x18\t \x01(\tR\n" +
-	"strMaximum\x1a\x7f\n" +
+	"strMaximumJ\x04\b\x01\x10\x02J\x04\b\x02\x10\x03J\x04\b\x05\x10\x06\x1a\x7f\n" +
 	"\aNumeric\x12\x1f\n" +
 	"\vhas_minimum\x18\x01 \x01(\bR\n" +
 	"hasMinimum\x12\x18\n" +
@@ -3537,105 +1919,12 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\fREDACT_UNSET\x10\x00\x12\x13\n" +
 	"\x0fREDACT_MULTIPLE\x10\x01\x12\x10\n" +
 	"\fREDACT_BLOCK\x10\x02\x12\x11\n" +
-	"\rREDACT_SHA256\x10\x03\"\x8d\t\n" +
-	"\vCaptureSpec\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12M\n" +
-	"\x0econnector_type\x18\x02 \x01(\x0e2&.sluice.flow.CaptureSpec.ConnectorTypeR\rconnectorType\x12\x1b\n" +
-	"\vconfig_json\x18\x03 \x01(\fR\x06config\x12<\n" +
-	"\bbindings\x18\x04 \x03(\v2 .sluice.flow.CaptureSpec.BindingR\bbindings\x12)\n" +
-	"\x10interval_seconds\x18\x05 \x01(\rR\x0fintervalSeconds\x12=\n" +
-	"\x0eshard_template\x18\x06 \x01(\v2\x16.sluice.flow.ShardSpecR\rshardTemplate\x12L\n" +
-	"\x15recovery_log_template\x18\a \x01(\v2\x18.sluice.flow.JournalSpecR\x13recoveryLogTemplate\x12=\n" +
-	"\rnetwork_ports\x18\b \x03(\v2\x18.sluice.flow.NetworkPortR\fnetworkPorts\x12M\n" +
-	"\x11inactive_bindings\x18\t \x03(\v2 .sluice.flow.CaptureSpec.BindingR\x10inactiveBindings\x12\x1f\n" +
-	"\vredact_salt\x18\n" +
-	" \x01(\fR\n" +
-	"redactSalt\x12\x1d\n" +
-	"\n" +
-	"created_at\x18\v \x01(\tR\tcreatedAt\x12J\n" +
-	"\x12linked_collections\x18\f \x03(\v2\x1b.sluice.flow.CollectionSpecR\x11linkedCollections\x12?\n" +
-	"\asecrets\x18\r \x03(\v2%.sluice.flow.CaptureSpec.SecretsEntryR\asecrets\x12=\n" +
-	"\texecution\x18\x0e \x01(\v2\x1f.sluice.flow.ConnectorExecutionR\texecution\x1a\xfd\x01\n" +
-	"\aBinding\x12,\n" +
-	"\x14resource_config_json\x18\x01 \x01(\fR\x0eresourceConfig\x12#\n" +
-	"\rresource_path\x18\x02 \x03(\tR\fresourcePath\x12;\n" +
-	"\n" +
-	"collection\x18\x03 \x01(\v2\x1b.sluice.flow.CollectionSpecR\n" +
-	"collection\x12\x1a\n" +
-	"\bbackfill\x18\x04 \x01(\rR\bbackfill\x12\x1b\n" +
-	"\tstate_key\x18\x05 \x01(\tR\bstateKey\x12)\n" +
-	"\x10collection_index\x18\x06 \x01(\rR\x0fcollectionIndex\x1a:\n" +
-	"\fSecretsEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"2\n" +
-	"\rConnectorType\x12\v\n" +
-	"\aINVALID\x10\x00\x12\t\n" +
-	"\x05IMAGE\x10\a\x12\t\n" +
-	"\x05LOCAL\x10\b\"\xd6\x0e\n" +
-	"\x13MaterializationSpec\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12U\n" +
-	"\x0econnector_type\x18\x02 \x01(\x0e2..sluice.flow.MaterializationSpec.ConnectorTypeR\rconnectorType\x12\x1b\n" +
-	"\vconfig_json\x18\x03 \x01(\fR\x06config\x12D\n" +
-	"\bbindings\x18\x04 \x03(\v2(.sluice.flow.MaterializationSpec.BindingR\bbindings\x12=\n" +
-	"\x0eshard_template\x18\x05 \x01(\v2\x16.sluice.flow.ShardSpecR\rshardTemplate\x12L\n" +
-	"\x15recovery_log_template\x18\x06 \x01(\v2\x18.sluice.flow.JournalSpecR\x13recoveryLogTemplate\x12=\n" +
-	"\rnetwork_ports\x18\a \x03(\v2\x18.sluice.flow.NetworkPortR\fnetworkPorts\x12U\n" +
-	"\x11inactive_bindings\x18\t \x03(\v2(.sluice.flow.MaterializationSpec.BindingR\x10inactiveBindings\x12\x1f\n" +
-	"\rtriggers_json\x18\n" +
-	" \x01(\fR\btriggers\x12\x1d\n" +
-	"\n" +
-	"created_at\x18\v \x01(\tR\tcreatedAt\x12(\n" +
-	"\x12sync_schedule_json\x18\f \x01(\fR\fsyncSchedule\x12J\n" +
-	"\x12linked_collections\x18\r \x03(\v2\x1b.sluice.flow.CollectionSpecR\x11linkedCollections\x12G\n" +
-	"\asecrets\x18\x0e \x03(\v2-.sluice.flow.MaterializationSpec.SecretsEntryR\asecrets\x12=\n" +
-	"\texecution\x18\x0f \x01(\v2\x1f.sluice.flow.ConnectorExecutionR\texecution\x1a\x94\a\n" +
-	"\aBinding\x12,\n" +
-	"\x14resource_config_json\x18\x01 \x01(\fR\x0eresourceConfig\x12#\n" +
-	"\rresource_path\x18\x02 \x03(\tR\fresourcePath\x12;\n" +
-	"\n" +
-	"collection\x18\x03 \x01(\v2\x1b.sluice.flow.CollectionSpecR\n" +
-	"collection\x12D\n" +
-	"\x0ffield_selection\x18\x04 \x01(\v2\x1b.sluice.flow.FieldSelectionR\x0efieldSelection\x12#\n" +
-	"\rdelta_updates\x18\x05 \x01(\bR\fdeltaUpdates\x12i\n" +
-	"\x12deprecated_shuffle\x18\x06 \x01(\v2:.sluice.flow.MaterializationSpec.Binding.DeprecatedShuffleR\x11deprecatedShuffle\x12I\n" +
-	"\x12partition_selector\x18\a \x01(\v2\x1a.sluice.flow.LabelSelectorR\x11partitionSelector\x12.\n" +
-	"\x13journal_read_suffix\x18\b \x01(\tR\x11journalReadSuffix\x12\x1a\n" +
-	"\bpriority\x18\t \x01(\x05R\bpriority\x129\n" +
-	"\n" +
-	"not_before\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x127\n" +
-	"\tnot_after\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12\x1a\n" +
-	"\bbackfill\x18\f \x01(\rR\bbackfill\x12\x1b\n" +
-	"\tstate_key\x18\r \x01(\tR\bstateKey\x125\n" +
-	"\n" +
-	"ser_policy\x18\x0e \x01(\v2\x16.sluice.flow.SerPolicyR\tserPolicy\x12)\n" +
-	"\x10collection_index\x18\x0f \x01(\rR\x0fcollectionIndex\x1a}\n" +
-	"\x11DeprecatedShuffle\x12\x1d\n" +
-	"\n" +
-	"group_name\x18\x01 \x01(\tR\tgroupName\x12I\n" +
-	"\x12partition_selector\x18\x03 \x01(\v2\x1a.sluice.flow.LabelSelectorR\x11partitionSelector\x1a:\n" +
-	"\fSecretsEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"=\n" +
-	"\rConnectorType\x12\v\n" +
-	"\aINVALID\x10\x00\x12\t\n" +
-	"\x05IMAGE\x10\b\x12\t\n" +
-	"\x05LOCAL\x10\t\x12\t\n" +
-	"\x05DEKAF\x10\n" +
-	"\"\x80\x02\n" +
-	"\x0eFieldSelection\x12\x12\n" +
-	"\x04keys\x18\x01 \x03(\tR\x04keys\x12\x16\n" +
-	"\x06values\x18\x02 \x03(\tR\x06values\x12\x1a\n" +
-	"\bdocument\x18\x03 \x01(\tR\bdocument\x12_\n" +
-	"\x15field_config_json_map\x18\x04 \x03(\v23.sluice.flow.FieldSelection.FieldConfigJsonMapEntryR\vfieldConfig\x1aE\n" +
-	"\x17FieldConfigJsonMapEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\x85\x01\n" +
+	"\rREDACT_SHA256\x10\x03J\x04\b\x02\x10\x03\"\x8b\x01\n" +
 	"\tRangeSpec\x12\x1b\n" +
 	"\tkey_begin\x18\x02 \x01(\aR\bkeyBegin\x12\x17\n" +
 	"\akey_end\x18\x03 \x01(\aR\x06keyEnd\x12\"\n" +
 	"\rr_clock_begin\x18\x04 \x01(\aR\vrClockBegin\x12\x1e\n" +
-	"\vr_clock_end\x18\x05 \x01(\aR\trClockEnd\"P\n" +
+	"\vr_clock_end\x18\x05 \x01(\aR\trClockEndJ\x04\b\x01\x10\x02\"P\n" +
 	"\x0eConnectorState\x12\x1d\n" +
 	"\fupdated_json\x18\x01 \x01(\fR\aupdated\x12\x1f\n" +
 	"\vmerge_patch\x18\x02 \x01(\bR\n" +
@@ -3681,87 +1970,7 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"5\n" +
 	"\tUUIDParts\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x06R\x04node\x12\x14\n" +
-	"\x05clock\x18\x02 \x01(\x06R\x05clock\"\xcb\x04\n" +
-	"\n" +
-	"Checkpoint\x12>\n" +
-	"\asources\x18\x01 \x03(\v2$.sluice.flow.Checkpoint.SourcesEntryR\asources\x12H\n" +
-	"\vack_intents\x18\x02 \x03(\v2'.sluice.flow.Checkpoint.AckIntentsEntryR\n" +
-	"ackIntents\x1a\xd5\x01\n" +
-	"\x06Source\x12!\n" +
-	"\fread_through\x18\x01 \x01(\x03R\vreadThrough\x12J\n" +
-	"\tproducers\x18\x02 \x03(\v2,.sluice.flow.Checkpoint.Source.ProducerEntryR\tproducers\x1a\\\n" +
-	"\rProducerEntry\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\fR\x02id\x12;\n" +
-	"\x05state\x18\x02 \x01(\v2%.sluice.flow.Checkpoint.ProducerStateR\x05state\x1a@\n" +
-	"\rProducerState\x12\x19\n" +
-	"\blast_ack\x18\x01 \x01(\x06R\alastAck\x12\x14\n" +
-	"\x05begin\x18\x02 \x01(\x03R\x05begin\x1aZ\n" +
-	"\fSourcesEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x124\n" +
-	"\x05value\x18\x02 \x01(\v2\x1e.sluice.flow.Checkpoint.SourceR\x05value:\x028\x01\x1a=\n" +
-	"\x0fAckIntentsEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\x88\x05\n" +
-	"\tShardSpec\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x127\n" +
-	"\asources\x18\x02 \x03(\v2\x1d.sluice.flow.ShardSpec.SourceR\asources\x12.\n" +
-	"\x13recovery_log_prefix\x18\x03 \x01(\tR\x11recoveryLogPrefix\x12\x1f\n" +
-	"\vhint_prefix\x18\x04 \x01(\tR\n" +
-	"hintPrefix\x12!\n" +
-	"\fhint_backups\x18\x05 \x01(\x05R\vhintBackups\x12C\n" +
-	"\x10max_txn_duration\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x0emaxTxnDuration\x12C\n" +
-	"\x10min_txn_duration\x18\a \x01(\v2\x19.google.protobuf.DurationR\x0eminTxnDuration\x12\x18\n" +
-	"\adisable\x18\b \x01(\bR\adisable\x12!\n" +
-	"\fhot_standbys\x18\t \x01(\rR\vhotStandbys\x12-\n" +
-	"\x06labels\x18\n" +
-	" \x01(\v2\x15.sluice.flow.LabelSetR\x06labels\x12/\n" +
-	"\x14disable_wait_for_ack\x18\v \x01(\bR\x11disableWaitForAck\x12(\n" +
-	"\x10ring_buffer_size\x18\f \x01(\rR\x0eringBufferSize\x12*\n" +
-	"\x11read_channel_size\x18\r \x01(\rR\x0freadChannelSize\x1aA\n" +
-	"\x06Source\x12\x18\n" +
-	"\ajournal\x18\x01 \x01(\tR\ajournal\x12\x1d\n" +
-	"\n" +
-	"min_offset\x18\x03 \x01(\x03R\tminOffset\"\xb5\x06\n" +
-	"\vJournalSpec\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
-	"\vreplication\x18\x02 \x01(\x05R\vreplication\x12-\n" +
-	"\x06labels\x18\x03 \x01(\v2\x15.sluice.flow.LabelSetR\x06labels\x12=\n" +
-	"\bfragment\x18\x04 \x01(\v2!.sluice.flow.JournalSpec.FragmentR\bfragment\x12\x14\n" +
-	"\x05flags\x18\x06 \x01(\rR\x05flags\x12&\n" +
-	"\x0fmax_append_rate\x18\a \x01(\x03R\rmaxAppendRate\x12:\n" +
-	"\asuspend\x18\b \x01(\v2 .sluice.flow.JournalSpec.SuspendR\asuspend\x1a\xfb\x02\n" +
-	"\bFragment\x12\x16\n" +
-	"\x06length\x18\x01 \x01(\x03R\x06length\x12J\n" +
-	"\x11compression_codec\x18\x02 \x01(\x0e2\x1d.sluice.flow.CompressionCodecR\x10compressionCodec\x12\x16\n" +
-	"\x06stores\x18\x03 \x03(\tR\x06stores\x12D\n" +
-	"\x10refresh_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x0frefreshInterval\x127\n" +
-	"\tretention\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\tretention\x12@\n" +
-	"\x0eflush_interval\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\rflushInterval\x122\n" +
-	"\x15path_postfix_template\x18\a \x01(\tR\x13pathPostfixTemplate\x1a\x89\x01\n" +
-	"\aSuspend\x12<\n" +
-	"\x05level\x18\x01 \x01(\x0e2&.sluice.flow.JournalSpec.Suspend.LevelR\x05level\x12\x16\n" +
-	"\x06offset\x18\x02 \x01(\x03R\x06offset\"(\n" +
-	"\x05Level\x12\b\n" +
-	"\x04NONE\x10\x00\x12\v\n" +
-	"\aPARTIAL\x10\x01\x12\b\n" +
-	"\x04FULL\x10\x02\"q\n" +
-	"\rLabelSelector\x12/\n" +
-	"\ainclude\x18\x01 \x01(\v2\x15.sluice.flow.LabelSetR\ainclude\x12/\n" +
-	"\aexclude\x18\x02 \x01(\v2\x15.sluice.flow.LabelSetR\aexclude\"6\n" +
-	"\bLabelSet\x12*\n" +
-	"\x06labels\x18\x01 \x03(\v2\x12.sluice.flow.LabelR\x06labels\"I\n" +
-	"\x05Label\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
-	"\x06prefix\x18\x03 \x01(\bR\x06prefix*n\n" +
-	"\x10CompressionCodec\x12\v\n" +
-	"\aINVALID\x10\x00\x12\b\n" +
-	"\x04NONE\x10\x01\x12\b\n" +
-	"\x04GZIP\x10\x02\x12\r\n" +
-	"\tZSTANDARD\x10\x03\x12\n" +
-	"\n" +
-	"\x06SNAPPY\x10\x04\x12\x1e\n" +
-	"\x1aGZIP_OFFLOAD_DECOMPRESSION\x10\x05B3Z1github.com/sluicedata/sluice/protocol/flow;flowpbb\x06proto3"
+	"\x05clock\x18\x02 \x01(\x06R\x05clockB3Z1github.com/sluicedata/sluice/protocol/flow;flowpbb\x06proto3"
 
 var (
 	file_flow_flow_proto_rawDescOnce sync.Once
@@ -3775,148 +1984,75 @@ func file_flow_flow_proto_rawDescGZIP() []byte {
 	return file_flow_flow_proto_rawDescData
 }
 
-var file_flow_flow_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_flow_flow_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_flow_flow_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_flow_flow_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_flow_flow_proto_goTypes = []any{
-	(CompressionCodec)(0),                        // 0: sluice.flow.CompressionCodec
-	(CollectionSpec_Derivation_ConnectorType)(0), // 1: sluice.flow.CollectionSpec.Derivation.ConnectorType
-	(CollectionSpec_Derivation_ShuffleType)(0),   // 2: sluice.flow.CollectionSpec.Derivation.ShuffleType
-	(Inference_Exists)(0),                        // 3: sluice.flow.Inference.Exists
-	(Inference_Reduce)(0),                        // 4: sluice.flow.Inference.Reduce
-	(Inference_Redact)(0),                        // 5: sluice.flow.Inference.Redact
-	(CaptureSpec_ConnectorType)(0),               // 6: sluice.flow.CaptureSpec.ConnectorType
-	(MaterializationSpec_ConnectorType)(0),       // 7: sluice.flow.MaterializationSpec.ConnectorType
-	(JournalSpec_Suspend_Level)(0),               // 8: sluice.flow.JournalSpec.Suspend.Level
-	(*CollectionSpec)(nil),                       // 9: sluice.flow.CollectionSpec
-	(*Projection)(nil),                           // 10: sluice.flow.Projection
-	(*Inference)(nil),                            // 11: sluice.flow.Inference
-	(*CaptureSpec)(nil),                          // 12: sluice.flow.CaptureSpec
-	(*MaterializationSpec)(nil),                  // 13: sluice.flow.MaterializationSpec
-	(*FieldSelection)(nil),                       // 14: sluice.flow.FieldSelection
-	(*RangeSpec)(nil),                            // 15: sluice.flow.RangeSpec
-	(*ConnectorState)(nil),                       // 16: sluice.flow.ConnectorState
-	(*SerPolicy)(nil),                            // 17: sluice.flow.SerPolicy
-	(*NetworkPort)(nil),                          // 18: sluice.flow.NetworkPort
-	(*ConnectorExecution)(nil),                   // 19: sluice.flow.ConnectorExecution
-	(*OAuth2)(nil),                               // 20: sluice.flow.OAuth2
-	(*UUIDParts)(nil),                            // 21: sluice.flow.UUIDParts
-	(*Checkpoint)(nil),                           // 22: sluice.flow.Checkpoint
-	(*ShardSpec)(nil),                            // 23: sluice.flow.ShardSpec
-	(*JournalSpec)(nil),                          // 24: sluice.flow.JournalSpec
-	(*LabelSelector)(nil),                        // 25: sluice.flow.LabelSelector
-	(*LabelSet)(nil),                             // 26: sluice.flow.LabelSet
-	(*Label)(nil),                                // 27: sluice.flow.Label
-	(*CollectionSpec_Derivation)(nil),            // 28: sluice.flow.CollectionSpec.Derivation
-	(*CollectionSpec_Derivation_Transform)(nil),  // 29: sluice.flow.CollectionSpec.Derivation.Transform
-	nil,                                 // 30: sluice.flow.CollectionSpec.Derivation.SecretsEntry
-	(*Inference_String)(nil),            // 31: sluice.flow.Inference.String
-	(*Inference_Numeric)(nil),           // 32: sluice.flow.Inference.Numeric
-	(*Inference_Array)(nil),             // 33: sluice.flow.Inference.Array
-	(*CaptureSpec_Binding)(nil),         // 34: sluice.flow.CaptureSpec.Binding
-	nil,                                 // 35: sluice.flow.CaptureSpec.SecretsEntry
-	(*MaterializationSpec_Binding)(nil), // 36: sluice.flow.MaterializationSpec.Binding
-	nil,                                 // 37: sluice.flow.MaterializationSpec.SecretsEntry
-	(*MaterializationSpec_Binding_DeprecatedShuffle)(nil), // 38: sluice.flow.MaterializationSpec.Binding.DeprecatedShuffle
-	nil,                                     // 39: sluice.flow.FieldSelection.FieldConfigJsonMapEntry
-	(*ConnectorExecution_Egress)(nil),       // 40: sluice.flow.ConnectorExecution.Egress
-	nil,                                     // 41: sluice.flow.OAuth2.AccessTokenHeadersJsonMapEntry
-	nil,                                     // 42: sluice.flow.OAuth2.AccessTokenResponseJsonMapEntry
-	nil,                                     // 43: sluice.flow.OAuth2.RefreshTokenHeadersJsonMapEntry
-	nil,                                     // 44: sluice.flow.OAuth2.RefreshTokenResponseJsonMapEntry
-	(*Checkpoint_Source)(nil),               // 45: sluice.flow.Checkpoint.Source
-	(*Checkpoint_ProducerState)(nil),        // 46: sluice.flow.Checkpoint.ProducerState
-	nil,                                     // 47: sluice.flow.Checkpoint.SourcesEntry
-	nil,                                     // 48: sluice.flow.Checkpoint.AckIntentsEntry
-	(*Checkpoint_Source_ProducerEntry)(nil), // 49: sluice.flow.Checkpoint.Source.ProducerEntry
-	(*ShardSpec_Source)(nil),                // 50: sluice.flow.ShardSpec.Source
-	(*JournalSpec_Fragment)(nil),            // 51: sluice.flow.JournalSpec.Fragment
-	(*JournalSpec_Suspend)(nil),             // 52: sluice.flow.JournalSpec.Suspend
-	(*durationpb.Duration)(nil),             // 53: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),           // 54: google.protobuf.Timestamp
+	(CollectionSpec_Derivation_ConnectorType)(0), // 0: sluice.flow.CollectionSpec.Derivation.ConnectorType
+	(CollectionSpec_Derivation_ShuffleType)(0),   // 1: sluice.flow.CollectionSpec.Derivation.ShuffleType
+	(Inference_Exists)(0),                        // 2: sluice.flow.Inference.Exists
+	(Inference_Reduce)(0),                        // 3: sluice.flow.Inference.Reduce
+	(Inference_Redact)(0),                        // 4: sluice.flow.Inference.Redact
+	(*CollectionSpec)(nil),                       // 5: sluice.flow.CollectionSpec
+	(*Projection)(nil),                           // 6: sluice.flow.Projection
+	(*Inference)(nil),                            // 7: sluice.flow.Inference
+	(*RangeSpec)(nil),                            // 8: sluice.flow.RangeSpec
+	(*ConnectorState)(nil),                       // 9: sluice.flow.ConnectorState
+	(*SerPolicy)(nil),                            // 10: sluice.flow.SerPolicy
+	(*NetworkPort)(nil),                          // 11: sluice.flow.NetworkPort
+	(*ConnectorExecution)(nil),                   // 12: sluice.flow.ConnectorExecution
+	(*OAuth2)(nil),                               // 13: sluice.flow.OAuth2
+	(*UUIDParts)(nil),                            // 14: sluice.flow.UUIDParts
+	(*CollectionSpec_Derivation)(nil),            // 15: sluice.flow.CollectionSpec.Derivation
+	nil,                                          // 16: sluice.flow.CollectionSpec.Derivation.SecretsEntry
+	(*CollectionSpec_Derivation_Transform)(nil),  // 17: sluice.flow.CollectionSpec.Derivation.Transform
+	(*Inference_String)(nil),                     // 18: sluice.flow.Inference.String
+	(*Inference_Numeric)(nil),                    // 19: sluice.flow.Inference.Numeric
+	(*Inference_Array)(nil),                      // 20: sluice.flow.Inference.Array
+	(*ConnectorExecution_Egress)(nil),            // 21: sluice.flow.ConnectorExecution.Egress
+	nil,                                          // 22: sluice.flow.OAuth2.AccessTokenHeadersJsonMapEntry
+	nil,                                          // 23: sluice.flow.OAuth2.AccessTokenResponseJsonMapEntry
+	nil,                                          // 24: sluice.flow.OAuth2.RefreshTokenHeadersJsonMapEntry
+	nil,                                          // 25: sluice.flow.OAuth2.RefreshTokenResponseJsonMapEntry
+	(*JournalSpec)(nil),                          // 26: sluice.flow.JournalSpec
+	(*ShardSpec)(nil),                            // 27: sluice.flow.ShardSpec
+	(*LabelSelector)(nil),                        // 28: sluice.flow.LabelSelector
+	(*timestamppb.Timestamp)(nil),                // 29: google.protobuf.Timestamp
 }
 var file_flow_flow_proto_depIdxs = []int32{
-	10, // 0: sluice.flow.CollectionSpec.projections:type_name -> sluice.flow.Projection
-	24, // 1: sluice.flow.CollectionSpec.partition_template:type_name -> sluice.flow.JournalSpec
-	28, // 2: sluice.flow.CollectionSpec.derivation:type_name -> sluice.flow.CollectionSpec.Derivation
-	11, // 3: sluice.flow.Projection.inference:type_name -> sluice.flow.Inference
-	31, // 4: sluice.flow.Inference.string:type_name -> sluice.flow.Inference.String
-	3,  // 5: sluice.flow.Inference.exists:type_name -> sluice.flow.Inference.Exists
-	32, // 6: sluice.flow.Inference.numeric:type_name -> sluice.flow.Inference.Numeric
-	33, // 7: sluice.flow.Inference.array:type_name -> sluice.flow.Inference.Array
-	4,  // 8: sluice.flow.Inference.reduce:type_name -> sluice.flow.Inference.Reduce
-	5,  // 9: sluice.flow.Inference.redact:type_name -> sluice.flow.Inference.Redact
-	6,  // 10: sluice.flow.CaptureSpec.connector_type:type_name -> sluice.flow.CaptureSpec.ConnectorType
-	34, // 11: sluice.flow.CaptureSpec.bindings:type_name -> sluice.flow.CaptureSpec.Binding
-	23, // 12: sluice.flow.CaptureSpec.shard_template:type_name -> sluice.flow.ShardSpec
-	24, // 13: sluice.flow.CaptureSpec.recovery_log_template:type_name -> sluice.flow.JournalSpec
-	18, // 14: sluice.flow.CaptureSpec.network_ports:type_name -> sluice.flow.NetworkPort
-	34, // 15: sluice.flow.CaptureSpec.inactive_bindings:type_name -> sluice.flow.CaptureSpec.Binding
-	9,  // 16: sluice.flow.CaptureSpec.linked_collections:type_name -> sluice.flow.CollectionSpec
-	35, // 17: sluice.flow.CaptureSpec.secrets:type_name -> sluice.flow.CaptureSpec.SecretsEntry
-	19, // 18: sluice.flow.CaptureSpec.execution:type_name -> sluice.flow.ConnectorExecution
-	7,  // 19: sluice.flow.MaterializationSpec.connector_type:type_name -> sluice.flow.MaterializationSpec.ConnectorType
-	36, // 20: sluice.flow.MaterializationSpec.bindings:type_name -> sluice.flow.MaterializationSpec.Binding
-	23, // 21: sluice.flow.MaterializationSpec.shard_template:type_name -> sluice.flow.ShardSpec
-	24, // 22: sluice.flow.MaterializationSpec.recovery_log_template:type_name -> sluice.flow.JournalSpec
-	18, // 23: sluice.flow.MaterializationSpec.network_ports:type_name -> sluice.flow.NetworkPort
-	36, // 24: sluice.flow.MaterializationSpec.inactive_bindings:type_name -> sluice.flow.MaterializationSpec.Binding
-	9,  // 25: sluice.flow.MaterializationSpec.linked_collections:type_name -> sluice.flow.CollectionSpec
-	37, // 26: sluice.flow.MaterializationSpec.secrets:type_name -> sluice.flow.MaterializationSpec.SecretsEntry
-	19, // 27: sluice.flow.MaterializationSpec.execution:type_name -> sluice.flow.ConnectorExecution
-	39, // 28: sluice.flow.FieldSelection.field_config_json_map:type_name -> sluice.flow.FieldSelection.FieldConfigJsonMapEntry
-	40, // 29: sluice.flow.ConnectorExecution.egress:type_name -> sluice.flow.ConnectorExecution.Egress
-	41, // 30: sluice.flow.OAuth2.access_token_headers_json_map:type_name -> sluice.flow.OAuth2.AccessTokenHeadersJsonMapEntry
-	42, // 31: sluice.flow.OAuth2.access_token_response_json_map:type_name -> sluice.flow.OAuth2.AccessTokenResponseJsonMapEntry
-	43, // 32: sluice.flow.OAuth2.refresh_token_headers_json_map:type_name -> sluice.flow.OAuth2.RefreshTokenHeadersJsonMapEntry
-	44, // 33: sluice.flow.OAuth2.refresh_token_response_json_map:type_name -> sluice.flow.OAuth2.RefreshTokenResponseJsonMapEntry
-	47, // 34: sluice.flow.Checkpoint.sources:type_name -> sluice.flow.Checkpoint.SourcesEntry
-	48, // 35: sluice.flow.Checkpoint.ack_intents:type_name -> sluice.flow.Checkpoint.AckIntentsEntry
-	50, // 36: sluice.flow.ShardSpec.sources:type_name -> sluice.flow.ShardSpec.Source
-	53, // 37: sluice.flow.ShardSpec.max_txn_duration:type_name -> google.protobuf.Duration
-	53, // 38: sluice.flow.ShardSpec.min_txn_duration:type_name -> google.protobuf.Duration
-	26, // 39: sluice.flow.ShardSpec.labels:type_name -> sluice.flow.LabelSet
-	26, // 40: sluice.flow.JournalSpec.labels:type_name -> sluice.flow.LabelSet
-	51, // 41: sluice.flow.JournalSpec.fragment:type_name -> sluice.flow.JournalSpec.Fragment
-	52, // 42: sluice.flow.JournalSpec.suspend:type_name -> sluice.flow.JournalSpec.Suspend
-	26, // 43: sluice.flow.LabelSelector.include:type_name -> sluice.flow.LabelSet
-	26, // 44: sluice.flow.LabelSelector.exclude:type_name -> sluice.flow.LabelSet
-	27, // 45: sluice.flow.LabelSet.labels:type_name -> sluice.flow.Label
-	1,  // 46: sluice.flow.CollectionSpec.Derivation.connector_type:type_name -> sluice.flow.CollectionSpec.Derivation.ConnectorType
-	29, // 47: sluice.flow.CollectionSpec.Derivation.transforms:type_name -> sluice.flow.CollectionSpec.Derivation.Transform
-	2,  // 48: sluice.flow.CollectionSpec.Derivation.shuffle_key_types:type_name -> sluice.flow.CollectionSpec.Derivation.ShuffleType
-	23, // 49: sluice.flow.CollectionSpec.Derivation.shard_template:type_name -> sluice.flow.ShardSpec
-	24, // 50: sluice.flow.CollectionSpec.Derivation.recovery_log_template:type_name -> sluice.flow.JournalSpec
-	18, // 51: sluice.flow.CollectionSpec.Derivation.network_ports:type_name -> sluice.flow.NetworkPort
-	29, // 52: sluice.flow.CollectionSpec.Derivation.inactive_transforms:type_name -> sluice.flow.CollectionSpec.Derivation.Transform
-	9,  // 53: sluice.flow.CollectionSpec.Derivation.linked_collections:type_name -> sluice.flow.CollectionSpec
-	30, // 54: sluice.flow.CollectionSpec.Derivation.secrets:type_name -> sluice.flow.CollectionSpec.Derivation.SecretsEntry
-	19, // 55: sluice.flow.CollectionSpec.Derivation.execution:type_name -> sluice.flow.ConnectorExecution
-	9,  // 56: sluice.flow.CollectionSpec.Derivation.Transform.collection:type_name -> sluice.flow.CollectionSpec
-	25, // 57: sluice.flow.CollectionSpec.Derivation.Transform.partition_selector:type_name -> sluice.flow.LabelSelector
-	54, // 58: sluice.flow.CollectionSpec.Derivation.Transform.not_before:type_name -> google.protobuf.Timestamp
-	54, // 59: sluice.flow.CollectionSpec.Derivation.Transform.not_after:type_name -> google.protobuf.Timestamp
-	9,  // 60: sluice.flow.CaptureSpec.Binding.collection:type_name -> sluice.flow.CollectionSpec
-	9,  // 61: sluice.flow.MaterializationSpec.Binding.collection:type_name -> sluice.flow.CollectionSpec
-	14, // 62: sluice.flow.MaterializationSpec.Binding.field_selection:type_name -> sluice.flow.FieldSelection
-	38, // 63: sluice.flow.MaterializationSpec.Binding.deprecated_shuffle:type_name -> sluice.flow.MaterializationSpec.Binding.DeprecatedShuffle
-	25, // 64: sluice.flow.MaterializationSpec.Binding.partition_selector:type_name -> sluice.flow.LabelSelector
-	54, // 65: sluice.flow.MaterializationSpec.Binding.not_before:type_name -> google.protobuf.Timestamp
-	54, // 66: sluice.flow.MaterializationSpec.Binding.not_after:type_name -> google.protobuf.Timestamp
-	17, // 67: sluice.flow.MaterializationSpec.Binding.ser_policy:type_name -> sluice.flow.SerPolicy
-	25, // 68: sluice.flow.MaterializationSpec.Binding.DeprecatedShuffle.partition_selector:type_name -> sluice.flow.LabelSelector
-	49, // 69: sluice.flow.Checkpoint.Source.producers:type_name -> sluice.flow.Checkpoint.Source.ProducerEntry
-	45, // 70: sluice.flow.Checkpoint.SourcesEntry.value:type_name -> sluice.flow.Checkpoint.Source
-	46, // 71: sluice.flow.Checkpoint.Source.ProducerEntry.state:type_name -> sluice.flow.Checkpoint.ProducerState
-	0,  // 72: sluice.flow.JournalSpec.Fragment.compression_codec:type_name -> sluice.flow.CompressionCodec
-	53, // 73: sluice.flow.JournalSpec.Fragment.refresh_interval:type_name -> google.protobuf.Duration
-	53, // 74: sluice.flow.JournalSpec.Fragment.retention:type_name -> google.protobuf.Duration
-	53, // 75: sluice.flow.JournalSpec.Fragment.flush_interval:type_name -> google.protobuf.Duration
-	8,  // 76: sluice.flow.JournalSpec.Suspend.level:type_name -> sluice.flow.JournalSpec.Suspend.Level
-	77, // [77:77] is the sub-list for method output_type
-	77, // [77:77] is the sub-list for method input_type
-	77, // [77:77] is the sub-list for extension type_name
-	77, // [77:77] is the sub-list for extension extendee
-	0,  // [0:77] is the sub-list for field type_name
+	6,  // 0: sluice.flow.CollectionSpec.projections:type_name -> sluice.flow.Projection
+	26, // 1: sluice.flow.CollectionSpec.partition_template:type_name -> sluice.flow.JournalSpec
+	15, // 2: sluice.flow.CollectionSpec.derivation:type_name -> sluice.flow.CollectionSpec.Derivation
+	7,  // 3: sluice.flow.Projection.inference:type_name -> sluice.flow.Inference
+	18, // 4: sluice.flow.Inference.string:type_name -> sluice.flow.Inference.String
+	2,  // 5: sluice.flow.Inference.exists:type_name -> sluice.flow.Inference.Exists
+	19, // 6: sluice.flow.Inference.numeric:type_name -> sluice.flow.Inference.Numeric
+	20, // 7: sluice.flow.Inference.array:type_name -> sluice.flow.Inference.Array
+	3,  // 8: sluice.flow.Inference.reduce:type_name -> sluice.flow.Inference.Reduce
+	4,  // 9: sluice.flow.Inference.redact:type_name -> sluice.flow.Inference.Redact
+	21, // 10: sluice.flow.ConnectorExecution.egress:type_name -> sluice.flow.ConnectorExecution.Egress
+	22, // 11: sluice.flow.OAuth2.access_token_headers_json_map:type_name -> sluice.flow.OAuth2.AccessTokenHeadersJsonMapEntry
+	23, // 12: sluice.flow.OAuth2.access_token_response_json_map:type_name -> sluice.flow.OAuth2.AccessTokenResponseJsonMapEntry
+	24, // 13: sluice.flow.OAuth2.refresh_token_headers_json_map:type_name -> sluice.flow.OAuth2.RefreshTokenHeadersJsonMapEntry
+	25, // 14: sluice.flow.OAuth2.refresh_token_response_json_map:type_name -> sluice.flow.OAuth2.RefreshTokenResponseJsonMapEntry
+	0,  // 15: sluice.flow.CollectionSpec.Derivation.connector_type:type_name -> sluice.flow.CollectionSpec.Derivation.ConnectorType
+	17, // 16: sluice.flow.CollectionSpec.Derivation.transforms:type_name -> sluice.flow.CollectionSpec.Derivation.Transform
+	1,  // 17: sluice.flow.CollectionSpec.Derivation.shuffle_key_types:type_name -> sluice.flow.CollectionSpec.Derivation.ShuffleType
+	27, // 18: sluice.flow.CollectionSpec.Derivation.shard_template:type_name -> sluice.flow.ShardSpec
+	26, // 19: sluice.flow.CollectionSpec.Derivation.recovery_log_template:type_name -> sluice.flow.JournalSpec
+	11, // 20: sluice.flow.CollectionSpec.Derivation.network_ports:type_name -> sluice.flow.NetworkPort
+	17, // 21: sluice.flow.CollectionSpec.Derivation.inactive_transforms:type_name -> sluice.flow.CollectionSpec.Derivation.Transform
+	5,  // 22: sluice.flow.CollectionSpec.Derivation.linked_collections:type_name -> sluice.flow.CollectionSpec
+	16, // 23: sluice.flow.CollectionSpec.Derivation.secrets:type_name -> sluice.flow.CollectionSpec.Derivation.SecretsEntry
+	12, // 24: sluice.flow.CollectionSpec.Derivation.execution:type_name -> sluice.flow.ConnectorExecution
+	5,  // 25: sluice.flow.CollectionSpec.Derivation.Transform.collection:type_name -> sluice.flow.CollectionSpec
+	28, // 26: sluice.flow.CollectionSpec.Derivation.Transform.partition_selector:type_name -> sluice.flow.LabelSelector
+	29, // 27: sluice.flow.CollectionSpec.Derivation.Transform.not_before:type_name -> google.protobuf.Timestamp
+	29, // 28: sluice.flow.CollectionSpec.Derivation.Transform.not_after:type_name -> google.protobuf.Timestamp
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_flow_flow_proto_init() }
@@ -3924,13 +2060,14 @@ func file_flow_flow_proto_init() {
 	if File_flow_flow_proto != nil {
 		return
 	}
+	file_flow_gazette_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flow_flow_proto_rawDesc), len(file_flow_flow_proto_rawDesc)),
-			NumEnums:      9,
-			NumMessages:   44,
+			NumEnums:      5,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

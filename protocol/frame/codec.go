@@ -62,7 +62,7 @@ func (c Codec) Unmarshal(body []byte, m proto.Message) error {
 	}
 	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(body, m); err != nil {
 		return fmt.Errorf("decoding %s of %d bytes, which begins %s: %w",
-			m.ProtoReflect().Descriptor().Name(), len(body), excerpt(body), err)
+			m.ProtoReflect().Descriptor().Name(), len(body), cut("% x", body, 8), err)
 	}
 	return nil
 }

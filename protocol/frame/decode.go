@@ -21,8 +21,7 @@ func unmarshalJSON(body []byte, m proto.Message) error {
 		err = d.End()
 	}
 	if err != nil {
-		return fmt.Errorf("decoding %s of %d bytes, which begins %s: %w",
-			m.ProtoReflect().Descriptor().Name(), len(body), excerpt(body), err)
+		return fmt.Errorf("decoding %s of %d bytes: %w", m.ProtoReflect().Descriptor().Name(), len(body), err)
 	}
 	return nil
 }

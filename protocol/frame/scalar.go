@@ -3,6 +3,7 @@ package frame
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -33,7 +34,7 @@ func (d *decoder) scalar(fd protoreflect.FieldDescriptor, raw bool) (v protorefl
 		return protoreflect.ValueOfBytes(b), true, err
 	case protoreflect.BoolKind:
 		if s := string(text); s != "true" && s != "false" {
-			return v, false, fmt.Errorf("expected true or false, found %s", excerpt(text))
+			return v, false, fmt.Errorf("expected true or false, found %s", cut("%s", text, 32))
 		}
 		return protoreflect.ValueOfBool(text[0] == 't'), true, nil
 	case protoreflect.EnumKind:
@@ -74,7 +75,7 @@ func parseInt(text []byte, bits int) (int64, error) {
 	if f, ok := integral(s); ok && f >= -math.Ldexp(1, bits-1) && f < math.Ldexp(1, bits-1) {
 		return int64(f), nil
 	}
-	return 0, fmt.Errorf("expected an integer of %d bits, found %s", bits, excerpt(text))
+	return 0, fmt.Errorf("expected an integer of %d bits, found %s", bits, cut("%s", text, 32))
 }
 
 func parseUint(text []byte, bits int) (uint64, error) {
@@ -86,7 +87,7 @@ func parseUint(text []byte, bits int) (uint64, error) {
 	if f, ok := integral(s); ok && f >= 0 && f < math.Ldexp(1, bits) {
 		return uint64(f), nil
 	}
-	return 0, fmt.Errorf("expected an unsigned integer of %d bits, found %s", bits, excerpt(text))
+	return 0, fmt.Errorf("expected an unsigned integer of %d bits, found %s", bits, cut("%s", text, 32))
 }
 
 // integral reads 1.0 and 1e3, which some JSON writers make of integers.
@@ -109,7 +110,7 @@ func parseDouble(text []byte) (float64, error) {
 	default:
 		f, err := strconv.ParseFloat(s, 64)
 		if err != nil || rawjson.Check([]byte(s)) != nil {
-			return 0, fmt.Errorf("expected a number, found %s", excerpt(text))
+			return 0, fmt.Errorf("expected a number, found %s", cut("%s", text, 32))
 		}
 		return f, nil
 	}
@@ -135,7 +136,7 @@ func parseEnum(ed protoreflect.EnumDescriptor, text []byte) (v protoreflect.Valu
 func parseBase64(text []byte) ([]byte, error) {
 	s, err := rawjson.Unquote(text)
 	if err != nil {
-		return nil, fmt.Errorf("expected base64 in quotes, found %s", excerpt(text))
+		return nil, errors.New("expected base64 in quotes")
 	}
 	encoding := base64.RawStdEncoding
 	if strings.ContainsAny(s, "-_") {
@@ -143,7 +144,7 @@ func parseBase64(text []byte) ([]byte, error) {
 	}
 	out, err := encoding.DecodeString(strings.TrimRight(s, "="))
 	if err != nil {
-		return nil, fmt.Errorf("decoding base64 %s: %w", excerpt(text), err)
+		return nil, fmt.Errorf("decoding base64: %w", err)
 	}
 	return out, nil
 }
@@ -155,11 +156,11 @@ func (d *decoder) timestamp(m protoreflect.Message) error {
 	}
 	s, err := rawjson.Unquote(text)
 	if err != nil {
-		return fmt.Errorf("expected a time in RFC 3339, found %s", excerpt(text))
+		return fmt.Errorf("expected a time in RFC 3339, found %s", cut("%s", text, 32))
 	}
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
-		return fmt.Errorf("expected a time in RFC 3339, found %s", excerpt(text))
+		return fmt.Errorf("expected a time in RFC 3339, found %s", cut("%s", text, 32))
 	}
 	setSecondsNanos(m, t.Unix(), int32(t.Nanosecond()))
 	return nil
@@ -171,7 +172,7 @@ func (d *decoder) duration(m protoreflect.Message) error {
 	if err != nil {
 		return err
 	}
-	bad := fmt.Errorf(`expected a duration such as "1.5s", found %s`, excerpt(text))
+	bad := fmt.Errorf(`expected a duration such as "1.5s", found %s`, cut("%s", text, 32))
 	s, err := rawjson.Unquote(text)
 	if err != nil || !strings.HasSuffix(s, "s") {
 		return bad

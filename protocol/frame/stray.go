@@ -5,35 +5,48 @@ import "fmt"
 // strayHint is the usual reason for bytes that are not a frame.
 const strayHint = "only protocol messages may be written to stdout, logs belong on stderr"
 
+// notAFrame is the error for text where a Proto frame should begin.
+func (r *Reader) notAFrame(waiting []byte) error {
+	hint := strayHint
+	if waiting[0] == '{' {
+		hint = "this looks like the codec json, while proto is being read"
+	}
+	return fmt.Errorf("message %d at byte %d is text and not a frame: it begins %s; %s",
+		r.count+1, r.offset, excerpt(waiting), hint)
+}
+
 // isText tells whether a Proto stream holds text where a frame should begin. The length's four bytes are printable, so
 // they claim 150 MB or more; and so is all that has arrived behind them. A real message of that size begins with
 // a field whose length takes several bytes above 127.
 func isText(waiting []byte) bool {
-	if len(waiting) <= headerSize {
-		return false
-	}
-	for _, c := range waiting[:min(len(waiting), 64)] {
-		printable := ' ' <= c && c <= '~' || c == '\n' || c == '\t' || c == '\r'
-		if !printable {
+	return len(waiting) > headerSize && printable(waiting)
+}
+
+func printable(b []byte) bool {
+	for _, c := range b[:min(len(b), 64)] {
+		if (c < ' ' || c > '~') && c != '\n' && c != '\t' && c != '\r' {
 			return false
 		}
 	}
 	return true
 }
 
-func (r *Reader) notAFrame(waiting []byte) error {
-	hint := strayHint
-	if waiting[0] == '{' {
-		hint = "this looks like the codec json, while proto is being read"
+// excerpt shows the beginning of a stream's bytes in an error. Of what may be a message it shows only a few, since
+// messages carry passwords.
+func excerpt(b []byte) string {
+	const few, many = 8, 64
+	if !printable(b) {
+		return cut("% x", b, few)
 	}
-	return fmt.Errorf("message %d at byte %d is text and not a frame: %s; %s", r.count+1, r.offset, excerpt(waiting), hint)
+	if len(b) > 0 && b[0] == '{' {
+		return cut("%q", b, few)
+	}
+	return cut("%q", b, many)
 }
 
-// excerpt shows the beginning of bytes in an error.
-func excerpt(b []byte) string {
-	const most = 48
-	if len(b) > most {
-		return fmt.Sprintf("%q…", b[:most])
+func cut(format string, b []byte, most int) string {
+	if len(b) <= most {
+		return fmt.Sprintf(format, b)
 	}
-	return fmt.Sprintf("%q", b)
+	return fmt.Sprintf(format, b[:most]) + "…"
 }

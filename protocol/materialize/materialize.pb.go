@@ -4,6 +4,14 @@
 // 	protoc        (unknown)
 // source: materialize/materialize.proto
 
+// The conversation between a runtime and a materialization: requests on the connector's stdin, responses on its stdout.
+// Spec, Validate and Apply get one response each, in order. Open starts the transactions, which go on until the end:
+//
+//	runtime     Acknowledge  Load*         Flush           Store* StartCommit                 Acknowledge …
+//	connector            Acknowledged  Loaded*   Loaded* Flushed             StartedCommit
+//
+// docs/protocol.md tells the rules, with examples.
+
 package materializepb
 
 import (
@@ -26,14 +34,21 @@ const (
 type Response_Validated_Constraint_Type int32
 
 const (
-	Response_Validated_Constraint_INVALID              Response_Validated_Constraint_Type = 0
-	Response_Validated_Constraint_FIELD_REQUIRED       Response_Validated_Constraint_Type = 1 // this named field must be selected (may name a field absent from the collection ⇒ user error)
-	Response_Validated_Constraint_LOCATION_REQUIRED    Response_Validated_Constraint_Type = 2 // some projection of this JSON location must be selected (typical: root document, keys)
-	Response_Validated_Constraint_LOCATION_RECOMMENDED Response_Validated_Constraint_Type = 3 // deprecated, = FIELD_OPTIONAL (older control planes: select by default)
-	Response_Validated_Constraint_FIELD_OPTIONAL       Response_Validated_Constraint_Type = 4 // allowed
-	Response_Validated_Constraint_FIELD_FORBIDDEN      Response_Validated_Constraint_Type = 5 // never (unsupported type)
-	Response_Validated_Constraint_INCOMPATIBLE         Response_Validated_Constraint_Type = 6 // not now, but a backfill of the binding would fix it. Was *named* UNSATISFIABLE in old protos (same number, same meaning)
-	Response_Validated_Constraint_UNSATISFIABLE        Response_Validated_Constraint_Type = 7 // alias of 6 kept so JSON name still parses
+	Response_Validated_Constraint_INVALID Response_Validated_Constraint_Type = 0
+	// This field has to be selected, whether the collection has it or not.
+	Response_Validated_Constraint_FIELD_REQUIRED Response_Validated_Constraint_Type = 1
+	// Some field of the same location has to be selected.
+	Response_Validated_Constraint_LOCATION_REQUIRED Response_Validated_Constraint_Type = 2
+	// Read as FIELD_OPTIONAL today; selected by default in older times.
+	Response_Validated_Constraint_LOCATION_RECOMMENDED Response_Validated_Constraint_Type = 3
+	// The field may be selected.
+	Response_Validated_Constraint_FIELD_OPTIONAL Response_Validated_Constraint_Type = 4
+	// The field can never be selected.
+	Response_Validated_Constraint_FIELD_FORBIDDEN Response_Validated_Constraint_Type = 5
+	// The field cannot be selected as things are, but could after a new backfill.
+	Response_Validated_Constraint_INCOMPATIBLE Response_Validated_Constraint_Type = 6
+	// The name that INCOMPATIBLE had once. It means the same.
+	Response_Validated_Constraint_UNSATISFIABLE Response_Validated_Constraint_Type = 7
 )
 
 // Enum value maps for Response_Validated_Constraint_Type.
@@ -87,6 +102,7 @@ func (Response_Validated_Constraint_Type) EnumDescriptor() ([]byte, []int) {
 	return file_materialize_materialize_proto_rawDescGZIP(), []int{1, 1, 2, 0}
 }
 
+// Request is what a runtime sends: exactly one of the fields is set.
 type Request struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Spec        *Request_Spec          `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
@@ -98,7 +114,7 @@ type Request struct {
 	Store       *Request_Store         `protobuf:"bytes,7,opt,name=store,proto3" json:"store,omitempty"`
 	StartCommit *Request_StartCommit   `protobuf:"bytes,8,opt,name=start_commit,json=startCommit,proto3" json:"start_commit,omitempty"`
 	Acknowledge *Request_Acknowledge   `protobuf:"bytes,9,opt,name=acknowledge,proto3" json:"acknowledge,omitempty"`
-	// reserved
+	// Private to a runtime's own parts: ignored, never sent.
 	Internal      []byte `protobuf:"bytes,100,opt,name=internal,json=$internal,proto3" json:"internal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -204,6 +220,7 @@ func (x *Request) GetInternal() []byte {
 	return nil
 }
 
+// Response is what a materialization sends: exactly one of the fields is set.
 type Response struct {
 	state         protoimpl.MessageState  `protogen:"open.v1"`
 	Spec          *Response_Spec          `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
@@ -214,7 +231,7 @@ type Response struct {
 	Flushed       *Response_Flushed       `protobuf:"bytes,6,opt,name=flushed,proto3" json:"flushed,omitempty"`
 	StartedCommit *Response_StartedCommit `protobuf:"bytes,7,opt,name=started_commit,json=startedCommit,proto3" json:"started_commit,omitempty"`
 	Acknowledged  *Response_Acknowledged  `protobuf:"bytes,8,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
-	// reserved
+	// Private to a runtime's own parts: ignored, never sent.
 	Internal      []byte `protobuf:"bytes,100,opt,name=internal,json=$internal,proto3" json:"internal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -313,10 +330,12 @@ func (x *Response) GetInternal() []byte {
 	return nil
 }
 
+// Spec asks what the connector is. A runtime sends it first.
 type Request_Spec struct {
 	state         protoimpl.MessageState                 `protogen:"open.v1"`
 	ConnectorType flow.MaterializationSpec_ConnectorType `protobuf:"varint,1,opt,name=connector_type,json=connectorType,proto3,enum=sluice.flow.MaterializationSpec_ConnectorType" json:"connector_type,omitempty"`
-	ConfigJson    []byte                                 `protobuf:"bytes,2,opt,name=config_json,json=config,proto3" json:"config_json,omitempty"`
+	// Perhaps incomplete; {} as a rule.
+	ConfigJson    []byte `protobuf:"bytes,2,opt,name=config_json,json=config,proto3" json:"config_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -365,18 +384,21 @@ func (x *Request_Spec) GetConfigJson() []byte {
 	return nil
 }
 
+// Validate asks whether the materialization would work like this, and which fields it can store. The connector changes
+// nothing; sessions of the same materialization may be running.
 type Request_Validate struct {
 	state         protoimpl.MessageState                 `protogen:"open.v1"`
 	Name          string                                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	ConnectorType flow.MaterializationSpec_ConnectorType `protobuf:"varint,2,opt,name=connector_type,json=connectorType,proto3,enum=sluice.flow.MaterializationSpec_ConnectorType" json:"connector_type,omitempty"`
 	ConfigJson    []byte                                 `protobuf:"bytes,3,opt,name=config_json,json=config,proto3" json:"config_json,omitempty"`
 	Bindings      []*Request_Validate_Binding            `protobuf:"bytes,4,rep,name=bindings,proto3" json:"bindings,omitempty"`
-	// last published
+	// The version of the materialization that was published last, which may never have run. Its config_json is wrapped, see
+	// CaptureSpec.
 	LastMaterialization *flow.MaterializationSpec `protobuf:"bytes,5,opt,name=last_materialization,json=lastMaterialization,proto3" json:"last_materialization,omitempty"`
 	LastVersion         string                    `protobuf:"bytes,6,opt,name=last_version,json=lastVersion,proto3" json:"last_version,omitempty"`
-	// indirect form
+	// As in CaptureSpec.
 	LinkedCollections []*flow.CollectionSpec `protobuf:"bytes,7,rep,name=linked_collections,json=linkedCollections,proto3" json:"linked_collections,omitempty"`
-	// unstable
+	// Unstable in the protocol: never sent, and ignored.
 	Secrets       map[string]string `protobuf:"bytes,8,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -468,14 +490,17 @@ func (x *Request_Validate) GetSecrets() map[string]string {
 	return nil
 }
 
+// Apply asks to create and change the endpoint's resources for this version of the materialization. No session is
+// running. It may be repeated, and is, until the answer has no state.
 type Request_Apply struct {
 	state           protoimpl.MessageState    `protogen:"open.v1"`
 	Materialization *flow.MaterializationSpec `protobuf:"bytes,1,opt,name=materialization,proto3" json:"materialization,omitempty"`
-	Version         string                    `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	// last applied (#3 was dry_run)
+	// Identifies the build of the specification; opaque.
+	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// The version that was applied last; not there the first time. Its config_json is wrapped, see CaptureSpec.
 	LastMaterialization *flow.MaterializationSpec `protobuf:"bytes,4,opt,name=last_materialization,json=lastMaterialization,proto3" json:"last_materialization,omitempty"`
 	LastVersion         string                    `protobuf:"bytes,5,opt,name=last_version,json=lastVersion,proto3" json:"last_version,omitempty"`
-	// lets Apply finish staged-but-unapplied work of the previous spec before DDL
+	// The connector's state. Work that it says is staged has to be finished before resources are changed.
 	StateJson     []byte `protobuf:"bytes,6,opt,name=state_json,json=state,proto3" json:"state_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -546,14 +571,16 @@ func (x *Request_Apply) GetStateJson() []byte {
 	return nil
 }
 
+// Open starts the transactions.
 type Request_Open struct {
 	state           protoimpl.MessageState    `protogen:"open.v1"`
 	Materialization *flow.MaterializationSpec `protobuf:"bytes,1,opt,name=materialization,proto3" json:"materialization,omitempty"`
-	// Go side: non-empty
-	Version   string          `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Range     *flow.RangeSpec `protobuf:"bytes,3,opt,name=range,proto3" json:"range,omitempty"`
-	StateJson []byte          `protobuf:"bytes,4,opt,name=state_json,json=state,proto3" json:"state_json,omitempty"`
-	// newest only
+	// Never empty: peers insist on it.
+	Version string          `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Range   *flow.RangeSpec `protobuf:"bytes,3,opt,name=range,proto3" json:"range,omitempty"`
+	// The connector's state as of the last commit; {} in the beginning.
+	StateJson []byte `protobuf:"bytes,4,opt,name=state_json,json=state,proto3" json:"state_json,omitempty"`
+	// The configuration as it was published, encrypted.
 	SealedConfigJson []byte `protobuf:"bytes,5,opt,name=sealed_config_json,json=sealedConfig,proto3" json:"sealed_config_json,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -624,12 +651,15 @@ func (x *Request_Open) GetSealedConfigJson() []byte {
 	return nil
 }
 
+// Load asks for the stored document of a key. At most once for each key of a transaction, and never for a binding with
+// delta updates.
 type Request_Load struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Binding uint32                 `protobuf:"varint,1,opt,name=binding,proto3" json:"binding,omitempty"`
-	// JSON array, order = field_selection.keys
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Index into the bindings of Open.
+	Binding uint32 `protobuf:"varint,1,opt,name=binding,proto3" json:"binding,omitempty"`
+	// The key as a JSON array, in the order of FieldSelection.keys. The JSON codec uses this form.
 	KeyJson []byte `protobuf:"bytes,2,opt,name=key_json,json=key,proto3" json:"key_json,omitempty"`
-	// FoundationDB tuple of same
+	// The same as a FoundationDB tuple. The proto codec uses this form.
 	KeyPacked     []byte `protobuf:"bytes,3,opt,name=key_packed,json=keyPacked,proto3" json:"key_packed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -686,13 +716,12 @@ func (x *Request_Load) GetKeyPacked() []byte {
 	return nil
 }
 
+// Flush ends the Loads of a transaction.
 type Request_Flush struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// patches of all shards' prior Acknowledged
-	StatePatchesJson []byte `protobuf:"bytes,1,opt,name=state_patches_json,json=statePatches,proto3" json:"state_patches_json,omitempty"`
-	// v0.6.12+
-	BackfillBegins []*Request_Flush_BackfillBegin `protobuf:"bytes,2,rep,name=backfill_begins,json=backfillBegins,proto3" json:"backfill_begins,omitempty"`
-	// v0.6.12+
+	// States of all Acknowledged responses of the transaction before: a JSON array of merge patches.
+	StatePatchesJson  []byte                            `protobuf:"bytes,1,opt,name=state_patches_json,json=statePatches,proto3" json:"state_patches_json,omitempty"`
+	BackfillBegins    []*Request_Flush_BackfillBegin    `protobuf:"bytes,2,rep,name=backfill_begins,json=backfillBegins,proto3" json:"backfill_begins,omitempty"`
 	BackfillCompletes []*Request_Flush_BackfillComplete `protobuf:"bytes,3,rep,name=backfill_completes,json=backfillCompletes,proto3" json:"backfill_completes,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -749,19 +778,22 @@ func (x *Request_Flush) GetBackfillCompletes() []*Request_Flush_BackfillComplete
 	return nil
 }
 
+// Store is one row. At most one for each key of a transaction.
 type Request_Store struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	Binding   uint32                 `protobuf:"varint,1,opt,name=binding,proto3" json:"binding,omitempty"`
-	KeyJson   []byte                 `protobuf:"bytes,2,opt,name=key_json,json=key,proto3" json:"key_json,omitempty"`
-	KeyPacked []byte                 `protobuf:"bytes,3,opt,name=key_packed,json=keyPacked,proto3" json:"key_packed,omitempty"`
-	// JSON array, order = field_selection.values
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Index into the bindings of Open.
+	Binding uint32 `protobuf:"varint,1,opt,name=binding,proto3" json:"binding,omitempty"`
+	// The key, in the form that Load has.
+	KeyJson   []byte `protobuf:"bytes,2,opt,name=key_json,json=key,proto3" json:"key_json,omitempty"`
+	KeyPacked []byte `protobuf:"bytes,3,opt,name=key_packed,json=keyPacked,proto3" json:"key_packed,omitempty"`
+	// The values, in the order of FieldSelection.values; a JSON array or a FoundationDB tuple, as with the key.
 	ValuesJson   []byte `protobuf:"bytes,4,opt,name=values_json,json=values,proto3" json:"values_json,omitempty"`
 	ValuesPacked []byte `protobuf:"bytes,5,opt,name=values_packed,json=valuesPacked,proto3" json:"values_packed,omitempty"`
-	// full document; empty if field_selection.document is empty
+	// The whole document; empty unless FieldSelection.document is selected.
 	DocJson []byte `protobuf:"bytes,6,opt,name=doc_json,json=doc,proto3" json:"doc_json,omitempty"`
-	// key was Loaded or stored before ⇒ UPDATE else INSERT
+	// The key was loaded, or stored before: a row for it exists.
 	Exists bool `protobuf:"varint,7,opt,name=exists,proto3" json:"exists,omitempty"`
-	// implies exists
+	// The row is to be deleted, if the user asked for hard deletes. It may come for a row that does not exist.
 	Delete        bool `protobuf:"varint,8,opt,name=delete,proto3" json:"delete,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -853,11 +885,12 @@ func (x *Request_Store) GetDelete() bool {
 	return false
 }
 
+// StartCommit ends the Stores of a transaction.
 type Request_StartCommit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// store it with the transaction if the endpoint is authoritative
+	// The runtime's position behind the transaction. A connector whose endpoint is authoritative commits it with the rows.
 	RuntimeCheckpoint *flow.Checkpoint `protobuf:"bytes,1,opt,name=runtime_checkpoint,json=runtimeCheckpoint,proto3" json:"runtime_checkpoint,omitempty"`
-	// all shards' Flushed patches of this txn
+	// States of all Flushed responses of this transaction: a JSON array of merge patches.
 	StatePatchesJson []byte `protobuf:"bytes,2,opt,name=state_patches_json,json=statePatches,proto3" json:"state_patches_json,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -907,9 +940,11 @@ func (x *Request_StartCommit) GetStatePatchesJson() []byte {
 	return nil
 }
 
+// Acknowledge tells that the transaction before is durable in the runtime. It begins every transaction, the first of a
+// session included: then it is about what an earlier process committed.
 type Request_Acknowledge struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// all shards' StartedCommit patches just committed
+	// States of all StartedCommit responses of the transaction before: a JSON array of merge patches.
 	StatePatchesJson []byte `protobuf:"bytes,1,opt,name=state_patches_json,json=statePatches,proto3" json:"state_patches_json,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -952,24 +987,25 @@ func (x *Request_Acknowledge) GetStatePatchesJson() []byte {
 	return nil
 }
 
+// Binding is a binding as it would be.
 type Request_Validate_Binding struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	ResourceConfigJson []byte                 `protobuf:"bytes,1,opt,name=resource_config_json,json=resourceConfig,proto3" json:"resource_config_json,omitempty"`
 	Collection         *flow.CollectionSpec   `protobuf:"bytes,2,opt,name=collection,proto3" json:"collection,omitempty"`
-	// per-field user config
+	// What users configured for single fields.
 	FieldConfigJsonMap map[string][]byte `protobuf:"bytes,3,rep,name=field_config_json_map,json=fieldConfig,proto3" json:"field_config_json_map,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Backfill           uint32            `protobuf:"varint,4,opt,name=backfill,proto3" json:"backfill,omitempty"`
-	// fields that will be FieldSelection.keys
-	GroupBy []string `protobuf:"bytes,5,rep,name=group_by,json=groupBy,proto3" json:"group_by,omitempty"`
-	// indirect form only
-	CollectionIndex uint32 `protobuf:"varint,6,opt,name=collection_index,json=collectionIndex,proto3" json:"collection_index,omitempty"`
+	// See CaptureSpec.Binding.
+	Backfill uint32 `protobuf:"varint,4,opt,name=backfill,proto3" json:"backfill,omitempty"`
+	// Fields that FieldSelection.keys will hold.
+	GroupBy         []string `protobuf:"bytes,5,rep,name=group_by,json=groupBy,proto3" json:"group_by,omitempty"`
+	CollectionIndex uint32   `protobuf:"varint,6,opt,name=collection_index,json=collectionIndex,proto3" json:"collection_index,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Request_Validate_Binding) Reset() {
 	*x = Request_Validate_Binding{}
-	mi := &file_materialize_materialize_proto_msgTypes[11]
+	mi := &file_materialize_materialize_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1017,7 @@ func (x *Request_Validate_Binding) String() string {
 func (*Request_Validate_Binding) ProtoMessage() {}
 
 func (x *Request_Validate_Binding) ProtoReflect() protoreflect.Message {
-	mi := &file_materialize_materialize_proto_msgTypes[11]
+	mi := &file_materialize_materialize_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1030,7 @@ func (x *Request_Validate_Binding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request_Validate_Binding.ProtoReflect.Descriptor instead.
 func (*Request_Validate_Binding) Descriptor() ([]byte, []int) {
-	return file_materialize_materialize_proto_rawDescGZIP(), []int{0, 1, 0}
+	return file_materialize_materialize_proto_rawDescGZIP(), []int{0, 1, 1}
 }
 
 func (x *Request_Validate_Binding) GetResourceConfigJson() []byte {
@@ -1039,10 +1075,10 @@ func (x *Request_Validate_Binding) GetCollectionIndex() uint32 {
 	return 0
 }
 
+// BackfillBegin says that a binding's documents come anew from the beginning.
 type Request_Flush_BackfillBegin struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Binding uint32                 `protobuf:"varint,1,opt,name=binding,proto3" json:"binding,omitempty"`
-	// truncation boundary
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Binding       uint32                 `protobuf:"varint,1,opt,name=binding,proto3" json:"binding,omitempty"`
 	Timestamp     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1092,10 +1128,10 @@ func (x *Request_Flush_BackfillBegin) GetTimestamp() *timestamppb.Timestamp {
 	return nil
 }
 
+// BackfillComplete says that rows published before the time may be deleted: what is still valid came again.
 type Request_Flush_BackfillComplete struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Binding uint32                 `protobuf:"varint,1,opt,name=binding,proto3" json:"binding,omitempty"`
-	// rows with flow_published_at before it may be deleted
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Binding       uint32                 `protobuf:"varint,1,opt,name=binding,proto3" json:"binding,omitempty"`
 	Timestamp     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1145,18 +1181,20 @@ func (x *Request_Flush_BackfillComplete) GetTimestamp() *timestamppb.Timestamp {
 	return nil
 }
 
+// Spec says what the connector is.
 type Response_Spec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 3032023
-	Protocol         uint32 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// 3032023.
+	Protocol uint32 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// JSON schema of the endpoint's configuration.
 	ConfigSchemaJson []byte `protobuf:"bytes,2,opt,name=config_schema_json,json=configSchema,proto3" json:"config_schema_json,omitempty"`
-	// must annotate x-collection-name
+	// JSON schema of a binding's resource, in which one property is marked x-collection-name.
 	ResourceConfigSchemaJson []byte `protobuf:"bytes,3,opt,name=resource_config_schema_json,json=resourceConfigSchema,proto3" json:"resource_config_schema_json,omitempty"`
-	DocumentationUrl         string `protobuf:"bytes,4,opt,name=documentation_url,json=documentationUrl,proto3" json:"documentation_url,omitempty"`
-	// (#6 reserved: no resource_path_pointers here)
-	Oauth2        *flow.OAuth2 `protobuf:"bytes,5,opt,name=oauth2,proto3" json:"oauth2,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Peers insist on it.
+	DocumentationUrl string       `protobuf:"bytes,4,opt,name=documentation_url,json=documentationUrl,proto3" json:"documentation_url,omitempty"`
+	Oauth2           *flow.OAuth2 `protobuf:"bytes,5,opt,name=oauth2,proto3" json:"oauth2,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Response_Spec) Reset() {
@@ -1224,9 +1262,10 @@ func (x *Response_Spec) GetOauth2() *flow.OAuth2 {
 	return nil
 }
 
+// Validated says how the materialization would work.
 type Response_Validated struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// same order as request
+	// As many as in the request, in the same order.
 	Bindings      []*Response_Validated_Binding `protobuf:"bytes,1,rep,name=bindings,proto3" json:"bindings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1269,10 +1308,12 @@ func (x *Response_Validated) GetBindings() []*Response_Validated_Binding {
 	return nil
 }
 
+// Applied says that the endpoint is prepared.
 type Response_Applied struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	ActionDescription string                 `protobuf:"bytes,1,opt,name=action_description,json=actionDescription,proto3" json:"action_description,omitempty"`
-	// if non-empty, runtime persists and calls Apply again until none
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was done, for people; empty when nothing had to be.
+	ActionDescription string `protobuf:"bytes,1,opt,name=action_description,json=actionDescription,proto3" json:"action_description,omitempty"`
+	// Change of the state. When there is one, Apply comes again.
 	State         *flow.ConnectorState `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1322,11 +1363,13 @@ func (x *Response_Applied) GetState() *flow.ConnectorState {
 	return nil
 }
 
+// Opened is the first response to Open.
 type Response_Opened struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// absent = use recovery-log checkpoint; present (even empty!) = endpoint is authoritative, see below
+	// Where the endpoint says the runtime has to go on. Being there is what counts: an empty checkpoint means from the very
+	// beginning, none at all means from where the runtime itself believes to be.
 	RuntimeCheckpoint *flow.Checkpoint `protobuf:"bytes,1,opt,name=runtime_checkpoint,json=runtimeCheckpoint,proto3" json:"runtime_checkpoint,omitempty"`
-	// send Load for *every* key
+	// Load every key, also those that the runtime could know to be new.
 	DisableLoadOptimization bool `protobuf:"varint,2,opt,name=disable_load_optimization,json=disableLoadOptimization,proto3" json:"disable_load_optimization,omitempty"`
 	unknownFields           protoimpl.UnknownFields
 	sizeCache               protoimpl.SizeCache
@@ -1376,10 +1419,12 @@ func (x *Response_Opened) GetDisableLoadOptimization() bool {
 	return false
 }
 
+// Loaded is the stored document of a key that was loaded. It may come between Acknowledged and Flushed. For a key
+// that is not stored, nothing comes.
 type Response_Loaded struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Binding uint32                 `protobuf:"varint,1,opt,name=binding,proto3" json:"binding,omitempty"`
-	// stored document; key is re-derived from it; absent keys are simply omitted
+	// A JSON object, whose key is taken from its locations.
 	DocJson       []byte `protobuf:"bytes,2,opt,name=doc_json,json=doc,proto3" json:"doc_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1429,9 +1474,10 @@ func (x *Response_Loaded) GetDocJson() []byte {
 	return nil
 }
 
+// Flushed says that every Load was answered.
 type Response_Flushed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// durable *before* any following Store/StartCommit
+	// Made durable before the first Store.
 	State         *flow.ConnectorState `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1474,9 +1520,10 @@ func (x *Response_Flushed) GetState() *flow.ConnectorState {
 	return nil
 }
 
+// StartedCommit says that every Store was taken, and that the endpoint's own commit has begun, if there is one.
 type Response_StartedCommit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// commits **atomically** with the runtime's checkpoint
+	// Committed together with the runtime's checkpoint.
 	State         *flow.ConnectorState `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1519,9 +1566,10 @@ func (x *Response_StartedCommit) GetState() *flow.ConnectorState {
 	return nil
 }
 
+// Acknowledged says that the transaction before is complete in the endpoint. Exactly one in every transaction.
 type Response_Acknowledged struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// non-transactional, best effort (may be lost ⇒ Acknowledge must be repeatable)
+	// Kept if nothing goes wrong: whatever it would say must be found out again after a crash.
 	State         *flow.ConnectorState `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1564,18 +1612,20 @@ func (x *Response_Acknowledged) GetState() *flow.ConnectorState {
 	return nil
 }
 
+// Binding tells what may be stored in one resource.
 type Response_Validated_Binding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// **legacy** (reserved in newest; images built before ~Jul 2026 send only this)
+	// By field; how connectors of before July 2026 send constraints. Read by FieldConstraints, never sent.
 	Constraints map[string]*Response_Validated_Constraint `protobuf:"bytes,1,rep,name=constraints,proto3" json:"constraints,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// unique
+	// The resource's name in parts, none of them empty; no two bindings have the same.
 	ResourcePath []string `protobuf:"bytes,2,rep,name=resource_path,json=resourcePath,proto3" json:"resource_path,omitempty"`
-	// no Loads; stores are per-transaction combined deltas
-	DeltaUpdates bool            `protobuf:"varint,3,opt,name=delta_updates,json=deltaUpdates,proto3" json:"delta_updates,omitempty"`
-	SerPolicy    *flow.SerPolicy `protobuf:"bytes,4,opt,name=ser_policy,json=serPolicy,proto3" json:"ser_policy,omitempty"`
-	// fields differing only in case conflict
+	// The binding appends: no Loads are wanted.
+	DeltaUpdates bool `protobuf:"varint,3,opt,name=delta_updates,json=deltaUpdates,proto3" json:"delta_updates,omitempty"`
+	// How documents should be cut.
+	SerPolicy *flow.SerPolicy `protobuf:"bytes,4,opt,name=ser_policy,json=serPolicy,proto3" json:"ser_policy,omitempty"`
+	// To the endpoint, fields that differ only in upper and lower case are the same.
 	CaseInsensitiveFields bool `protobuf:"varint,5,opt,name=case_insensitive_fields,json=caseInsensitiveFields,proto3" json:"case_insensitive_fields,omitempty"`
-	// current form; several per field allowed
+	// What may be stored: a field which is not named may not. Several entries for one field are possible.
 	ProjectionConstraints []*Response_Validated_ProjectionConstraint `protobuf:"bytes,6,rep,name=projection_constraints,json=projectionConstraints,proto3" json:"projection_constraints,omitempty"`
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
@@ -1653,6 +1703,7 @@ func (x *Response_Validated_Binding) GetProjectionConstraints() []*Response_Vali
 	return nil
 }
 
+// ProjectionConstraint is a constraint on one field.
 type Response_Validated_ProjectionConstraint struct {
 	state         protoimpl.MessageState         `protogen:"open.v1"`
 	Field         string                         `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
@@ -1705,13 +1756,13 @@ func (x *Response_Validated_ProjectionConstraint) GetConstraint() *Response_Vali
 	return nil
 }
 
+// Constraint tells whether a field may be selected.
 type Response_Validated_Constraint struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// (#1 unused)
-	Type Response_Validated_Constraint_Type `protobuf:"varint,2,opt,name=type,proto3,enum=sluice.materialize.Response_Validated_Constraint_Type" json:"type,omitempty"`
-	// user-facing
+	state protoimpl.MessageState             `protogen:"open.v1"`
+	Type  Response_Validated_Constraint_Type `protobuf:"varint,2,opt,name=type,proto3,enum=sluice.materialize.Response_Validated_Constraint_Type" json:"type,omitempty"`
+	// Why, for people.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	// name as the endpoint will spell it; at most one field per fold is selected; must agree across a field's entries
+	// How the endpoint will spell the field's name. Of the fields with one spelling, only one is selected.
 	FoldedField   string `protobuf:"bytes,4,opt,name=folded_field,json=foldedField,proto3" json:"folded_field,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1772,7 +1823,7 @@ var File_materialize_materialize_proto protoreflect.FileDescriptor
 
 const file_materialize_materialize_proto_rawDesc = "" +
 	"\n" +
-	"\x1dmaterialize/materialize.proto\x12\x12sluice.materialize\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x0fflow/flow.proto\"\x9e\x18\n" +
+	"\x1dmaterialize/materialize.proto\x12\x12sluice.materialize\x1a\x0fflow/flow.proto\x1a\x12flow/gazette.proto\x1a\x0fflow/task.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x18\n" +
 	"\aRequest\x124\n" +
 	"\x04spec\x18\x01 \x01(\v2 .sluice.materialize.Request.SpecR\x04spec\x12@\n" +
 	"\bvalidate\x18\x02 \x01(\v2$.sluice.materialize.Request.ValidateR\bvalidate\x127\n" +
@@ -1795,7 +1846,10 @@ const file_materialize_materialize_proto_rawDesc = "" +
 	"\x14last_materialization\x18\x05 \x01(\v2 .sluice.flow.MaterializationSpecR\x13lastMaterialization\x12!\n" +
 	"\flast_version\x18\x06 \x01(\tR\vlastVersion\x12J\n" +
 	"\x12linked_collections\x18\a \x03(\v2\x1b.sluice.flow.CollectionSpecR\x11linkedCollections\x12K\n" +
-	"\asecrets\x18\b \x03(\v21.sluice.materialize.Request.Validate.SecretsEntryR\asecrets\x1a\x8f\x03\n" +
+	"\asecrets\x18\b \x03(\v21.sluice.materialize.Request.Validate.SecretsEntryR\asecrets\x1a:\n" +
+	"\fSecretsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a\x8f\x03\n" +
 	"\aBinding\x12,\n" +
 	"\x14resource_config_json\x18\x01 \x01(\fR\x0eresourceConfig\x12;\n" +
 	"\n" +
@@ -1807,17 +1861,14 @@ const file_materialize_materialize_proto_rawDesc = "" +
 	"\x10collection_index\x18\x06 \x01(\rR\x0fcollectionIndex\x1aE\n" +
 	"\x17FieldConfigJsonMapEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\x1a:\n" +
-	"\fSecretsEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a\x80\x02\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\x1a\x86\x02\n" +
 	"\x05Apply\x12J\n" +
 	"\x0fmaterialization\x18\x01 \x01(\v2 .sluice.flow.MaterializationSpecR\x0fmaterialization\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12S\n" +
 	"\x14last_materialization\x18\x04 \x01(\v2 .sluice.flow.MaterializationSpecR\x13lastMaterialization\x12!\n" +
 	"\flast_version\x18\x05 \x01(\tR\vlastVersion\x12\x19\n" +
 	"\n" +
-	"state_json\x18\x06 \x01(\fR\x05state\x1a\xdf\x01\n" +
+	"state_json\x18\x06 \x01(\fR\x05stateJ\x04\b\x03\x10\x04\x1a\xdf\x01\n" +
 	"\x04Open\x12J\n" +
 	"\x0fmaterialization\x18\x01 \x01(\v2 .sluice.flow.MaterializationSpecR\x0fmaterialization\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12,\n" +
@@ -1854,7 +1905,7 @@ const file_materialize_materialize_proto_rawDesc = "" +
 	"\x12runtime_checkpoint\x18\x01 \x01(\v2\x17.sluice.flow.CheckpointR\x11runtimeCheckpoint\x12(\n" +
 	"\x12state_patches_json\x18\x02 \x01(\fR\fstatePatches\x1a7\n" +
 	"\vAcknowledge\x12(\n" +
-	"\x12state_patches_json\x18\x01 \x01(\fR\fstatePatches\"\xc9\x12\n" +
+	"\x12state_patches_json\x18\x01 \x01(\fR\fstatePatches\"\xd5\x12\n" +
 	"\bResponse\x125\n" +
 	"\x04spec\x18\x01 \x01(\v2!.sluice.materialize.Response.SpecR\x04spec\x12D\n" +
 	"\tvalidated\x18\x02 \x01(\v2&.sluice.materialize.Response.ValidatedR\tvalidated\x12>\n" +
@@ -1864,13 +1915,13 @@ const file_materialize_materialize_proto_rawDesc = "" +
 	"\aflushed\x18\x06 \x01(\v2$.sluice.materialize.Response.FlushedR\aflushed\x12Q\n" +
 	"\x0estarted_commit\x18\a \x01(\v2*.sluice.materialize.Response.StartedCommitR\rstartedCommit\x12M\n" +
 	"\facknowledged\x18\b \x01(\v2).sluice.materialize.Response.AcknowledgedR\facknowledged\x12\x1b\n" +
-	"\binternal\x18d \x01(\fR\t$internal\x1a\xe1\x01\n" +
+	"\binternal\x18d \x01(\fR\t$internal\x1a\xe7\x01\n" +
 	"\x04Spec\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12(\n" +
 	"\x12config_schema_json\x18\x02 \x01(\fR\fconfigSchema\x129\n" +
 	"\x1bresource_config_schema_json\x18\x03 \x01(\fR\x14resourceConfigSchema\x12+\n" +
 	"\x11documentation_url\x18\x04 \x01(\tR\x10documentationUrl\x12+\n" +
-	"\x06oauth2\x18\x05 \x01(\v2\x13.sluice.flow.OAuth2R\x06oauth2\x1a\xa6\b\n" +
+	"\x06oauth2\x18\x05 \x01(\v2\x13.sluice.flow.OAuth2R\x06oauth2J\x04\b\x06\x10\a\x1a\xac\b\n" +
 	"\tValidated\x12J\n" +
 	"\bbindings\x18\x01 \x03(\v2..sluice.materialize.Response.Validated.BindingR\bbindings\x1a\x8c\x04\n" +
 	"\aBinding\x12a\n" +
@@ -1888,7 +1939,7 @@ const file_materialize_materialize_proto_rawDesc = "" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12Q\n" +
 	"\n" +
 	"constraint\x18\x02 \x01(\v21.sluice.materialize.Response.Validated.ConstraintR\n" +
-	"constraint\x1a\xbc\x02\n" +
+	"constraint\x1a\xc2\x02\n" +
 	"\n" +
 	"Constraint\x12J\n" +
 	"\x04type\x18\x02 \x01(\x0e26.sluice.materialize.Response.Validated.Constraint.TypeR\x04type\x12\x16\n" +
@@ -1902,7 +1953,7 @@ const file_materialize_materialize_proto_rawDesc = "" +
 	"\x0eFIELD_OPTIONAL\x10\x04\x12\x13\n" +
 	"\x0fFIELD_FORBIDDEN\x10\x05\x12\x10\n" +
 	"\fINCOMPATIBLE\x10\x06\x12\x11\n" +
-	"\rUNSATISFIABLE\x10\a\x1ak\n" +
+	"\rUNSATISFIABLE\x10\aJ\x04\b\x01\x10\x02\x1ak\n" +
 	"\aApplied\x12-\n" +
 	"\x12action_description\x18\x01 \x01(\tR\x11actionDescription\x121\n" +
 	"\x05state\x18\x02 \x01(\v2\x1b.sluice.flow.ConnectorStateR\x05state\x1a\x8c\x01\n" +
@@ -1946,8 +1997,8 @@ var file_materialize_materialize_proto_goTypes = []any{
 	(*Request_Store)(nil),                           // 9: sluice.materialize.Request.Store
 	(*Request_StartCommit)(nil),                     // 10: sluice.materialize.Request.StartCommit
 	(*Request_Acknowledge)(nil),                     // 11: sluice.materialize.Request.Acknowledge
-	(*Request_Validate_Binding)(nil),                // 12: sluice.materialize.Request.Validate.Binding
-	nil,                                             // 13: sluice.materialize.Request.Validate.SecretsEntry
+	nil,                                             // 12: sluice.materialize.Request.Validate.SecretsEntry
+	(*Request_Validate_Binding)(nil),                // 13: sluice.materialize.Request.Validate.Binding
 	nil,                                             // 14: sluice.materialize.Request.Validate.Binding.FieldConfigJsonMapEntry
 	(*Request_Flush_BackfillBegin)(nil),             // 15: sluice.materialize.Request.Flush.BackfillBegin
 	(*Request_Flush_BackfillComplete)(nil),          // 16: sluice.materialize.Request.Flush.BackfillComplete
@@ -1993,10 +2044,10 @@ var file_materialize_materialize_proto_depIdxs = []int32{
 	24, // 16: sluice.materialize.Response.acknowledged:type_name -> sluice.materialize.Response.Acknowledged
 	29, // 17: sluice.materialize.Request.Spec.connector_type:type_name -> sluice.flow.MaterializationSpec.ConnectorType
 	29, // 18: sluice.materialize.Request.Validate.connector_type:type_name -> sluice.flow.MaterializationSpec.ConnectorType
-	12, // 19: sluice.materialize.Request.Validate.bindings:type_name -> sluice.materialize.Request.Validate.Binding
+	13, // 19: sluice.materialize.Request.Validate.bindings:type_name -> sluice.materialize.Request.Validate.Binding
 	30, // 20: sluice.materialize.Request.Validate.last_materialization:type_name -> sluice.flow.MaterializationSpec
 	31, // 21: sluice.materialize.Request.Validate.linked_collections:type_name -> sluice.flow.CollectionSpec
-	13, // 22: sluice.materialize.Request.Validate.secrets:type_name -> sluice.materialize.Request.Validate.SecretsEntry
+	12, // 22: sluice.materialize.Request.Validate.secrets:type_name -> sluice.materialize.Request.Validate.SecretsEntry
 	30, // 23: sluice.materialize.Request.Apply.materialization:type_name -> sluice.flow.MaterializationSpec
 	30, // 24: sluice.materialize.Request.Apply.last_materialization:type_name -> sluice.flow.MaterializationSpec
 	30, // 25: sluice.materialize.Request.Open.materialization:type_name -> sluice.flow.MaterializationSpec

@@ -3,9 +3,9 @@
 // It takes the place of protoc, so that generating needs Go and nothing else: the parser is
 // protocompile, the generator is the protoc-gen-go that this module pins.
 //
-//	go run ./protogen -root ../protocol flow/flow.proto capture/capture.proto
+//	go run ./protogen -root ../protocol [file.proto …]
 //
-// Every generated file is written beside its source.
+// Without files it takes every .proto file below the root. Every generated file is written beside its source.
 package main
 
 import (
@@ -14,9 +14,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/bufbuild/protocompile"
 	"github.com/bufbuild/protocompile/linker"
@@ -37,6 +39,12 @@ func main() {
 }
 
 func generate(ctx context.Context, root string, names []string) error {
+	if len(names) == 0 {
+		var err error
+		if names, err = sources(root); err != nil {
+			return fmt.Errorf("looking for .proto files: %w", err)
+		}
+	}
 	compiler := protocompile.Compiler{
 		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: []string{root}}),
 		SourceInfoMode: protocompile.SourceInfoStandard, // comments become Go comments
@@ -73,6 +81,18 @@ func generate(ctx context.Context, root string, names []string) error {
 		}
 	}
 	return nil
+}
+
+// sources lists the .proto files below root, with paths relative to it.
+func sources(root string) ([]string, error) {
+	var names []string
+	err := fs.WalkDir(os.DirFS(root), ".", func(path string, _ fs.DirEntry, err error) error {
+		if strings.HasSuffix(path, ".proto") {
+			names = append(names, path)
+		}
+		return err
+	})
+	return names, err
 }
 
 // dependenciesFirst lists the files and all that they import in the order which the plugin contract
