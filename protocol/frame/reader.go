@@ -108,7 +108,7 @@ func (r *Reader) takeFrame() ([]byte, bool, error) {
 		return nil, false, nil
 	}
 	size := uint64(binary.LittleEndian.Uint32(waiting))
-	if isText(waiting) {
+	if isText(waiting) || size > uint64(r.maxSize) && printable(waiting[:headerSize]) {
 		return nil, false, r.notAFrame(waiting)
 	}
 	if size > uint64(r.maxSize) {

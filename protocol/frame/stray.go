@@ -1,6 +1,10 @@
 package frame
 
-import "fmt"
+import (
+	"fmt"
+	"unicode"
+	"unicode/utf8"
+)
 
 // strayHint is the usual reason for bytes that are not a frame.
 const strayHint = "only protocol messages may be written to stdout, logs belong on stderr"
@@ -22,9 +26,22 @@ func isText(waiting []byte) bool {
 	return len(waiting) > headerSize && printable(waiting)
 }
 
+// printable tells whether b holds nothing but ASCII text.
 func printable(b []byte) bool {
 	for _, c := range b[:min(len(b), 64)] {
 		if (c < ' ' || c > '~') && c != '\n' && c != '\t' && c != '\r' {
+			return false
+		}
+	}
+	return true
+}
+
+// isWritten tells whether b looks like what somebody wrote, in any script. Its end may be cut within a character.
+func isWritten(b []byte) bool {
+	for i, c := range string(b) {
+		switch {
+		case c == utf8.RuneError && i >= len(b)-utf8.UTFMax+1:
+		case c == utf8.RuneError, !unicode.IsPrint(c) && !unicode.IsSpace(c):
 			return false
 		}
 	}
@@ -35,7 +52,7 @@ func printable(b []byte) bool {
 // messages carry passwords.
 func excerpt(b []byte) string {
 	const few, many = 8, 64
-	if !printable(b) {
+	if !isWritten(b[:min(len(b), many)]) {
 		return cut("% x", b, few)
 	}
 	if len(b) > 0 && b[0] == '{' {
