@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/sirupsen/logrus"
 
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
 	"github.com/sluicedata/sluice/protocol/frame"
+	"github.com/sluicedata/sluice/sdk/process"
 )
 
 // Server answers the requests of one runtime. Its zero value, with a Connector, speaks the proto codec and logs nothing.
@@ -31,45 +33,91 @@ func Serve(ctx context.Context, c Connector, in io.Reader, out io.Writer) error 
 // It returns nil when in ended between requests, when the source's Reader returned io.EOF, or when ctx ended, and out then
 // ends at the end of a transaction. Otherwise the error says what was wrong; usererr.Message makes it readable.
 //
-// While a session runs, acknowledgements are read in a goroutine of their own. If in is an io.Closer, Serve closes it at
-// the end of the session and waits for that goroutine; otherwise the goroutine ends with the next thing that in returns.
+// A runtime that never acknowledges may close in after Open; the session goes on. One that has acknowledged and then closes
+// in wants no more: the session ends with the transaction in hand.
+//
+// Requests are read in goroutines of their own. If in is an io.Closer, Serve closes it at the end and waits for them;
+// otherwise the last one ends with the next thing that in returns.
 func (s Server) Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	if s.Log == nil {
-		l := logrus.New()
-		l.SetOutput(io.Discard)
-		s.Log = logrus.NewEntry(l)
+		s.Log = logrus.NewEntry(process.Discard())
 	}
-	requests := frame.NewReader(in, s.Codec, 0)
-	responses := frame.NewWriter(out, s.Codec)
+	c := &conversation{Server: s, in: in, out: out, requests: frame.NewReader(in, s.Codec, 0)}
+	defer c.release()
 	for {
-		var req capturepb.Request
-		err := requests.Read(&req)
+		req, err := c.next(ctx)
 		switch {
 		case errors.Is(err, io.EOF) || (err != nil && ctx.Err() != nil):
 			return nil
 		case err != nil:
-			return fmt.Errorf("reading a request: %w", err)
-		}
-		if err := errors.Join(req.Check(), req.InlineCollections()); err != nil {
-			return fmt.Errorf("checking the request: %w", err)
-		}
-		if req.Open != nil {
-			return s.session(ctx, req.Open, in, requests, out)
-		}
-		res, err := s.answer(ctx, &req)
-		if err != nil {
-			if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-				return nil
-			}
 			return err
 		}
-		if err := responses.Write(res); err != nil {
-			return fmt.Errorf("writing a response: %w", err)
+		if req.Open != nil {
+			return c.session(ctx, req.Open)
 		}
-		if err := responses.Flush(); err != nil {
-			return fmt.Errorf("writing a response: %w", err)
+		res, err := s.answer(ctx, req)
+		if err == nil {
+			err = c.send(res)
+		}
+		if err != nil {
+			return unlessStopped(ctx, err)
 		}
 	}
+}
+
+// conversation is one call of Serve.
+type conversation struct {
+	Server
+	in       io.Reader
+	out      io.Writer
+	requests *frame.Reader
+	reading  sync.WaitGroup // whoever waits for in
+}
+
+// next waits for the next request, or for ctx to end.
+func (c *conversation) next(ctx context.Context) (*capturepb.Request, error) {
+	req := &capturepb.Request{}
+	read := make(chan error, 1)
+	c.reading.Go(func() { read <- c.requests.Read(req) })
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case err := <-read:
+		if err != nil {
+			return nil, fmt.Errorf("reading a request: %w", err)
+		}
+	}
+	if err := errors.Join(req.Check(), req.InlineCollections()); err != nil {
+		return nil, fmt.Errorf("checking a request: %w", err)
+	}
+	return req, nil
+}
+
+func (c *conversation) send(res *capturepb.Response) error {
+	text, err := frame.Append(nil, c.Codec, res)
+	if err == nil {
+		_, err = c.out.Write(text)
+	}
+	if err != nil {
+		return fmt.Errorf("writing a response: %w", err)
+	}
+	return nil
+}
+
+// release ends the goroutine that may still be reading, if it can be woken.
+func (c *conversation) release() {
+	if closer, ok := c.in.(io.Closer); ok {
+		_ = closer.Close() // it only wakes the reader
+		c.reading.Wait()
+	}
+}
+
+// unlessStopped drops an error that is only the echo of ctx's end.
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
 }
 
 // answer makes the one response to a request other than Open.
@@ -112,46 +160,33 @@ func requestKind(req *capturepb.Request) string {
 }
 
 // session opens the capture and runs it to its end.
-func (s Server) session(ctx context.Context, req *capturepb.Request_Open, in io.Reader, requests *frame.Reader, out io.Writer) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	opened, err := s.Connector.open(ctx, s.Log, req, false)
+func (c *conversation) session(ctx context.Context, req *capturepb.Request_Open) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	opened, err := c.Connector.open(ctx, c.Log, req, false)
 	if err != nil {
-		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-			return nil
-		}
+		return unlessStopped(ctx, err)
+	}
+	defer opened.close(c.Log)
+	err = c.send(&capturepb.Response{Opened: &capturepb.Response_Opened{ExplicitAcknowledgements: true}})
+	if err != nil {
 		return err
 	}
-	defer func() { opened.close(s.Log) }()
-
-	head, err := frame.Append(nil, s.Codec, &capturepb.Response{
-		Opened: &capturepb.Response_Opened{ExplicitAcknowledgements: true},
-	})
-	if err == nil {
-		_, err = out.Write(head)
-	}
-	if err != nil {
-		return fmt.Errorf("writing Opened: %w", err)
-	}
-
-	wire := &wireOutput{out: out}
-	acks := make(chan error, 1)
-	go func() {
-		err := readAcks(ctx, s.Log, requests, &wire.ledger)
-		if err != nil {
-			stop(err) // the pump ends at the end of its transaction
+	wire := &wireOutput{out: c.out}
+	failed := make(chan error, 1)
+	c.reading.Go(func() {
+		if err := readAcks(ctx, c.Log, c.requests, &wire.ledger); err != nil {
+			failed <- err
+			stop() // the pump ends at the end of its transaction
 		}
-		acks <- err
-	}()
-	err = newPump(opened, form{codec: s.Codec}).run(ctx, wire)
-	cause := context.Cause(ctx)
-	stop(nil)
-	if c, ok := in.(io.Closer); ok {
-		_ = c.Close() // wakes readAcks; its error has nobody to go to
-		<-acks
-	}
-	if err == nil && cause != nil && !errors.Is(cause, errRequestsEnded) && !errors.Is(cause, context.Canceled) {
-		return cause
+	})
+	err = newPump(opened, form{codec: c.Codec}).run(ctx, wire)
+	select {
+	case ackErr := <-failed:
+		if !errors.Is(ackErr, errRequestsEnded) && !errors.Is(ackErr, context.Canceled) {
+			return ackErr
+		}
+	default:
 	}
 	return err
 }

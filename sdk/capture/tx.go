@@ -42,6 +42,10 @@ type Tx struct {
 	acks   []func(context.Context) error
 	forget []string
 	shared any // nil if it was not set
+
+	// Of a transaction that PerBinding merges into another one:
+	parts chan *part // where its later parts go
+	taken int        // documents that were merged already
 }
 
 // reset makes the transaction ready for the next Read. It keeps the buffer.
@@ -51,7 +55,7 @@ func (tx *Tx) reset() {
 	}
 	clear(tx.dirty)
 	tx.dirty, tx.acks, tx.forget, tx.shared = tx.dirty[:0], nil, nil, nil
-	tx.size, tx.docs = 0, 0
+	tx.size, tx.docs, tx.taken = 0, 0, 0
 }
 
 // Append adds one document of a binding, which enc appends to the slice it is given: one JSON object on one line. It costs

@@ -56,8 +56,17 @@ type ExitCode int
 
 func (c ExitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
-// Version is the version of the program that is running, as the Go linker recorded it.
+// Set by the linker of a release: -X github.com/sluicedata/sluice/sdk/process.version=1.2.3, and revision likewise.
+var version, revision string //nolint:gochecknoglobals // the linker can only set variables
+
+// Version is the version of the program that is running: what the release's linker was told, or what Go recorded.
 func Version() string {
+	if version != "" && revision != "" {
+		return version + " (" + revision + ")"
+	}
+	if version != "" {
+		return version
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
 		return "(unknown)"

@@ -1,0 +1,228 @@
+package capture
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+
+	capturepb "github.com/sluicedata/sluice/protocol/capture"
+	flowpb "github.com/sluicedata/sluice/protocol/flow"
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+// saveInterval is how often pull keeps its position. What is read again after a crash is at most this much.
+const saveInterval = time.Second
+
+// pullOptions are the flags of pull beyond those of check.
+type pullOptions struct {
+	stateFile string
+	name      string
+	limit     int
+	named     bool
+}
+
+func (t *cli) pullCommand() *cobra.Command {
+	var o pullOptions
+	cmd := &cobra.Command{
+		Use: "pull", Short: "Capture, and print one JSON document a line", Args: cobra.NoArgs,
+		Long: `Pull captures what --catalog lists, or all that is discovered, and prints one JSON document a line, until it is
+interrupted or the source ends.
+
+With --state it remembers how far it came, and goes on from there when it is started again. The position is kept after
+the documents before it were written: an interruption never loses a document, and may repeat some. So may --limit, when
+it ends in the middle of what belongs together. Without --state every pull begins anew and leaves nothing behind.
+
+With --named, every line tells where its document comes from: {"binding": "public.orders", "document": {…}}.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.limit < 0 {
+				return usererr.New(nil, "--limit %d makes no sense: it is a number of documents, and 0 means all.", o.limit)
+			}
+			return t.pull(cmd.Context(), o)
+		},
+	}
+	t.configFlag(cmd)
+	t.bindFlags(cmd)
+	cmd.Flags().StringVar(&o.stateFile, "state", "", "file that keeps the position between pulls; made if it does not exist")
+	cmd.Flags().IntVar(&o.limit, "limit", 0, "stop after this many documents; 0 means never")
+	cmd.Flags().BoolVar(&o.named, "named", false, "print where each document comes from")
+	cmd.Flags().StringVar(&o.name, "name", "", "name of the capture, from which the names of what it makes at the source derive")
+	return cmd
+}
+
+func (t *cli) pull(ctx context.Context, o pullOptions) error {
+	config, err := t.p.ReadConfig(t.configFile)
+	if err != nil {
+		return err
+	}
+	stored, err := readState(o.stateFile)
+	if err != nil {
+		return err
+	}
+	if o.name != "" && stored.Task != "" && stored.Task != o.name {
+		return usererr.New(nil, "The state in %s belongs to a capture named %q. Leave out --name, or use another --state.",
+			o.stateFile, stored.Task)
+	}
+	if stored.Task == "" {
+		if stored.Task, err = taskName(o); err != nil {
+			return err
+		}
+		// Before anything is made at the source that is named after it.
+		if err := stored.write(o.stateFile); err != nil {
+			return err
+		}
+	}
+	found, err := t.catalog(ctx, config)
+	if err != nil {
+		return err
+	}
+	spec, err := t.task(ctx, stored.Task, config, found)
+	if err != nil {
+		return err
+	}
+	applied, err := t.c.apply(ctx, t.log(), &capturepb.Request_Apply{Capture: spec, Version: "pull", StateJson: stored.State})
+	if err != nil {
+		return err
+	}
+	if applied.ActionDescription != "" {
+		t.p.Log.Info(applied.ActionDescription)
+	}
+	s, err := t.c.open(ctx, t.log(), &capturepb.Request_Open{
+		Capture: spec, Version: "pull", Range: flowpb.FullRange(), StateJson: stored.State,
+	}, o.stateFile == "")
+	if err != nil {
+		return err
+	}
+	defer s.close(t.log())
+	return t.stream(ctx, s, o, stored)
+}
+
+// taskName is the name of a capture that has no state yet. Two captures with different state files must not share what
+// they make at the source, so the name depends on the file.
+func taskName(o pullOptions) (string, error) {
+	if o.name != "" || o.stateFile == "" {
+		if o.name == "" {
+			return "pull", nil
+		}
+		return o.name, nil
+	}
+	file, err := filepath.Abs(o.stateFile)
+	if err != nil {
+		return "", fmt.Errorf("locating %s: %w", o.stateFile, err)
+	}
+	sum := sha256.Sum256([]byte(file))
+	return "pull-" + hex.EncodeToString(sum[:4]), nil
+}
+
+// stream runs the opened session until it ends.
+func (t *cli) stream(ctx context.Context, s *session, o pullOptions, stored storedState) error {
+	out := &lineOutput{out: t.p.Stdout, file: o.stateFile, stored: stored, log: t.log()}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	saving, stopSaving := context.WithCancel(context.WithoutCancel(ctx))
+	saved := make(chan error, 1)
+	go func() {
+		err := out.keepSaving(saving)
+		if err != nil {
+			stop(err)
+		}
+		saved <- err
+	}()
+	p := newPump(s, form{lines: true, named: o.named})
+	p.limit = o.limit
+	err := p.run(ctx, out)
+	stopSaving()
+	if serr := <-saved; serr != nil {
+		return serr
+	}
+	switch {
+	case errors.Is(err, errUnfinished):
+		// Lines have no transactions: what was printed of the last one is printed again next time.
+		err = nil
+	case errors.Is(err, syscall.EPIPE):
+		err = nil // whoever reads, such as head, has read enough
+	}
+	return err
+}
+
+// lineOutput prints documents, and keeps the position in a file behind them.
+type lineOutput struct {
+	out  io.Writer
+	file string // "" keeps nothing
+	log  *logrus.Entry
+
+	mu     sync.Mutex
+	stored storedState
+	acks   []func(context.Context) error
+	dirty  bool // stored is ahead of the file
+}
+
+func (l *lineOutput) write(_ context.Context, buf []byte, c *commit) error {
+	if _, err := l.out.Write(buf); err != nil {
+		return fmt.Errorf("writing documents: %w", err)
+	}
+	if c == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	state, err := flowpb.MergePatch(l.stored.State, c.patch)
+	if err != nil {
+		return fmt.Errorf("keeping the position: %w", err)
+	}
+	l.stored.State, l.dirty = state, true
+	l.acks = append(l.acks, c.acks...)
+	return nil
+}
+
+// keepSaving saves at intervals until ctx ends, and then once more.
+func (l *lineOutput) keepSaving(ctx context.Context) error {
+	tick := time.NewTicker(saveInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := l.save(ctx); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return l.save(context.WithoutCancel(ctx))
+		}
+	}
+}
+
+// save keeps what has been written so far, and then lets the source release it.
+func (l *lineOutput) save(ctx context.Context) error {
+	l.mu.Lock()
+	stored, acks, dirty := l.stored, l.acks, l.dirty
+	l.acks, l.dirty = nil, false
+	l.mu.Unlock()
+	if !dirty {
+		return nil
+	}
+	if l.file != "" {
+		// Documents in a file must be on the disk before the position that says they are.
+		if f, ok := l.out.(*os.File); ok {
+			_ = f.Sync() // a pipe or a terminal cannot be synced, and need not
+		}
+		if err := stored.write(l.file); err != nil {
+			return err
+		}
+	}
+	for _, f := range acks {
+		if err := f(ctx); err != nil {
+			return fmt.Errorf("releasing what was captured: %w", err)
+		}
+	}
+	return nil
+}

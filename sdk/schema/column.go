@@ -1,0 +1,50 @@
+package schema
+
+import (
+	"encoding/json"
+	"strconv"
+
+	"github.com/sluicedata/sluice/sdk/rowjson"
+)
+
+// Column describes the values of one column of a table.
+type Column struct {
+	// Types are JSON types: string, integer, number, boolean, object, array. None means any value.
+	Types []string
+	// Format and ContentEncoding narrow a string: "date-time", "uuid", "integer"; "base64".
+	Format, ContentEncoding string
+	// MaxLength bounds a string's characters; 0 means no bound.
+	MaxLength int
+	// Description is for people; the column's type in the database's words, for example.
+	Description string
+}
+
+// Schema is the JSON schema of the column's values, null included if the column may be null.
+func (c Column) Schema(nullable bool) json.RawMessage {
+	b := builder{}
+	b.open()
+	if len(c.Types) > 0 {
+		b.name("type")
+		types := c.Types
+		if nullable {
+			types = append(types[:len(types):len(types)], "null")
+		}
+		if len(types) == 1 {
+			b.dst = append(rowjson.AppendText(b.dst, types[0]), ',')
+		} else {
+			list, _ := json.Marshal(types) // texts always encode
+			b.dst = append(append(b.dst, list...), ',')
+		}
+	}
+	for _, m := range [][2]string{
+		{"format", c.Format}, {"contentEncoding", c.ContentEncoding}, {"description", c.Description},
+	} {
+		if m[1] != "" {
+			b.text(m[0], m[1])
+		}
+	}
+	if c.MaxLength > 0 {
+		b.raw("maxLength", strconv.Itoa(c.MaxLength))
+	}
+	return b.close()
+}
