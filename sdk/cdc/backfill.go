@@ -1,0 +1,442 @@
+package cdc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+// between does what may only be done between source transactions: it takes over what workers have ended, emits chunks that
+// the stream has passed, and hands out new work.
+func (r *reader) between(ctx context.Context) error {
+	for j := r.pool.next(); j != nil; j = r.pool.next() {
+		r.running--
+		if err := j.done(ctx, r); err != nil {
+			return err
+		}
+	}
+	if len(r.fenced) > 0 {
+		if err := r.emitFenced(); err != nil {
+			return err
+		}
+	}
+	if r.reopen {
+		if err := r.reconnect(ctx); err != nil {
+			return err
+		}
+	}
+	if r.rework {
+		r.planWork()
+	}
+	if len(r.work) > 0 {
+		r.dispatch()
+	}
+	r.timers()
+	return nil
+}
+
+// planWork lists the tables that need workers, the most urgent first.
+func (r *reader) planWork() {
+	r.rework = false
+	r.work = r.work[:0]
+	for _, t := range r.tables {
+		if t.busy() {
+			r.work = append(r.work, t)
+		}
+	}
+	slices.SortStableFunc(r.work, func(a, b *table) int {
+		return b.binding.Resource.Priority - a.binding.Resource.Priority
+	})
+}
+
+// dispatch starts as many jobs as there are workers and memory for.
+func (r *reader) dispatch() {
+	now := r.now()
+	for r.running < r.opts.BackfillWorkers && r.chunks < 2*r.opts.BackfillWorkers {
+		j := r.nextJob(now)
+		if j == nil {
+			return
+		}
+		r.start(j)
+	}
+}
+
+func (r *reader) start(j job) {
+	r.running++
+	r.pool.start(j)
+}
+
+// nextJob chooses what the next free worker does: of the tables of the highest priority that can use it, the one that had
+// a worker longest ago. As many tables as there are workers are in progress at once, so that a small one does not wait for
+// a large one.
+func (r *reader) nextJob(now time.Time) job {
+	for i := 0; i < len(r.work); {
+		end := i
+		active := 0
+		var next, fresh *table
+		for ; end < len(r.work) && r.work[end].binding.Resource.Priority == r.work[i].binding.Resource.Priority; end++ {
+			t := r.work[end]
+			if t.plan != nil || t.state.Phase == Scanning {
+				active++
+			}
+			if !r.ready(t, now) {
+				continue
+			}
+			if t.state.Phase == Pending {
+				if fresh == nil {
+					fresh = t
+				}
+			} else if next == nil || t.turn < next.turn {
+				next = t
+			}
+		}
+		if fresh != nil && (next == nil || active < r.opts.BackfillWorkers) {
+			next = fresh
+		}
+		if next != nil {
+			r.turns++
+			next.turn = r.turns
+			return r.jobFor(next)
+		}
+		i = end
+	}
+	return nil
+}
+
+// ready reports whether the table can use a worker now.
+func (r *reader) ready(t *table, now time.Time) bool {
+	if t.plan != nil || now.Before(t.retryAt) {
+		return false
+	}
+	if t.state.Phase == Pending || t.unsettled {
+		return true
+	}
+	if t.attempts > 0 && len(t.inflight) > 0 {
+		return false // one chunk finds out whether the table can be read
+	}
+	return t.holes.len() > 0 && t.keyChunk == nil || t.idleSpan() != nil
+}
+
+// jobFor makes the table's next job.
+func (r *reader) jobFor(t *table) job {
+	if t.state.Phase == Pending || t.unsettled {
+		t.plan = &planJob{table: t, known: t.current(t.shape), settle: t.state.Phase != Pending}
+		t.watch()
+		return t.plan
+	}
+	c := r.newChunk(t)
+	if t.holes.len() > 0 && t.keyChunk == nil {
+		c.keys = t.holes.first(maxKeys)
+		c.ask.MaxRows = len(c.keys)
+		t.keyChunk = c
+	} else {
+		c.span = t.idleSpan()
+		c.ask.Range = c.span.ahead
+		c.span.chunks = append(c.span.chunks, c)
+		c.span.busy = true
+	}
+	return c
+}
+
+// maxKeys is how many rows are read by key at once.
+const maxKeys = 1000
+
+func (r *reader) newChunk(t *table) *chunk {
+	c := &chunk{}
+	if n := len(r.spare); n > 0 {
+		c, r.spare = r.spare[n-1], r.spare[:n-1]
+	}
+	if t.chunkRows == 0 {
+		t.chunkRows = r.opts.ChunkRows
+	}
+	c.table, c.base = t, r.latest
+	c.ask = Chunk{Table: t.current(t.shape), MaxRows: t.chunkRows, MaxBytes: r.opts.ChunkBytes}
+	t.inflight = append(t.inflight, c)
+	r.chunks++
+	return c
+}
+
+func (r *reader) recycle(c *chunk) {
+	c.reuse()
+	r.spare = append(r.spare, c)
+	r.chunks--
+}
+
+// planJob plans a table, or finds out again what its chunks must see.
+type planJob struct {
+	table  *table
+	known  *Table
+	settle bool
+	shape  *Table // nil if there is no such table
+	plan   *Plan
+	err    error
+	void   bool
+}
+
+func (j *planJob) run(ctx context.Context, d Driver) {
+	j.shape = j.known
+	if !j.settle {
+		found, err := d.Discover(ctx, j.known.ID)
+		if err != nil || len(found) == 0 {
+			j.shape, j.err = nil, err
+			return
+		}
+		c := *found[0]
+		c.Origin = j.known.Origin
+		if len(j.known.Key) == 0 {
+			c.Key = nil
+		}
+		j.shape = &c
+	}
+	j.plan, j.err = d.Plan(ctx, j.shape)
+}
+
+func (j *planJob) done(_ context.Context, r *reader) error {
+	t := j.table
+	if j.void {
+		return nil
+	}
+	t.plan = nil
+	defer t.watch()
+	switch {
+	case errors.Is(j.err, ErrInterrupted), errors.Is(j.err, ErrRewritten), errors.Is(j.err, ErrReshaped):
+		return r.again(t, j.err)
+	case j.err != nil:
+		return fmt.Errorf("planning the backfill of %s: %w", t.id, j.err)
+	case j.shape == nil:
+		r.miss(t, nil)
+		return nil
+	}
+	if j.settle {
+		t.unsettled = false
+		t.window.require(j.plan.Unseen)
+		return nil
+	}
+	before := t.shape
+	if taken, err := r.take(t, j.shape); err != nil || !taken {
+		return err
+	}
+	t.adopted = t.adopted || refilled(before, t.shape)
+	t.window.require(j.plan.Unseen)
+	r.planned(t, j.plan)
+	return nil
+}
+
+// planned begins to read a table.
+func (r *reader) planned(t *table, p *Plan) {
+	s := t.state
+	s.Phase, s.Fixed, s.Rows, s.Estimate = Scanning, p.Fixed, 0, t.shape.Rows
+	t.attempts, t.blocked = 0, false
+	t.chunkRows = r.opts.ChunkRows
+	t.spans = nil
+	for _, rest := range p.Ranges {
+		if rest != "" {
+			t.spans = append(t.spans, &span{rest: rest, ahead: rest})
+		}
+	}
+	if p.Fixed {
+		// What was noted before it was known that rows do not move needs no mending, except rows that appeared.
+		t.holes.drop(func(by TxnID) bool { return by == "" })
+	}
+	t.saveRanges()
+	t.started = r.now()
+	r.save(t)
+	r.progress(t, "backfill started")
+	r.finished(t)
+}
+
+// done takes over a chunk that was read. It is emitted when the stream has passed it.
+func (c *chunk) done(ctx context.Context, r *reader) error {
+	t := c.table
+	if c.void {
+		r.recycle(c)
+		return nil
+	}
+	if c.span != nil {
+		c.span.busy = false
+	}
+	if c.err != nil {
+		err := c.err
+		t.retract(c)
+		r.recycle(c)
+		return r.scanFailed(t, err)
+	}
+	c.snapshot = c.scanned.Snapshot
+	r.latest = c.snapshot
+	for _, w := range r.work {
+		r.prune(w)
+	}
+	if _, blocked := t.window.judge(c.snapshot); len(blocked) > 0 {
+		r.reject(c, blocked)
+		return nil
+	}
+	if c.span != nil {
+		c.span.ahead = c.scanned.Rest
+	}
+	if err := r.stream.Fence(ctx, c.scanned.High); err != nil {
+		return fmt.Errorf("asking for a fence: %w", err)
+	}
+	r.fences[c.scanned.High] = append(r.fences[c.scanned.High], c)
+	return nil
+}
+
+// prune forgets what no chunk can miss any more.
+func (r *reader) prune(t *table) {
+	if len(t.window.txns) > 0 {
+		t.window.prune(func(txn TxnID) bool { return r.matters(t, txn) })
+		t.notedFor, t.noted = "", nil
+	}
+}
+
+// passed notes that the stream has passed a mark.
+func (r *reader) passed(m Mark) {
+	for _, c := range r.fences[m] {
+		c.fenced = true
+		r.fenced = append(r.fenced, c)
+	}
+	delete(r.fences, m)
+}
+
+// emitFenced emits the chunks that the stream has passed, those of one range in order, until the transaction is full.
+func (r *reader) emitFenced() error {
+	for progress := true; progress; {
+		progress = false
+		for i := 0; i < len(r.fenced); i++ {
+			c := r.fenced[i]
+			if !c.void && c.span != nil && c.span.chunks[0] != c {
+				continue
+			}
+			if !c.void && r.out.Size() >= enough {
+				return nil
+			}
+			r.fenced = slices.Delete(r.fenced, i, i+1)
+			i--
+			progress = true
+			if c.void {
+				r.recycle(c)
+				continue
+			}
+			if err := r.emitChunk(c); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// emitChunk emits a chunk and notes its progress, in one capture transaction. Rows that are older than what was emitted
+// are left out, except for the columns that nothing else brings.
+func (r *reader) emitChunk(c *chunk) error {
+	t := c.table
+	clean, blocked := t.window.judge(c.snapshot)
+	if len(blocked) > 0 {
+		r.reject(c, blocked)
+		return nil
+	}
+	for i := range c.ends {
+		r.raw = c.doc(i)
+		if !clean && !t.keyless {
+			drop, lacks := t.window.fate(c.key(i))
+			if drop {
+				var err error
+				if r.patch, err = appendPatch(r.patch[:0], r.raw, t.shape.Key, lacks); err != nil {
+					return err
+				}
+				r.raw = r.patch
+			}
+		}
+		if len(r.raw) == 0 {
+			continue
+		}
+		if err := r.out.Append(t.binding, r.copyRaw); err != nil {
+			if t.keyless {
+				return err
+			}
+			return errTooLarge(t, c.key(i), err)
+		}
+	}
+	t.state.Rows += int64(len(c.ends))
+	t.free(c)
+	if c.span != nil {
+		c.span.rest = c.scanned.Rest
+		t.saveRanges()
+	} else {
+		t.holes.fill(c.keys, c.snapshot)
+	}
+	t.succeeded(r.opts.ChunkRows)
+	r.prune(t)
+	r.recycle(c)
+	r.save(t)
+	r.finished(t)
+	return nil
+}
+
+// finished makes the table live once nothing of it is left to be read.
+func (r *reader) finished(t *table) {
+	if t.state.Phase == Scanning && len(t.spans) == 0 && t.holes.len() == 0 {
+		r.progress(t, "backfill finished")
+		t.state.begin(Live)
+	}
+	if !t.busy() {
+		t.watch()
+		t.state.Unseen, t.state.Unsettled, t.state.Holes, t.state.Lossy = nil, false, nil, false
+		r.rework = true
+	}
+}
+
+// reject throws away a chunk whose snapshot does not see what it must. The next one is small, and the first of the table.
+func (r *reader) reject(c *chunk, blocked []TxnID) {
+	t := c.table
+	t.retract(c)
+	r.recycle(c)
+	t.blocked = true
+	t.chunkRows = max(minChunkRows, t.chunkRows/8)
+	t.attempts++
+	t.retryAt = r.now().Add(r.delay(t.attempts))
+	r.explain(t, blocked)
+}
+
+// delay grows from about ten milliseconds to about ten seconds.
+func (r *reader) delay(attempts int) time.Duration {
+	d := 10 * time.Millisecond << min(attempts-1, 10)
+	return d/2 + time.Duration(r.rand.Int64N(int64(d)))
+}
+
+// scanFailed decides what a failed scan means.
+func (r *reader) scanFailed(t *table, err error) error {
+	switch {
+	case errors.Is(err, ErrRewritten):
+		r.log.WithField("table", t.id.String()).Info("planning the backfill anew because the table was rewritten")
+		attempts := t.attempts
+		r.backfill(t)
+		t.attempts = attempts
+		return r.again(t, err)
+	case errors.Is(err, ErrReshaped):
+		r.rediscover(t.id)
+		return r.again(t, err)
+	case errors.Is(err, ErrInterrupted):
+		return r.again(t, err)
+	default:
+		return fmt.Errorf("reading rows of %s: %w", t.id, err)
+	}
+}
+
+// again has the table tried again after a while, unless that has failed many times.
+func (r *reader) again(t *table, err error) error {
+	if t.blocked {
+		t.attempts, t.blocked = 0, false
+	}
+	t.attempts++
+	t.retryAt = r.now().Add(r.delay(t.attempts))
+	if t.attempts > maxAttempts {
+		return usererr.New(err, "The rows of table %s could not be read, %d times in a row.", t.id, t.attempts)
+	}
+	r.log.WithFields(logrus.Fields{"table": t.id.String(), "err": err, "attempt": t.attempts}).Info("reading rows again")
+	return nil
+}

@@ -1,0 +1,225 @@
+package cdc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/sluicedata/sluice/sdk/capture"
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+// open makes the reader of a session. The log is not opened before the first Read.
+func open(ctx context.Context, s session) (*reader, error) {
+	shared, err := parseShared(s.env.Shared)
+	if err != nil {
+		return nil, usererr.New(err, "The stored position of this capture cannot be read, so it was not written by this connector. Backfill all of its bindings.")
+	}
+	r := &reader{
+		driver: s.driver, opts: s.opts, log: s.env.Log, pool: s.pool, now: s.now, rand: s.rand,
+		byID: map[TableID]*table{}, shared: shared, forget: s.env.Dormant,
+		fences: map[Mark][]*chunk{}, announced: map[*table]string{}, rework: true,
+	}
+	r.encode = r.doc.append
+	r.copyRaw = func(dst []byte) ([]byte, error) { return append(dst, r.raw...), nil }
+	for _, b := range s.bindings {
+		t := &table{
+			binding: b, state: &b.State, id: b.Resource.Table(),
+			keyless:     sameKey(b.Collection.Key, fallbackKey()),
+			changesOnly: b.Resource.Mode == OnlyChanges || s.opts.skips(b.Resource.Table()),
+		}
+		r.tables, r.byID[t.id] = append(r.tables, t), t
+	}
+	if len(r.tables) == 0 {
+		return r, nil
+	}
+	if err := r.load(ctx); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// load compares what is stored of the tables with what the server has.
+func (r *reader) load(ctx context.Context) error {
+	ids := make([]TableID, len(r.tables))
+	for i, t := range r.tables {
+		ids[i] = t.id
+	}
+	tables, err := r.driver.Discover(ctx, ids...)
+	if err != nil {
+		return fmt.Errorf("looking at the tables' shapes: %w", err)
+	}
+	discovered := make(map[TableID]*Table, len(tables))
+	for _, d := range tables {
+		discovered[d.ID] = d
+	}
+	var errs []error
+	anew := true
+	for _, t := range r.tables {
+		errs = append(errs, t.load(discovered[t.id]))
+		anew = anew && t.binding.New
+	}
+	if anew {
+		// Nothing carries on, so nothing needs the old log: this is how a capture gets over the loss of one.
+		r.shared = sharedState{}
+	}
+	if anew && len(tables) == 0 {
+		return usererr.New(nil, "None of the tables to capture exists (%s is the first). Check the names of schemas and tables, or discover again.", ids[0])
+	}
+	now := r.now()
+	r.lastEnd, r.nextProgress = now, now.Add(progressInterval)
+	r.scheduleDiscovery(now)
+	return usererr.Join("The capture cannot go on:", errs)
+}
+
+// load makes the table what its stored state says.
+func (t *table) load(discovered *Table) error {
+	s := t.state
+	if t.binding.New {
+		*s = TableState{Phase: Pending}
+	}
+	if s.Lossy || s.Phase == "" {
+		s.begin(Pending)
+	}
+	if t.changesOnly && (s.Phase == Pending || s.Phase == Scanning) {
+		s.begin(Live)
+	}
+	t.discovered = discovered
+	t.shape = s.shape(t.id, discovered)
+	if discovered == nil {
+		return nil
+	}
+	if err := t.fits(t.keyed(discovered)); err != nil {
+		return err
+	}
+	t.shape = t.keyed(t.shape)
+	for _, rest := range s.Ranges {
+		t.spans = append(t.spans, &span{rest: rest, ahead: rest})
+	}
+	for _, k := range s.Holes {
+		t.holes.add(k, "")
+	}
+	t.window.require(s.Unseen)
+	t.unsettled = s.Unsettled
+	t.watch()
+	return nil
+}
+
+// begin opens the log and stores where, before anything else: a crash from here on finds the same log again.
+func (r *reader) begin(ctx context.Context) error {
+	for _, key := range r.forget {
+		r.out.Forget(key)
+	}
+	r.forget = nil
+	if len(r.tables) == 0 {
+		return r.idle(ctx)
+	}
+	for _, t := range r.tables {
+		if err := r.reconcile(t); err != nil {
+			return err
+		}
+	}
+	if err := r.connect(ctx); err != nil {
+		return err
+	}
+	for _, t := range r.tables {
+		t.announce = t.state.Phase != Missing
+		r.save(t)
+	}
+	return r.finish()
+}
+
+// idle is the session of a capture without bindings: it forgets the log once, and waits to be stopped.
+func (r *reader) idle(ctx context.Context) error {
+	if r.shared.Cursor != "" {
+		r.shared = sharedState{}
+		r.out.SetShared(&r.shared)
+		return nil
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// reconcile makes a table what the server has now.
+func (r *reader) reconcile(t *table) error {
+	found := t.discovered
+	t.discovered = nil
+	if found == nil {
+		r.miss(t, nil)
+		return nil
+	}
+	if len(t.state.Columns) == 0 {
+		t.state.setShape(t.shape)
+	}
+	return r.adopt(t, found)
+}
+
+// connect opens the log at the stored position.
+func (r *reader) connect(ctx context.Context) error {
+	var tables []*Table
+	for _, t := range r.tables {
+		if t.state.Phase != Missing {
+			tables = append(tables, t.current(t.state.shape(t.id, t.shape)))
+		}
+	}
+	stream, err := r.driver.Stream(ctx, r.shared.Position, tables)
+	if err != nil {
+		return fmt.Errorf("opening the log: %w", err)
+	}
+	r.stream, r.reopen = stream, false
+	r.acks.set(stream)
+	if r.shared.Cursor == "" {
+		r.shared.Position = stream.Start()
+		r.saved = true
+	}
+	for _, t := range r.tables {
+		if t.state.Phase != Missing && t.state.Origin == "" {
+			t.state.Origin = stream.Origin(t.id)
+			r.save(t)
+		}
+	}
+	return nil
+}
+
+// reconnect opens the log again, for other tables, where it has been read to.
+func (r *reader) reconnect(ctx context.Context) error {
+	for _, t := range r.tables {
+		t.void()
+	}
+	for _, chunks := range r.fences {
+		r.fenced = append(r.fenced, chunks...)
+	}
+	clear(r.fences)
+	for _, c := range r.fenced {
+		r.recycle(c)
+	}
+	r.fenced = nil
+	if err := r.acks.set(nil).Close(); err != nil {
+		return fmt.Errorf("closing the log: %w", err)
+	}
+	return r.connect(ctx)
+}
+
+// sameKey compares keys of collections; the order of their parts is up to the user.
+func sameKey(a, b []string) bool {
+	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
+	return slices.Equal(a, b)
+}
+
+// errKey is the answer to a table whose key is not that of its collection.
+func errKey(id TableID, collection string, key, now []string) error {
+	return usererr.New(nil, "The key of table %s is %s, but the documents of collection %s are keyed by %s. "+
+		"Discover the table again, so that its collection gets this key, and backfill it.", id, keyText(now), collection, keyText(key))
+}
+
+func keyText(key []string) string {
+	if len(key) == 0 {
+		return "(none)"
+	}
+	return "(" + join(key) + ")"
+}
+
+var _ capture.Reader = sessionReader{}
+
+var errNoSnapshot = errors.New("the driver gave no snapshot")

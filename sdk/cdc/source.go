@@ -1,0 +1,185 @@
+package cdc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluicedata/sluice/sdk/capture"
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+// Connect makes a driver for one session, or for one Discover or Check (then of env only Task and Log are set). It should
+// be quick and may leave connecting to the driver's methods.
+type Connect[C any] func(ctx context.Context, env capture.Env, cfg C) (Driver, Options, error)
+
+// Options are what a connector lets its users choose. The zero value works.
+type Options struct {
+	// BackfillWorkers is how many chunks are read at once; by default one for each core, two to four.
+	BackfillWorkers int
+	// ChunkRows and ChunkBytes limit one chunk; by default 50,000 rows and 4 MiB of data. About two chunks for each
+	// worker are held in memory.
+	ChunkRows, ChunkBytes int
+	// SkipBackfills are patterns of tables, "schema.table" with * and ?, of which only changes are captured.
+	SkipBackfills []string
+	// Rediscovery is how often the bound tables' shapes are looked at, apart from what the log tells; by default every
+	// five minutes, give or take half.
+	Rediscovery time.Duration
+	// StopOnTruncate ends the capture when a table is truncated. Otherwise a warning says that the rows stay in the
+	// collection: a document has a key, and the log of a truncation has none.
+	StopOnTruncate bool
+	// SourceSchema are the members of _meta.source by name, a JSON schema each, as one JSON object. Optional.
+	SourceSchema json.RawMessage
+}
+
+func (o Options) withDefaults() Options {
+	if o.BackfillWorkers <= 0 {
+		o.BackfillWorkers = min(max(runtime.GOMAXPROCS(0), 2), 4)
+	}
+	if o.ChunkRows <= 0 {
+		o.ChunkRows = 50_000
+	}
+	if o.ChunkBytes <= 0 {
+		o.ChunkBytes = 4 << 20
+	}
+	if o.Rediscovery <= 0 {
+		o.Rediscovery = 5 * time.Minute
+	}
+	return o
+}
+
+// Validate reports every problem of the options at once, in words for people. A connector calls it from its
+// configuration's Validate.
+func (o Options) Validate() error {
+	var errs []error
+	for _, p := range o.SkipBackfills {
+		if _, err := path.Match(p, "x.y"); err != nil || strings.Count(p, ".") != 1 {
+			errs = append(errs, usererr.New(err,
+				"%q does not name tables whose backfill is skipped: write schema.table; * and ? stand for anything.", p))
+		}
+	}
+	return usererr.Join("", errs)
+}
+
+// skips reports whether a table's backfill is skipped.
+func (o Options) skips(id TableID) bool {
+	schema, name := strings.ReplaceAll(id.Schema, "/", "_"), strings.ReplaceAll(id.Name, "/", "_")
+	return slices.ContainsFunc(o.SkipBackfills, func(p string) bool {
+		s, n, _ := strings.Cut(p, ".")
+		okSchema, err1 := path.Match(s, schema)
+		okName, err2 := path.Match(n, name)
+		return okSchema && okName && err1 == nil && err2 == nil
+	})
+}
+
+// Mode is what of a table is captured.
+type Mode string
+
+// The modes of a binding.
+const (
+	Normal      Mode = ""             // its rows, then its changes
+	OnlyChanges Mode = "Only Changes" // only what changes from now on
+)
+
+// Resource is the configuration of a binding: one table.
+type Resource struct {
+	Namespace string `json:"namespace" title:"Schema" desc:"Schema of the table." x-schema-name:"true"`
+	Stream    string `json:"stream" title:"Table" desc:"Name of the table." x-collection-name:"true"`
+	Mode      Mode   `json:"mode,omitempty" title:"Mode" desc:"What to capture: the table's rows and then its changes (empty), or changes only." enum:",Only Changes"`
+	Priority  int    `json:"priority,omitempty" title:"Backfill Priority" desc:"Tables of a higher priority are backfilled first."`
+}
+
+// Validate checks what the form's types cannot.
+func (r Resource) Validate() error {
+	var errs []error
+	if r.Stream == "" {
+		errs = append(errs, usererr.New(nil, "The name of a table (stream) is empty."))
+	}
+	if r.Namespace == "" {
+		errs = append(errs, usererr.New(nil, "The schema (namespace) of table %q is empty.", r.Stream))
+	}
+	if r.Mode != Normal && r.Mode != OnlyChanges {
+		errs = append(errs, usererr.New(nil, "The mode of table %s is %q; it can be empty or %q.", r.Table(), r.Mode, OnlyChanges))
+	}
+	return usererr.Join("", errs)
+}
+
+// Table is the table that the resource names.
+func (r Resource) Table() TableID { return TableID{Schema: r.Namespace, Name: r.Stream} }
+
+// New makes a capture's source of a driver. It is also a capture.Checker.
+func New[C capture.Config](spec capture.Spec, connect Connect[C]) capture.Source[C, Resource, TableState] {
+	if len(spec.ResourcePath) == 0 {
+		spec.ResourcePath = []string{"/namespace", "/stream"}
+	}
+	return &source[C]{spec: spec, connect: connect}
+}
+
+type source[C capture.Config] struct {
+	spec    capture.Spec
+	connect Connect[C]
+}
+
+func (s *source[C]) Spec() capture.Spec { return s.spec }
+
+// Discover proposes a collection for every table that can be captured.
+func (s *source[C]) Discover(ctx context.Context, env capture.Env, cfg C) (cs []capture.Collection[Resource], err error) {
+	d, opts, err := s.connect(ctx, env, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	tables, err := d.Discover(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("listing tables: %w", err)
+	}
+	return collections(tables, opts.SourceSchema)
+}
+
+// Check reports everything that keeps a capture of the tables from running, all at once.
+func (s *source[C]) Check(ctx context.Context, env capture.Env, cfg C, resources []Resource) (err error) {
+	d, opts, err := s.connect(ctx, env, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	ids := make([]TableID, len(resources))
+	for i, r := range resources {
+		ids[i] = r.Table()
+	}
+	errs := append([]error{opts.Validate()}, d.Check(ctx, ids)...)
+	return usererr.Join("", errs)
+}
+
+// Open starts a session over the bound tables.
+func (s *source[C]) Open(
+	ctx context.Context, env capture.Env, cfg C, bindings []*capture.Binding[Resource, TableState],
+) (capture.Reader, error) {
+	if !env.Range.Full() {
+		return nil, usererr.New(nil, "This capture was split over several processes, but a log can only be read by one. Merge its shards into one.")
+	}
+	d, opts, err := s.connect(ctx, env, cfg)
+	if err != nil {
+		return nil, err
+	}
+	r, err := open(ctx, session{
+		driver:   d,
+		opts:     opts.withDefaults(),
+		env:      env,
+		bindings: bindings,
+		pool:     newWorkers(ctx, d),
+		now:      time.Now,
+		rand:     rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+	})
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return sessionReader{r}, nil
+}

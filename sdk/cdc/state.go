@@ -1,0 +1,139 @@
+package cdc
+
+import (
+	"encoding/json"
+	"slices"
+)
+
+// Phase is how far the capture of a table has come.
+//
+//	        plan                    last range                (Only Changes, SkipBackfills: live at once)
+//	pending ────▶ scanning ───────────────────▶ live
+//	   ▲             │ rewritten, rescan          │ rescan
+//	   ├─────────────┴────────────────────────────┘
+//	   └─ found again ─ missing ◀─ dropped, whatever the phase
+type Phase string
+
+// The phases of a table.
+const (
+	Pending  Phase = "pending"  // to be backfilled; nothing is known of it yet
+	Scanning Phase = "scanning" // being backfilled
+	Live     Phase = "live"     // everything that existed has been emitted; changes follow
+	Missing  Phase = "missing"  // the server has no such table
+)
+
+// TableState is what a capture keeps of one table between sessions, as JSON in the state of its binding. It always agrees
+// with the position in the log that is stored beside it.
+type TableState struct {
+	Phase Phase `json:"phase"`
+	// Incarnation, Columns and Key are the table's shape at the position in the log: what later changes of shape are
+	// compared with.
+	Incarnation string        `json:"incarnation,omitempty"`
+	Columns     []ColumnState `json:"columns,omitempty"`
+	Key         []string      `json:"key,omitempty"`
+	// Origin is Table.Origin.
+	Origin string `json:"origin,omitempty"`
+
+	// Ranges are what is left to be read of a table that is scanning, by Plan; Fixed is Plan.Fixed.
+	Ranges []Range `json:"ranges,omitempty"`
+	Fixed  bool    `json:"fixed,omitempty"`
+	// Unseen are the transactions that every chunk from here on must see: those of the plan, and those that are emitted
+	// and were not known to be visible. Unsettled says that there were too many to be listed: the next session asks the
+	// driver again.
+	Unseen    []TxnID `json:"unseen,omitempty"`
+	Unsettled bool    `json:"unsettled,omitempty"`
+	// Holes are keys (tuples) of rows that were emitted without all of their columns and will be read by key. Lossy
+	// says that there were too many to be listed: the next session backfills the table from the beginning.
+	Holes [][]byte `json:"holes,omitempty"`
+	Lossy bool     `json:"lossy,omitempty"`
+
+	// Rows is how many rows the backfill has emitted, Estimate how many it expected.
+	Rows     int64 `json:"rows,omitempty"`
+	Estimate int64 `json:"estimate,omitempty"`
+}
+
+// ColumnState is what a TableState keeps of a Column.
+type ColumnState struct {
+	Name     string `json:"name"`
+	Type     string `json:"type,omitempty"`
+	Nullable bool   `json:"nullable,omitempty"`
+}
+
+// Limits of what a table's state lists. Beyond them it only says that there was more.
+const (
+	maxUnseen    = 256
+	maxHoleBytes = 64 << 10
+)
+
+// sharedState is what all tables of a capture share.
+type sharedState struct {
+	Position
+}
+
+// setShape stores a shape.
+func (s *TableState) setShape(t *Table) {
+	s.Incarnation, s.Key = t.Incarnation, t.Key
+	s.Columns = make([]ColumnState, len(t.Columns))
+	for i, c := range t.Columns {
+		s.Columns[i] = ColumnState{Name: c.Name, Type: c.Type, Nullable: c.Nullable}
+	}
+}
+
+// shape gives back the stored shape. The columns' schemas are taken from the table as it was discovered, where it still
+// has the column; without a stored shape it is that table.
+func (s *TableState) shape(id TableID, discovered *Table) *Table {
+	if len(s.Columns) == 0 {
+		return discovered
+	}
+	t := &Table{ID: id, Incarnation: s.Incarnation, Key: s.Key, Rows: -1}
+	if discovered != nil {
+		t.Rows = discovered.Rows
+	}
+	for _, c := range s.Columns {
+		col := Column{Name: c.Name, Type: c.Type, Nullable: c.Nullable}
+		if discovered != nil {
+			i := slices.IndexFunc(discovered.Columns, func(d Column) bool { return d.Name == c.Name && d.Type == c.Type })
+			if i >= 0 {
+				col.Schema, col.Filled = discovered.Columns[i].Schema, discovered.Columns[i].Filled
+			}
+		}
+		t.Columns = append(t.Columns, col)
+	}
+	return t
+}
+
+// begin makes the state that of a table of which nothing has been read.
+func (s *TableState) begin(p Phase) {
+	s.Phase = p
+	s.Ranges, s.Fixed, s.Rows, s.Estimate = nil, false, 0, 0
+	s.Unseen, s.Unsettled, s.Holes, s.Lossy = nil, false, nil, false
+}
+
+// parseShared reads the shared state; nil is that of a new capture.
+func parseShared(raw json.RawMessage) (sharedState, error) {
+	var s sharedState
+	if len(raw) == 0 {
+		return s, nil
+	}
+	err := json.Unmarshal(raw, &s)
+	return s, err
+}
+
+// sameShape reports whether two versions of a table have the same columns, so that a row of one is a row of the other.
+func sameShape(a, b *Table) bool {
+	return a.Incarnation == b.Incarnation && slices.Equal(a.Key, b.Key) &&
+		slices.EqualFunc(a.Columns, b.Columns, func(x, y Column) bool {
+			return x.Name == y.Name && x.Type == y.Type && x.Nullable == y.Nullable
+		})
+}
+
+// refilled reports whether rows may have got other values by becoming what discovery shows, without a word in the log.
+func refilled(before, now *Table) bool {
+	for _, c := range now.Columns {
+		i := slices.IndexFunc(before.Columns, func(b Column) bool { return b.Name == c.Name })
+		if i < 0 && c.Filled || i >= 0 && before.Columns[i].Type != c.Type {
+			return true
+		}
+	}
+	return false
+}
