@@ -45,7 +45,8 @@ build: ## Build all binaries into bin/
 	done
 
 .PHONY: demo
-demo: services build ## Capture one live Postgres into another, crash on the way, compare (DEMO_KEEP=1: stay up)
+demo: build ## Capture one live Postgres into another, crash on the way, compare (DEMO_KEEP=1: stay up)
+	@scripts/services install default
 	@cd runtime && go run ./demo
 
 .PHONY: services
@@ -84,7 +85,8 @@ fuzz: ## Fuzz every decoder for FUZZTIME (10s) each
 	@scripts/fuzz $(FUZZTIME) $(MODULES)
 
 .PHONY: bench
-bench: services build ## Measure against the machine's own limits and print the ratios
+bench: build ## Measure against the machine's own limits and print the ratios
+	@scripts/services install default
 	@scripts/bench
 
 .PHONY: check
