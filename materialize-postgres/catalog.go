@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+const (
+	checkpointsTable = "sluice_checkpoints_v1"
+	tablesTable      = "sluice_tables_v1"
+)
+
+// tableName is the name of a table with its schema.
+type tableName struct{ schema, table string }
+
+func nameOf(path []string) tableName { return tableName{schema: path[0], table: path[len(path)-1]} }
+
+func (n tableName) String() string { return n.schema + "." + n.table }
+
+// sql is the name as it is written in statements.
+func (n tableName) sql() string { return quote(n.schema) + "." + quote(n.table) }
+
+// catalog is what exists in the destination.
+type catalog struct {
+	// meta says that the connector's own tables exist.
+	meta    bool
+	schemas map[string]bool
+	tables  map[tableName]*existing
+}
+
+// existing is a table in the destination.
+type existing struct {
+	relkind string
+	columns []existingColumn
+	key     []string // columns of the primary key, in order
+	// owner is the materialization that created the table, empty if none of ours did.
+	owner    string
+	backfill uint32
+	delta    bool
+	// loadAll says that the table may hold rows that its present binding has not stored.
+	loadAll bool
+}
+
+type existingColumn struct {
+	name     string
+	oid      uint32
+	typeName string
+	// notNull says that the column needs a value: it is NOT NULL and has no default.
+	notNull bool
+}
+
+func (t *existing) column(name string) (existingColumn, bool) {
+	i := slices.IndexFunc(t.columns, func(c existingColumn) bool { return c.name == name })
+	if i < 0 {
+		return existingColumn{}, false
+	}
+	return t.columns[i], true
+}
+
+// mayUse refuses tables that are not the task's own: what somebody else made is not written to unasked.
+func (t *existing) mayUse(name tableName, task string) error {
+	switch {
+	case t.owner == task:
+		return nil
+	case t.owner != "":
+		return usererr.New(nil, "Table %s belongs to materialization %q. Choose another table for the binding, or remove it there and drop the table.", name, t.owner)
+	case t.relkind != "r" && t.relkind != "p":
+		return usererr.New(nil, "There is already something called %s in the destination, and it is not a table. Choose another name for the binding's table.", name)
+	default:
+		return usererr.New(nil, "Table %s exists already and was not created by this materialization. Choose another name for the binding's table, or rename or drop the existing one.", name)
+	}
+}
+
+func (t *existing) sameKey(name tableName, keys []string) error {
+	have, want := slices.Sorted(slices.Values(t.key)), slices.Sorted(slices.Values(keys))
+	if slices.Equal(have, want) {
+		return nil
+	}
+	return usererr.New(nil, "The primary key of %s is (%s), but the collection's key is (%s). Increase the binding's backfill counter to rebuild the table.",
+		name, strings.Join(t.key, ", "), strings.Join(keys, ", "))
+}
+
+// readCatalog reads what exists under the given names. metaSchema holds the connector's own tables.
+func readCatalog(ctx context.Context, c *conn, metaSchema string, names []tableName) (*catalog, error) {
+	cat := &catalog{schemas: map[string]bool{}, tables: map[tableName]*existing{}}
+	meta := []tableName{{metaSchema, checkpointsTable}, {metaSchema, tablesTable}}
+	if err := cat.readTables(ctx, c, slices.Concat(names, meta)); err != nil {
+		return nil, fmt.Errorf("reading the catalog: %w", err)
+	}
+	cat.meta = cat.tables[meta[0]] != nil && cat.tables[meta[1]] != nil
+	if cat.meta {
+		if err := cat.readOwners(ctx, c, metaSchema); err != nil {
+			return nil, fmt.Errorf("reading %s: %w", meta[1], err)
+		}
+	}
+	return cat, nil
+}
+
+func (cat *catalog) readTables(ctx context.Context, c *conn, names []tableName) error {
+	type pair struct {
+		S string `json:"s"`
+		T string `json:"t"`
+	}
+	pairs := make([]pair, len(names))
+	for i, n := range names {
+		pairs[i] = pair{n.schema, n.table}
+	}
+	asked, err := json.Marshal(pairs)
+	if err != nil {
+		return err
+	}
+	rows, err := c.rows(ctx, `
+		SELECT n.nspname, c.relname, c.relkind, a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod), a.attnotnull AND NOT a.atthasdef AND a.attidentity = '',
+			array_position(i.indkey::int2[], a.attnum)
+		FROM (SELECT DISTINCT s, t FROM json_to_recordset($1::json) AS x(s text, t text)) x
+		JOIN pg_namespace n ON n.nspname = x.s
+		LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = x.t AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')
+		LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
+		ORDER BY n.nspname, c.relname, a.attnum`, string(asked))
+	if err != nil {
+		return err
+	}
+	keys := map[tableName]map[int]string{}
+	for _, r := range rows {
+		cat.schemas[string(r[0])] = true
+		if r[1] == nil {
+			continue
+		}
+		name := tableName{string(r[0]), string(r[1])}
+		t := cat.tables[name]
+		if t == nil {
+			t = &existing{relkind: string(r[2])}
+			cat.tables[name] = t
+			keys[name] = map[int]string{}
+		}
+		if r[3] == nil {
+			continue
+		}
+		oid, err := strconv.ParseUint(string(r[4]), 10, 32)
+		if err != nil {
+			return fmt.Errorf("reading the type of column %q: %w", r[3], err)
+		}
+		t.columns = append(t.columns, existingColumn{
+			name: string(r[3]), oid: uint32(oid), typeName: string(r[5]), notNull: string(r[6]) == "t",
+		})
+		if r[7] != nil {
+			position, err := strconv.Atoi(string(r[7]))
+			if err != nil {
+				return fmt.Errorf("reading the key position of column %q: %w", r[3], err)
+			}
+			keys[name][position] = string(r[3])
+		}
+	}
+	for name, byPosition := range keys {
+		positions := make([]int, 0, len(byPosition))
+		for p := range byPosition {
+			positions = append(positions, p)
+		}
+		slices.Sort(positions)
+		for _, p := range positions {
+			cat.tables[name].key = append(cat.tables[name].key, byPosition[p])
+		}
+	}
+	return nil
+}
+
+func (cat *catalog) readOwners(ctx context.Context, c *conn, metaSchema string) error {
+	rows, err := c.rows(ctx, `SELECT table_schema, table_name, materialization, backfill, delta_updates, load_all FROM `+
+		tableName{metaSchema, tablesTable}.sql())
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		t := cat.tables[tableName{string(r[0]), string(r[1])}]
+		if t == nil {
+			continue
+		}
+		backfill, err := strconv.ParseUint(string(r[3]), 10, 32)
+		if err != nil {
+			return fmt.Errorf("reading the backfill counter of %s.%s: %w", r[0], r[1], err)
+		}
+		t.owner, t.backfill = string(r[2]), uint32(backfill)
+		t.delta, t.loadAll = string(r[4]) == "t", string(r[5]) == "t"
+	}
+	return nil
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/protocol/frame"
+	"github.com/sluicedata/sluice/sdk/testkit/server"
+	"github.com/sluicedata/sluice/sdk/testkit/sinktest"
+)
+
+// connectorEnv makes the test binary be the connector, so that tests can kill a real process.
+const connectorEnv = "SLUICE_TEST_IS_CONNECTOR"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(connectorEnv) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// startProcess starts the connector as a process of its own.
+func startProcess(t testing.TB, codec frame.Codec) sinktest.Process {
+	t.Helper()
+	name := "proto"
+	if codec == frame.JSON {
+		name = "json"
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0])
+	cmd.Env = append(os.Environ(), connectorEnv+"=1", "SLUICE_CODEC="+name, "LOG_FORMAT=json")
+	words := &sinktest.LastWords{}
+	cmd.Stderr = words
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	return sinktest.Process{
+		Stdin: in, Stdout: out,
+		Kill: func() { _ = cmd.Process.Kill() },
+		Wait: func() error {
+			err := cmd.Wait()
+			var exit *exec.ExitError
+			if errors.As(err, &exit) && exit.ExitCode() > 0 {
+				return errors.New(lastMessage(words.String()))
+			}
+			return nil
+		},
+	}
+}
+
+// lastMessage is what a runtime shows of a failed connector: the message of the last line that it logged.
+func lastMessage(log string) string {
+	lines := strings.Split(strings.TrimSpace(log), "\n")
+	var entry struct {
+		Message string `json:"message"`
+		Msg     string `json:"msg"`
+	}
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &entry); err != nil {
+		return log
+	}
+	return entry.Message + entry.Msg
+}
+
+// database is a fresh database on the shared server.
+type database struct {
+	pg   *server.PostgresServer
+	name string
+}
+
+func newDatabase(t testing.TB) database {
+	t.Helper()
+	pg := server.SharedPostgres(t)
+	return database{pg, pg.NewDatabase(t)}
+}
+
+func (d database) exec(t testing.TB, sql ...string) string {
+	t.Helper()
+	return d.pg.ExecIn(t, d.name, sql...)
+}
+
+// config is an endpoint configuration of the database; change may alter it.
+func (d database) config(change func(map[string]any)) json.RawMessage {
+	c := map[string]any{
+		"address": fmt.Sprintf("%s:%d", d.pg.Host(), d.pg.Port()), "database": d.name, "user": "postgres", "password": "secret",
+	}
+	if change != nil {
+		change(c)
+	}
+	raw, err := json.Marshal(c)
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}
+
+func (d database) sinkCase() sinktest.Case {
+	return sinktest.Case{
+		Start:      startProcess,
+		Config:     d.config(nil),
+		HardDelete: d.config(func(c map[string]any) { c["hardDelete"] = true }),
+		Resource: func(table string, delta bool) json.RawMessage {
+			return json.RawMessage(fmt.Sprintf(`{"table":%s,"deltaUpdates":%s}`, strconv.Quote(table), strconv.FormatBool(delta)))
+		},
+		Rows: func(t testing.TB, table string) []json.RawMessage {
+			t.Helper()
+			var out []json.RawMessage
+			text := d.exec(t, fmt.Sprintf("SELECT to_jsonb(t) FROM public.%s t", quote(table)))
+			for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
+				if line != "" {
+					out = append(out, json.RawMessage(line))
+				}
+			}
+			return out
+		},
+	}
+}
