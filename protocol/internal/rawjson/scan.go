@@ -5,7 +5,9 @@
 package rawjson
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math/bits"
 )
 
 // MaxDepth is how deeply arrays and objects may be nested, as in encoding/json. It bounds the stack that
@@ -97,10 +99,11 @@ func (s *Scanner) Key() ([]byte, error) {
 }
 
 func (s *Scanner) skip(depth int) error {
-	if depth == 0 {
+	c := s.Peek()
+	if depth == 0 && (c == '{' || c == '[') {
 		return s.fail(fmt.Sprintf("nested more than %d levels deep", MaxDepth))
 	}
-	switch c := s.Peek(); c {
+	switch c {
 	case '{':
 		return s.skipObject(depth)
 	case '[':
@@ -162,10 +165,10 @@ func (s *Scanner) skipArray(depth int) error {
 
 func (s *Scanner) skipString() error {
 	for s.pos++; s.pos < len(s.text); s.pos++ {
-		c := s.text[s.pos]
-		if !special[c] {
-			continue
+		if s.pos += plain(s.text[s.pos:]); s.pos == len(s.text) {
+			break
 		}
+		c := s.text[s.pos]
 		if c == '"' {
 			s.pos++
 			return nil
@@ -266,7 +269,29 @@ func isHex(c byte) bool {
 	return isDigit(c) || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
 }
 
+// plain is how many bytes at the beginning of b a string's scan can pass without looking. It takes eight at a time: a byte's
+// top bit is set in what is subtracted below exactly if the byte is less than a bound, or was made zero. Only bytes behind
+// the first such byte can be marked wrongly.
+func plain(b []byte) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	n := 0
+	for ; len(b)-n >= 8; n += 8 {
+		x := binary.LittleEndian.Uint64(b[n:])
+		quote, backslash := x^(ones*'"'), x^(ones*'\\')
+		stop := ((x-ones*' ')&^x | (quote-ones)&^quote | (backslash-ones)&^backslash) & tops
+		if stop != 0 {
+			return n + bits.TrailingZeros64(stop)/8
+		}
+	}
+	for n < len(b) && !special[b[n]] {
+		n++
+	}
+	return n
+}
+
 // special marks the bytes at which a string's scan has to stop and look.
+//
+//nolint:gochecknoglobals // lookup table
 var special = func() (table [256]bool) {
 	for c := range ' ' {
 		table[c] = true
