@@ -46,20 +46,27 @@ func Main(name string, run func(ctx context.Context, p *Process) int) {
 		LookupEnv:   os.LookupEnv,
 		Interactive: isTerminal(os.Stdin),
 	}
-	os.Exit(p.main(isTerminal(os.Stderr), run))
+	os.Exit(p.main(run))
 }
 
-func (p *Process) main(stderrIsTerminal bool, run func(ctx context.Context, p *Process) int) int {
-	var err error
-	if p.Log, err = newLogger(p, stderrIsTerminal); err != nil {
-		return p.Fail(err)
-	}
+func (p *Process) main(run func(ctx context.Context, p *Process) int) int {
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)() // the second signal has its usual effect
-
 	limitMemory(p)
+	return p.Run(ctx, run)
+}
+
+// Run is Main inside of another program, such as a test: it makes the logger, calls run and returns its code. Signals, the
+// memory limit and the exit are left to the caller.
+func (p *Process) Run(ctx context.Context, run func(ctx context.Context, p *Process) int) int {
+	stderr, ok := p.Stderr.(*os.File)
+	log, err := newLogger(p, ok && isTerminal(stderr))
+	if err != nil {
+		return p.Fail(err)
+	}
+	p.Log = log
 	if addr, ok := p.LookupEnv("SLUICE_PPROF"); ok && addr != "" {
 		closeProfiles, err := serveProfiles(p.Log, addr)
 		if err != nil {

@@ -5,36 +5,40 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/bits"
 	"strconv"
 	"unicode/utf8"
 	"unsafe"
 )
 
 // AppendString appends s as a JSON string. Quotes, backslashes and control characters are escaped; everything else,
-// HTML's characters too, is kept as it is. A byte that is not part of UTF-8 becomes U+FFFD. A string without anything to
-// escape is copied in one piece after a scan of eight bytes at a time.
+// HTML's characters too, is kept as it is. A byte that is not part of UTF-8 becomes U+FFFD. What needs no escape is found
+// eight bytes at a time and copied in one piece.
 func AppendString(dst, s []byte) []byte {
 	dst = append(dst, '"')
 	for {
-		n := plainPrefix(s)
-		dst = append(dst, s[:n]...)
+		n, ascii := plainRun(s)
+		if ascii || utf8.Valid(s[:n]) {
+			dst = append(dst, s[:n]...)
+		} else {
+			dst = appendRepaired(dst, s[:n])
+		}
 		if n == len(s) {
 			return append(dst, '"')
 		}
-		c := s[n]
-		if c >= utf8.RuneSelf {
-			r, size := utf8.DecodeRune(s[n:])
-			if r == utf8.RuneError && size == 1 {
-				dst = append(dst, "\ufffd"...)
-			} else {
-				dst = append(dst, s[n:n+size]...)
-			}
-			s = s[n+size:]
-			continue
-		}
-		dst = appendEscape(dst, c)
+		dst = appendEscape(dst, s[n])
 		s = s[n+1:]
 	}
+}
+
+// appendRepaired appends text with U+FFFD for each byte that is not part of UTF-8.
+func appendRepaired(dst, s []byte) []byte {
+	for len(s) > 0 {
+		r, size := utf8.DecodeRune(s)
+		dst = utf8.AppendRune(dst, r)
+		s = s[size:]
+	}
+	return dst
 }
 
 // AppendText is AppendString of a string.
@@ -67,38 +71,25 @@ const (
 	highs = 0x8080808080808080
 )
 
-// plainPrefix is the number of leading bytes that a JSON string holds as they are: printable ASCII and valid UTF-8. Eight
-// bytes at a time are tested by arithmetic: the sign bit of a byte of special is set if that byte is below 0x20, a quote
-// or a backslash (or follows one, which only costs a second look), or not ASCII.
-func plainPrefix(s []byte) int {
-	i := 0
-	for {
-		for ; i+8 <= len(s); i += 8 {
-			w := binary.LittleEndian.Uint64(s[i:])
-			quote := w ^ (ones * '"')
-			slash := w ^ (ones * '\\')
-			special := (w - ones*' ') | (quote - ones) | (slash - ones) | w
-			if special&highs != 0 {
-				break
-			}
+// plainRun is the number of leading bytes that need no escape, and whether all of them are ASCII. Eight bytes at a time
+// are tested by arithmetic: a zero byte of x is where (x - ones) &^ x has its highest bit set, up to the first such byte
+// exactly, and a byte below 0x20 likewise.
+func plainRun(s []byte) (n int, ascii bool) {
+	var seen uint64
+	for ; n+8 <= len(s); n += 8 {
+		w := binary.LittleEndian.Uint64(s[n:])
+		quote, slash := w^ones*'"', w^ones*'\\'
+		special := ((w-ones*' ')&^w | (quote-ones)&^quote | (slash-ones)&^slash) & highs
+		if special != 0 {
+			// What stands behind the special byte only costs a needless check of the text before it.
+			return n + bits.TrailingZeros64(special)/8, (seen|w)&highs == 0
 		}
-		stop := min(i+8, len(s))
-		for i < stop && s[i] >= ' ' && s[i] < utf8.RuneSelf && s[i] != '"' && s[i] != '\\' {
-			i++
-		}
-		switch {
-		case i == len(s):
-			return i
-		case s[i] >= utf8.RuneSelf:
-			_, size := utf8.DecodeRune(s[i:])
-			if size == 1 {
-				return i
-			}
-			i += size
-		case i < stop:
-			return i
-		}
+		seen |= w
 	}
+	for ; n < len(s) && s[n] >= ' ' && s[n] != '"' && s[n] != '\\'; n++ {
+		seen |= uint64(s[n])
+	}
+	return n, seen&highs == 0
 }
 
 // AppendInt appends an integer.
@@ -116,7 +107,7 @@ func AppendNull(dst []byte) []byte { return append(dst, "null"...) }
 // AppendFloat appends a number with as many digits as distinguish it from its neighbours of the given size in bits, 32 or
 // 64. JSON has no NaN and no infinities: these are written as the strings "NaN", "Infinity" and "-Infinity", and the
 // column's schema must allow them.
-func AppendFloat(dst []byte, v float64, bits int) []byte {
+func AppendFloat(dst []byte, v float64, size int) []byte {
 	switch {
 	case math.IsNaN(v):
 		return append(dst, `"NaN"`...)
@@ -129,7 +120,7 @@ func AppendFloat(dst []byte, v float64, bits int) []byte {
 	if a := math.Abs(v); a != 0 && (a < 1e-6 || a >= 1e21) {
 		format = 'e'
 	}
-	return strconv.AppendFloat(dst, v, format, -1, bits)
+	return strconv.AppendFloat(dst, v, format, -1, size)
 }
 
 // AppendBase64 appends bytes as a JSON string in standard base64.

@@ -40,22 +40,40 @@ func AppendJSON(dst, value []byte) ([]byte, error) {
 }
 
 func appendJSONNumber(dst, v []byte) ([]byte, error) {
+	if u, negative, ok := parseInteger(v); ok {
+		switch {
+		case !negative:
+			return AppendUint(dst, u), nil
+		case u != 0 && u <= 1<<63:
+			return appendNegative(dst, u), nil
+		}
+	}
 	if !json.Valid(v) {
 		return dst, fmt.Errorf("packing a JSON value: %.40q is not a number", v)
 	}
-	if string(v) != "-0" && !bytes.ContainsAny(v, ".eE") {
-		if u, err := strconv.ParseUint(string(v), 10, 64); err == nil {
-			return AppendUint(dst, u), nil
-		}
-		if i, err := strconv.ParseInt(string(v), 10, 64); err == nil {
-			return AppendInt(dst, i), nil
-		}
-	}
 	f, err := strconv.ParseFloat(string(v), 64)
-	if err != nil || math.IsInf(f, 0) {
+	if err != nil {
 		return dst, fmt.Errorf("packing a JSON value: the number %.40s is beyond the range of a double", v)
 	}
 	return AppendFloat(dst, f), nil
+}
+
+// parseInteger reads a JSON number without fraction and exponent whose magnitude 64 bits hold.
+func parseInteger(v []byte) (magnitude uint64, negative, ok bool) {
+	if v[0] == '-' {
+		negative, v = true, v[1:]
+	}
+	if len(v) == 0 || (v[0] == '0' && len(v) > 1) {
+		return 0, false, false
+	}
+	for _, c := range v {
+		digit := uint64(c - '0')
+		if c < '0' || c > '9' || magnitude > (math.MaxUint64-digit)/10 {
+			return 0, false, false
+		}
+		magnitude = magnitude*10 + digit
+	}
+	return magnitude, negative, true
 }
 
 // appendJSONString unescapes straight into the tuple.

@@ -1,0 +1,60 @@
+package capture
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/protocol/frame"
+)
+
+// benchDocument is 250 bytes long, the size of a middling row.
+var benchDocument = []byte(`{"id":1234567890,"customer":"0123456789abcdef0123456789abcdef","total":"1234.56","note":"` +
+	`0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0","_meta":{"op":"c","source":{"ts_ms":1700000000000,"schema":"public","table":"orders","loc":1}}}`)
+
+// flood is a reader that emits n documents in transactions of about a megabyte.
+func flood(b *Binding[struct{}, int], n int) Reader {
+	enc := func(dst []byte) ([]byte, error) { return append(dst, benchDocument...), nil }
+	return ReaderFunc(func(_ context.Context, tx *Tx) error {
+		for ; b.State < n; b.State++ {
+			if tx.Size() > 1<<20 {
+				return nil
+			}
+			if err := tx.Append(b, enc); err != nil {
+				return err
+			}
+		}
+		return io.EOF
+	})
+}
+
+func openFlood(n int) *session {
+	b := &Binding[struct{}, int]{}
+	b.h = handle{index: 1, name: "orders", key: "orders", marshal: func() (json.RawMessage, error) { return []byte("{}"), nil }}
+	return &session{reader: flood(b, n), bindings: []*handle{&b.h}, state: &document{}}
+}
+
+func BenchmarkPump(b *testing.B) {
+	for name, f := range map[string]form{
+		"proto": {codec: frame.Proto}, "json": {codec: frame.JSON}, "lines": {lines: true}, "named": {lines: true, named: true},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(benchDocument)))
+			require.NoError(b, newPump(openFlood(b.N), f).run(b.Context(), &wireOutput{out: io.Discard}))
+		})
+	}
+	b.Run("encoder alone", func(b *testing.B) {
+		b.ReportAllocs()
+		b.SetBytes(int64(len(benchDocument)))
+		buf := make([]byte, 0, 2<<20)
+		for range b.N {
+			if buf = append(buf, benchDocument...); len(buf) > 1<<20 {
+				buf = buf[:0]
+			}
+		}
+	})
+}

@@ -1,0 +1,151 @@
+package rowjson_test
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/sluicedata/sluice/sdk/rowjson"
+)
+
+// TestStringsAreWhatGoReadsBack puts every byte at every place of strings around the length of a word.
+func TestStringsAreWhatGoReadsBack(t *testing.T) {
+	t.Parallel()
+	for c := range 256 {
+		for length := range 18 {
+			for at := range length {
+				s := []byte(strings.Repeat("x", length))
+				s[at] = byte(c)
+				requireString(t, s)
+			}
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		parts := rapid.SliceOf(rapid.OneOf(
+			rapid.StringN(0, 20, -1), rapid.SampledFrom([]string{"\xff", "\xc3", "\xe2\x82", "é", "\\", "\"", "\u2028", "<>&", "\x00", "\x7f"}),
+		)).Draw(t, "parts")
+		requireString(t, []byte(strings.Join(parts, "")))
+	})
+}
+
+func requireString(t require.TestingT, s []byte) {
+	text := rowjson.AppendString([]byte("before"), s)
+	require.True(t, utf8.Valid(text))
+	var got string
+	require.NoError(t, json.Unmarshal(text[len("before"):], &got), "%q gave %s", s, text)
+	require.Equal(t, string([]rune(string(s))), got)
+	require.Equal(t, string(text[len("before"):]), string(rowjson.AppendText(nil, string(s))))
+	for _, c := range text {
+		require.GreaterOrEqual(t, c, byte(' '), "a document is one line")
+	}
+}
+
+func TestEscapes(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, `"\"\\\n\t\r\b\f\u0000\u001f/<é😀"`, string(rowjson.AppendText(nil, "\"\\\n\t\r\b\f\x00\x1f/<é😀")))
+	require.Equal(t, "\"a\ufffdb\"", string(rowjson.AppendText(nil, "a\xffb")))
+}
+
+func TestNumbers(t *testing.T) {
+	t.Parallel()
+	for want, got := range map[string][]byte{
+		"-9223372036854775808":  rowjson.AppendInt(nil, math.MinInt64),
+		"18446744073709551615":  rowjson.AppendUint(nil, math.MaxUint64),
+		"0.1":                   rowjson.AppendFloat(nil, float64(float32(0.1)), 32),
+		"0.10000000149011612":   rowjson.AppendFloat(nil, float64(float32(0.1)), 64),
+		"1e+21":                 rowjson.AppendFloat(nil, 1e21, 64),
+		"100000000000000000000": rowjson.AppendFloat(nil, 1e20, 64),
+		"1e-07":                 rowjson.AppendFloat(nil, 1e-7, 64),
+		"-0":                    rowjson.AppendFloat(nil, math.Copysign(0, -1), 64),
+		`"NaN"`:                 rowjson.AppendFloat(nil, math.NaN(), 64),
+		`"Infinity"`:            rowjson.AppendFloat(nil, math.Inf(1), 64),
+		`"-Infinity"`:           rowjson.AppendFloat(nil, math.Inf(-1), 64),
+		"true":                  rowjson.AppendBool(nil, true),
+		"null":                  rowjson.AppendNull(nil),
+		`"AQL/"`:                rowjson.AppendBase64(nil, []byte{1, 2, 255}),
+	} {
+		require.Equal(t, want, string(got))
+	}
+	uuid, err := rowjson.AppendUUID(nil, []byte("\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff"))
+	require.NoError(t, err)
+	require.Equal(t, `"00112233-4455-6677-8899-aabbccddeeff"`, string(uuid))
+	_, err = rowjson.AppendUUID(nil, []byte("short"))
+	require.EqualError(t, err, "encoding a UUID: it has 5 bytes, not 16")
+}
+
+func textShape() *rowjson.Shape[[]byte] {
+	text := func(dst, v []byte) ([]byte, error) {
+		if string(v) == "bad" {
+			return append(dst, "half"...), errors.New("no")
+		}
+		return rowjson.AppendString(dst, v), nil
+	}
+	return rowjson.New([]string{"z", "a \"quoted\"", "m"}, []rowjson.Encoder[[]byte]{text, text, text})
+}
+
+func TestShape(t *testing.T) {
+	t.Parallel()
+	shape := textShape()
+	isNil := func(v []byte) bool { return v == nil }
+	for want, vals := range map[string][]string{
+		`"a \"quoted\"":"2","m":"3","z":"1"`: {"1", "2", "3"},
+		`"m":"3","z":"1"`:                    {"1", "", "3"},
+		`"z":"1"`:                            {"1", "", ""},
+		``:                                   {"", "", ""},
+	} {
+		var row [][]byte
+		for _, v := range vals {
+			if v == "" {
+				row = append(row, nil)
+				continue
+			}
+			row = append(row, []byte(v))
+		}
+		got, err := shape.AppendFields([]byte("{"), row, isNil)
+		require.NoError(t, err)
+		require.Equal(t, "{"+want, string(got))
+	}
+
+	got, err := shape.AppendFields([]byte("{"), [][]byte{[]byte("1"), []byte("2"), []byte("bad")}, nil)
+	require.EqualError(t, err, `encoding column "m": no`)
+	require.Equal(t, "{", string(got))
+	_, err = shape.AppendFields(nil, [][]byte{[]byte("1")}, nil)
+	require.EqualError(t, err, `encoding column "a \"quoted\"": the row has only 1 values`)
+	require.Panics(t, func() { rowjson.New([]string{"a"}, []rowjson.Encoder[int]{}) })
+}
+
+func TestNoAllocations(t *testing.T) {
+	shape := textShape()
+	row := [][]byte{[]byte("1"), []byte("a longer text with \"quotes\" and é"), []byte("3")}
+	dst := make([]byte, 0, 1024)
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		dst, _ = shape.AppendFields(dst[:0], row, nil)
+		dst = rowjson.AppendFloat(dst, 1.5, 64)
+		dst = rowjson.AppendText(dst, "text")
+	}))
+}
+
+func BenchmarkAppendString(b *testing.B) {
+	for name, s := range map[string]string{
+		"ascii 16":    "0123456789abcdef",
+		"ascii 250":   strings.Repeat("0123456789", 25),
+		"quotes 250":  strings.Repeat("01234\"6789", 25),
+		"german 250":  strings.Repeat("Grüße an ", 25),
+		"russian 250": strings.Repeat("привет ", 20),
+	} {
+		b.Run(name, func(b *testing.B) {
+			text, dst := []byte(s), make([]byte, 0, 1024)
+			b.ReportAllocs()
+			b.SetBytes(int64(len(s)))
+			for b.Loop() {
+				dst = rowjson.AppendString(dst[:0], text)
+			}
+		})
+	}
+}
