@@ -114,11 +114,35 @@ func (p *Postgres) Kill() error {
 		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 			return err
 		}
-		for _, child := range childrenOf(pid) {
+		children := childrenOf(pid)
+		for _, child := range children {
 			_ = syscall.Kill(child, syscall.SIGKILL) // may be gone by itself
 		}
-		return server.cmd.Process.Kill()
+		err := server.cmd.Process.Kill()
+		waitGone(children)
+		return err
 	})
+}
+
+// waitGone waits until processes have let go of the shared memory: the next server would refuse to start. They were
+// killed, so this takes as long as the kernel needs, which on a busy machine is noticeable.
+func waitGone(pids []int) {
+	deadline := time.Now().Add(startTimeout)
+	for _, pid := range pids {
+		for alive(pid) && time.Now().Before(deadline) {
+			<-time.After(time.Millisecond)
+		}
+	}
+}
+
+// alive tells whether a process still holds memory: a zombie does not.
+func alive(pid int) bool {
+	content, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return false
+	}
+	rest := bytes.TrimLeft(content[bytes.LastIndexByte(content, ')')+1:], " ")
+	return len(rest) > 0 && rest[0] != 'Z' && rest[0] != 'X'
 }
 
 // Running tells whether the server process is alive.
