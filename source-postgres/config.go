@@ -1,0 +1,195 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+// config is what users write.
+type config struct {
+	Address     string   `json:"address" title:"Server Address" desc:"The server's host name or IP address, with :port unless that is 5432." order:"0"`
+	Database    string   `json:"database" title:"Database" desc:"The database to capture from." default:"postgres" order:"1"`
+	User        string   `json:"user" title:"User" desc:"The user to connect as. It needs the REPLICATION attribute and SELECT on the captured tables." default:"sluice" order:"2"`
+	Password    string   `json:"password" title:"Password" desc:"The user's password." secret:"true" order:"3"`
+	SSLMode     string   `json:"sslmode,omitempty" title:"SSL Mode" desc:"How the connection is protected. Empty means verify-full, or disable if the address is a loopback address. Only verify-full and verify-ca prove which server answers." enum:",disable,require,verify-ca,verify-full" order:"4"`
+	SSLRootCert string   `json:"sslRootCert,omitempty" title:"SSL Root Certificate" desc:"The certificate of the authority that signed the server's certificate, as PEM text. Empty means the authorities this machine trusts." multiline:"true" order:"5"`
+	Advanced    advanced `json:"advanced,omitempty" title:"Advanced Options" desc:"Options that most captures leave alone." advanced:"true" order:"6"`
+}
+
+type advanced struct {
+	SlotName          string   `json:"slotName,omitempty" title:"Replication Slot" desc:"The name of the logical replication slot. Empty means a name made from the capture's name." order:"0"`
+	PublicationName   string   `json:"publicationName,omitempty" title:"Publication" desc:"The name of the publication. Empty means a name made from the capture's name. One that exists is used as it is; missing tables are added if the user may do that." order:"1"`
+	BackfillWorkers   int      `json:"backfillWorkers,omitempty" title:"Backfill Workers" desc:"How many connections read existing rows at once. Zero means as many as this machine has cores." order:"2"`
+	BackfillChunkRows int      `json:"backfillChunkRows,omitempty" title:"Backfill Chunk Rows" desc:"How many rows a backfill reads in one query. Zero means 50000." order:"3"`
+	StatementTimeout  string   `json:"statementTimeout,omitempty" title:"Statement Timeout" desc:"How long one backfill query may take, such as 5m. Empty means 10 minutes; 0s means no limit." order:"4"`
+	SkipBackfills     []string `json:"skipBackfills,omitempty" title:"Skip Backfills" desc:"Tables whose existing rows are not wanted, only their changes: schema.table, with * for any characters." order:"5"`
+	RediscoverEvery   string   `json:"rediscoverEvery,omitempty" title:"Rediscovery Interval" desc:"How often the captured tables are looked up in the catalog, to notice dropped and recreated ones. Empty means 5m." order:"6"`
+}
+
+const (
+	defaultPort             = 5432
+	defaultStatementTimeout = 10 * time.Minute
+)
+
+// The server's own rules for names of slots: lower-case letters, digits and underscores, at most 63 bytes.
+var slotNames = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
+
+// Validate checks what types cannot. It reports every problem at once.
+func (c config) Validate() error {
+	var errs []error
+	problem := func(format string, args ...any) { errs = append(errs, usererr.New(nil, format, args...)) }
+	switch host, _, err := c.hostPort(); {
+	case c.Address == "":
+		problem("Enter the server's address, such as db.example.com or db.example.com:5432.")
+	case err != nil:
+		errs = append(errs, err)
+	default:
+		if advice := poolerAdvice(host); advice != "" {
+			problem("The address %s is a connection pooler, which cannot carry a replication stream. %s", c.Address, advice)
+		}
+	}
+	if c.Database == "" {
+		problem("Enter the name of the database.")
+	}
+	if c.User == "" {
+		problem("Enter the name of the user to connect as.")
+	}
+	switch c.SSLMode {
+	case "", sslDisable, sslRequire, sslVerifyCA, sslVerifyFull:
+	default:
+		problem("The SSL mode %q does not exist. Choose disable, require, verify-ca or verify-full.", c.SSLMode)
+	}
+	if c.SSLRootCert != "" {
+		if _, err := certPool(c.SSLRootCert); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return usererr.Join("The configuration has these problems:", append(errs, c.Advanced.problems()...))
+}
+
+func (a advanced) problems() []error {
+	var errs []error
+	problem := func(format string, args ...any) { errs = append(errs, usererr.New(nil, format, args...)) }
+	if a.SlotName != "" && !slotNames.MatchString(a.SlotName) {
+		problem("The slot name %q is not possible: the server allows lower-case letters, digits and underscores, 63 at most.", a.SlotName)
+	}
+	if len(a.PublicationName) > 63 || strings.ContainsRune(a.PublicationName, 0) {
+		problem("The publication name %q is not possible: the server allows 63 bytes.", a.PublicationName)
+	}
+	if a.BackfillWorkers < 0 || a.BackfillWorkers > 64 {
+		problem("The number of backfill workers must be between 0 and 64, not %d.", a.BackfillWorkers)
+	}
+	if a.BackfillChunkRows < 0 || a.BackfillChunkRows > 10_000_000 {
+		problem("The number of rows of a backfill chunk must be between 0 and 10000000, not %d.", a.BackfillChunkRows)
+	}
+	if _, err := parseDuration(a.StatementTimeout, defaultStatementTimeout); err != nil {
+		problem("The statement timeout %q is not a duration. Write it like 30s or 5m.", a.StatementTimeout)
+	}
+	if d, err := parseDuration(a.RediscoverEvery, time.Minute); err != nil || d < time.Second {
+		problem("The rediscovery interval %q is not a duration of at least a second. Write it like 30s or 5m.", a.RediscoverEvery)
+	}
+	for _, glob := range a.SkipBackfills {
+		if !strings.Contains(glob, ".") {
+			problem("The entry %q of skipBackfills names no table: write schema.table.", glob)
+		}
+	}
+	return errs
+}
+
+var errNegative = errors.New("negative duration")
+
+func parseDuration(s string, otherwise time.Duration) (time.Duration, error) {
+	if s == "" {
+		return otherwise, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err == nil && d < 0 {
+		err = errNegative
+	}
+	if err != nil {
+		return 0, fmt.Errorf("parsing duration %q: %w", s, err)
+	}
+	return d, nil
+}
+
+// hostPort takes the address apart: host, host:port, [ipv6]:port, or a bare IPv6 address.
+func (c config) hostPort() (host string, port uint16, err error) {
+	host, digits := c.Address, ""
+	switch {
+	case net.ParseIP(host) != nil:
+	case strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]"):
+		host = host[1 : len(host)-1]
+	case strings.Contains(host, ":"):
+		if host, digits, err = net.SplitHostPort(c.Address); err != nil || digits == "" {
+			return "", 0, usererr.New(err, "The address %q is not of the form host:port. An IPv6 address with a port is written [::1]:5432.", c.Address)
+		}
+	}
+	if host == "" || strings.ContainsAny(host, "/@ ") {
+		return "", 0, usererr.New(nil, "The address %q is not a host name or IP address. Enter just host or host:port, without a scheme, user or path.", c.Address)
+	}
+	if digits == "" {
+		return host, defaultPort, nil
+	}
+	n, err := strconv.ParseUint(digits, 10, 16)
+	if err != nil || n == 0 {
+		return "", 0, usererr.New(err, "The port %q of the address is not a number between 1 and 65535.", digits)
+	}
+	return host, uint16(n), nil
+}
+
+// poolerAdvice recognises hosted connection poolers by their names.
+func poolerAdvice(host string) string {
+	host = strings.ToLower(host)
+	switch {
+	case strings.HasSuffix(host, ".pooler.supabase.com"):
+		return "Use the direct connection from the database's settings, db.<project>.supabase.co."
+	case strings.HasSuffix(host, ".neon.tech") && strings.Contains(strings.SplitN(host, ".", 2)[0], "-pooler"):
+		return `Use the host name without "-pooler".`
+	case strings.Contains(host, ".proxy-") && strings.HasSuffix(host, ".rds.amazonaws.com"):
+		return "Use the endpoint of the instance or cluster instead of the RDS proxy."
+	}
+	return ""
+}
+
+func (c config) slotName(task string) string {
+	if c.Advanced.SlotName != "" {
+		return c.Advanced.SlotName
+	}
+	return derivedName(task)
+}
+
+func (c config) publicationName(task string) string {
+	if c.Advanced.PublicationName != "" {
+		return c.Advanced.PublicationName
+	}
+	return derivedName(task)
+}
+
+// derivedName makes a name for a slot or publication out of a task's name: what the server allows of it, and a hash that
+// tells apart what would otherwise collide.
+func derivedName(task string) string {
+	const most = 40
+	name := strings.Trim(strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r - 'A' + 'a'
+		}
+		return '_'
+	}, task), "_")
+	if len(name) > most {
+		name = strings.Trim(name[len(name)-most:], "_")
+	}
+	sum := sha256.Sum256([]byte(task))
+	return strings.TrimSuffix("sluice_"+name, "_") + "_" + hex.EncodeToString(sum[:4])
+}

@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/sirupsen/logrus"
+
+	"github.com/sluicedata/sluice/sdk/capture"
+	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+// driver is Postgres behind the change-capture core. Its methods may be called from many goroutines.
+type driver struct {
+	cfg         config
+	log         *logrus.Entry
+	task        string
+	slot        string
+	publication string
+	ephemeral   bool // nothing keeps this session's state, so nothing of it may stay on the server
+	server      server
+	conns       *pool
+	types       *typeCatalog
+	plans       planCache
+
+	// newest is the newest transaction that is known to have begun: what 32-bit identifiers are extended by.
+	newest atomic.Uint64
+
+	// madePublication is set when an ephemeral session made the publication, which Close then drops.
+	madePublication atomic.Bool
+}
+
+// server is what does not change while we are connected.
+type server struct {
+	version   int // such as 150018
+	blockSize uint64
+	segment   uint64 // of the write-ahead log, in bytes
+	walLevel  string
+	standby   bool
+}
+
+func (s server) major() int { return s.version / 10000 }
+
+const queryServer = `
+	SELECT current_setting('server_version_num')::int, current_setting('block_size')::bigint,
+		(SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size'),
+		current_setting('wal_level'), pg_catalog.pg_is_in_recovery()`
+
+// connect opens the driver of one session. It is the whole of what package cdc needs to know about Postgres.
+func connect(ctx context.Context, env capture.Env, cfg config) (cdc.Driver, cdc.Options, error) {
+	d := newDriver(env, cfg)
+	err := d.conns.with(ctx, func(conn *pgx.Conn) error {
+		s := &d.server
+		return conn.QueryRow(ctx, queryServer).Scan(&s.version, &s.blockSize, &s.segment, &s.walLevel, &s.standby)
+	})
+	if err != nil {
+		return nil, cdc.Options{}, err
+	}
+	if d.server.major() < 12 {
+		_ = d.conns.close(ctx)
+		return nil, cdc.Options{}, usererr.New(nil, "The server at %s is Postgres %d. Version 12 or newer is needed.", cfg.Address, d.server.major())
+	}
+	return d, cfg.options(), nil
+}
+
+func newDriver(env capture.Env, cfg config) *driver {
+	timeout, err := parseDuration(cfg.Advanced.StatementTimeout, defaultStatementTimeout)
+	if err != nil {
+		timeout = defaultStatementTimeout
+	}
+	settings := scanSettings()
+	settings["statement_timeout"] = strconv.FormatInt(timeout.Milliseconds(), 10)
+	d := &driver{
+		cfg: cfg, log: env.Log, task: env.Task, slot: cfg.slotName(env.Task), publication: cfg.publicationName(env.Task),
+		ephemeral: env.Ephemeral,
+		types:     newTypeCatalog(),
+		conns:     &pool{dial: func(ctx context.Context) (*pgx.Conn, error) { return cfg.dial(ctx, settings) }},
+	}
+	if d.ephemeral {
+		// Nobody comes back for these, and another such session may run beside this one.
+		d.slot = fmt.Sprintf("sluice_once_%08x", rand.Uint32())
+		if cfg.Advanced.PublicationName == "" {
+			d.publication = d.slot
+		}
+	}
+	return d
+}
+
+// options are the core's, from the configuration.
+func (c config) options() cdc.Options {
+	every, err := parseDuration(c.Advanced.RediscoverEvery, 0)
+	if err != nil {
+		every = 0
+	}
+	return cdc.Options{
+		BackfillWorkers: c.Advanced.BackfillWorkers,
+		ChunkRows:       c.Advanced.BackfillChunkRows,
+		SkipBackfills:   c.Advanced.SkipBackfills,
+		Rediscovery:     every,
+		SourceSchema: json.RawMessage(`{` +
+			`"ts_ms":{"type":"integer","description":"When the transaction committed, in milliseconds since 1970; absent for rows that a backfill read."},` +
+			`"schema":{"type":"string","description":"The table's schema."},` +
+			`"table":{"type":"string","description":"The table's name."},` +
+			`"loc":{"type":"array","items":{"type":"integer"},"minItems":3,"maxItems":3,"description":"Where the change is in the log: position of the commit, position of the change, number within the transaction. For rows that a backfill read without a key: -1, place in the table, table."},` +
+			`"txid":{"type":"string","description":"The transaction that made the change."}}`),
+	}
+}
+
+// Close implements cdc.Driver.
+func (d *driver) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if d.madePublication.Load() {
+		err := d.conns.with(ctx, func(conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, "DROP PUBLICATION IF EXISTS "+quoteIdent(d.publication))
+			return err
+		})
+		if err != nil {
+			d.log.WithError(err).WithField("publication", d.publication).Warn("could not drop the publication of this session")
+		}
+	}
+	return d.conns.close(ctx)
+}
+
+// observe remembers the newest transaction identifier seen.
+func (d *driver) observe(xid uint64) {
+	for {
+		old := d.newest.Load()
+		if xid <= old || d.newest.CompareAndSwap(old, xid) {
+			return
+		}
+	}
+}
+
+// pool keeps sessions that are not in use. It grows with how many are used at once, which the core bounds.
+type pool struct {
+	dial func(context.Context) (*pgx.Conn, error)
+
+	mu     sync.Mutex
+	idle   []*pgx.Conn
+	closed bool
+}
+
+var errClosed = errors.New("the driver is closed")
+
+// get takes a session, a used one if there is one.
+func (p *pool) get(ctx context.Context) (conn *pgx.Conn, used bool, err error) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, false, errClosed
+	}
+	if n := len(p.idle); n > 0 {
+		conn, p.idle = p.idle[n-1], p.idle[:n-1]
+		p.mu.Unlock()
+		return conn, true, nil
+	}
+	p.mu.Unlock()
+	conn, err = p.dial(ctx)
+	return conn, false, err
+}
+
+// put gives a session back. One that broke, or was left inside a transaction, is closed instead.
+func (p *pool) put(conn *pgx.Conn) {
+	p.mu.Lock()
+	if !p.closed && !conn.IsClosed() && conn.PgConn().TxStatus() == 'I' {
+		p.idle = append(p.idle, conn)
+		conn = nil
+	}
+	p.mu.Unlock()
+	if conn != nil {
+		p.discard(conn)
+	}
+}
+
+func (p *pool) discard(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = conn.Close(ctx) // it is of no use any more, whatever closing says
+}
+
+// with runs f with a session. If a session that had lain idle turns out to be gone, f runs once more with a new one, so
+// it must do all or nothing.
+func (p *pool) with(ctx context.Context, f func(*pgx.Conn) error) error {
+	conn, used, err := p.get(ctx)
+	if err != nil {
+		return err
+	}
+	err = f(conn)
+	if used && err != nil && isLost(conn, err) && ctx.Err() == nil {
+		p.discard(conn)
+		if conn, err = p.dial(ctx); err != nil {
+			return err
+		}
+		err = f(conn)
+	}
+	p.put(conn)
+	return err
+}
+
+// isLost reports whether an error means that the session is gone, rather than that a statement failed.
+func isLost(conn *pgx.Conn, err error) bool {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		// 57P01 to 57P03: terminated by an administrator, crash of another session, not ready to accept connections.
+		return e.Code[:3] == "57P" || e.Code[:2] == "08"
+	}
+	return conn.IsClosed()
+}
+
+func (p *pool) close(ctx context.Context) error {
+	p.mu.Lock()
+	idle := p.idle
+	p.idle, p.closed = nil, true
+	p.mu.Unlock()
+	var errs []error
+	for _, conn := range idle {
+		if err := conn.Close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("closing a connection: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/sirupsen/logrus"
+
+	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+// publication is what the catalog says of the publication.
+type publication struct {
+	exists    bool
+	allTables bool
+	changes   bool // publishes inserts, updates and deletes
+	viaRoot   bool
+	comment   string
+	tables    map[cdc.TableID]bool
+}
+
+func (d *driver) readPublication(ctx context.Context, conn *pgx.Conn) (*publication, error) {
+	viaRoot := "pubviaroot"
+	if d.server.major() < 13 {
+		viaRoot = "true"
+	}
+	p := &publication{tables: map[cdc.TableID]bool{}}
+	err := conn.QueryRow(ctx, "SELECT true, puballtables, pubinsert AND pubupdate AND pubdelete, "+viaRoot+
+		", coalesce(pg_catalog.obj_description(oid, 'pg_publication'), '') FROM pg_catalog.pg_publication WHERE pubname = $1", d.publication).
+		Scan(&p.exists, &p.allTables, &p.changes, &p.viaRoot, &p.comment)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return p, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading publication %q: %w", d.publication, err)
+	}
+	rows, err := conn.Query(ctx, "SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname = $1", d.publication)
+	if err != nil {
+		return nil, fmt.Errorf("reading the tables of publication %q: %w", d.publication, err)
+	}
+	var id cdc.TableID
+	_, err = pgx.ForEachRow(rows, []any{&id.Schema, &id.Name}, func() error {
+		p.tables[id] = true
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the tables of publication %q: %w", d.publication, err)
+	}
+	return p, nil
+}
+
+// missing are those of the tables that the publication lacks.
+func (p *publication) missing(tables []cdc.TableID) []cdc.TableID {
+	return slices.DeleteFunc(slices.Clone(tables), func(id cdc.TableID) bool { return p.allTables || p.tables[id] })
+}
+
+// owner is the comment by which we recognise what we made: the capture, and its slot.
+func (d *driver) owner() string {
+	return fmt.Sprintf("made by Sluice for the capture %s with the slot %s", d.task, d.slot)
+}
+
+func (d *driver) createSQL(tables []cdc.TableID) string {
+	options := "publish = 'insert, update, delete, truncate'"
+	if d.server.major() >= 13 {
+		options += ", publish_via_partition_root = true"
+	}
+	return "CREATE PUBLICATION " + quoteIdent(d.publication) + " FOR TABLE " + onlyTables(tables) + " WITH (" + options + ")"
+}
+
+func (d *driver) addSQL(tables []cdc.TableID) string {
+	return "ALTER PUBLICATION " + quoteIdent(d.publication) + " ADD TABLE " + onlyTables(tables)
+}
+
+func onlyTables(tables []cdc.TableID) string {
+	quoted := make([]string, len(tables))
+	for i, id := range tables {
+		quoted[i] = "ONLY " + quoteTable(id.Schema, id.Name)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// publish makes sure that the publication exists and has the tables. It comes before the slot, because a slot cannot
+// decode what was written before its publication existed (hard case 9). It returns the publication as it was.
+func (d *driver) publish(ctx context.Context, tables []cdc.TableID) (*publication, error) {
+	var before *publication
+	err := d.conns.with(ctx, func(conn *pgx.Conn) error {
+		p, err := d.readPublication(ctx, conn)
+		if err != nil {
+			return err
+		}
+		before = p
+		switch missing := p.missing(tables); {
+		case !p.exists && len(tables) == 0:
+			return nil
+		case !p.exists:
+			return d.createPublication(ctx, conn, tables)
+		case len(missing) > 0:
+			return d.extendPublication(ctx, conn, p, missing)
+		}
+		return nil
+	})
+	return before, err
+}
+
+func (d *driver) createPublication(ctx context.Context, conn *pgx.Conn, tables []cdc.TableID) error {
+	sql := d.createSQL(tables)
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, sql); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, "COMMENT ON PUBLICATION "+quoteIdent(d.publication)+" IS "+quoteLiteral(d.owner()))
+		return err
+	})
+	if err != nil {
+		return d.publicationAdvice(err, sql, "created")
+	}
+	d.madePublication.Store(d.ephemeral)
+	d.log.WithFields(logrus.Fields{"publication": d.publication, "tables": len(tables)}).Info("created publication")
+	return nil
+}
+
+func (d *driver) extendPublication(ctx context.Context, conn *pgx.Conn, p *publication, missing []cdc.TableID) error {
+	sql := d.addSQL(missing)
+	if _, err := conn.Exec(ctx, sql); err != nil && sqlState(err) != stateDuplicateObject {
+		return d.publicationAdvice(err, sql, "extended")
+	}
+	log := d.log.WithFields(logrus.Fields{"publication": d.publication, "tables": fmt.Sprint(missing)})
+	if p.comment != d.owner() {
+		log.Warn("added tables to a publication that was not made by this capture")
+		return nil
+	}
+	log.Info("added tables to the publication")
+	return nil
+}
+
+// publicationAdvice tells what an administrator can do who has the rights that we lack.
+func (d *driver) publicationAdvice(err error, sql, what string) error {
+	if sqlState(err) == stateNoPrivilege {
+		return usererr.New(err, "The publication %q could not be %s: %s. Creating one needs the CREATE right on the database and the ownership of its tables. "+
+			"Have an administrator run:\n%s;", d.publication, what, serverMessage(err), sql)
+	}
+	if sqlState(err) != "" {
+		return usererr.New(err, "The publication %q could not be %s: %s. The statement was:\n%s;", d.publication, what, serverMessage(err), sql)
+	}
+	return fmt.Errorf("preparing publication %q: %w", d.publication, err)
+}

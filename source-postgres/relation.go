@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/usererr"
+	"github.com/sluicedata/sluice/source-postgres/internal/pgoutput"
+)
+
+// streamed is a bound table as the log has it.
+type streamed struct {
+	id      cdc.TableID
+	table   *cdc.Table // its present version
+	keyless bool
+	origin  *snapshot // of a table without a key: what the backfill reads, and the stream leaves out
+	oid     uint32    // 0 until the log has described it
+	rows    *rowPlan
+}
+
+// bind makes the tables known to the stream. Those without a key which were not streamed before get their boundary: with a
+// new slot the snapshot that it was made with; else a snapshot taken now, after they were published, with those who write
+// to them now counted as ended, because the stream may have carried only a part of what they wrote.
+func (s *stream) bind(ctx context.Context, tables []*cdc.Table, fresh *snapshot) error {
+	for _, t := range tables {
+		b := &streamed{id: t.ID, table: t, keyless: isKeyless(t)}
+		s.tables[t.ID] = b
+		if !b.keyless {
+			continue
+		}
+		var err error
+		switch {
+		case fresh != nil:
+			b.origin = fresh
+		case t.Origin != "":
+			b.origin, err = parseSnapshot(t.Origin)
+		default:
+			b.origin, err = s.d.boundary(ctx, t.ID)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *driver) boundary(ctx context.Context, id cdc.TableID) (*snapshot, error) {
+	var out *snapshot
+	err := d.conns.with(ctx, func(conn *pgx.Conn) error {
+		found, err := d.readTables(ctx, conn, []cdc.TableID{id})
+		if err != nil {
+			return err
+		}
+		if out, err = d.takeSnapshot(ctx, conn); err != nil || len(found) == 0 {
+			return err
+		}
+		busy, err := d.writers(ctx, conn, out, []uint32{found[0].oid})
+		out = out.without(busy)
+		return err
+	})
+	return out, err
+}
+
+// relation handles the description of a table, which the log has before the table's first change in a session and after
+// every change of its shape. It is what rows are decoded by; the catalog, which may be ahead of the log, only adds what the
+// log does not say (hard cases 19 to 21).
+func (s *stream) relation(ctx context.Context, m []byte) (*cdc.Event, error) {
+	r, err := pgoutput.ParseRelation(m)
+	if err != nil {
+		return nil, err
+	}
+	id := cdc.TableID{Schema: r.Schema, Name: r.Name}
+	if old := s.relations[r.ID]; old != nil && old.id != id && old.oid == r.ID {
+		s.queue = append(s.queue, cdc.Event{Op: cdc.Drop, Table: old.id, Txn: s.txn, Err: usererr.New(nil,
+			"The table %s was renamed to %s. Capture it under its new name.", old.id, id)})
+	}
+	t := s.tables[id]
+	s.relations[r.ID] = t
+	if t == nil {
+		return s.queued(), nil
+	}
+	next, types, err := s.d.describeRelation(ctx, r, t)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(r.Columns))
+	for i, c := range r.Columns {
+		names[i] = c.Name
+	}
+	if slices.ContainsFunc(next.Key, func(k string) bool { return !slices.Contains(names, k) }) {
+		s.queue = append(s.queue, cdc.Event{Op: cdc.Drop, Table: id, Txn: s.txn, Err: usererr.New(nil,
+			"The table %s lost a column of its key (%s). Backfill it again into a new collection.", id, strings.Join(next.Key, ", "))})
+		s.relations[r.ID] = nil
+		return s.queued(), nil
+	}
+	changed, rescan := shapeChange(t.table, next)
+	if t.keyless && next.Incarnation != t.table.Incarnation && t.table.Incarnation != "" {
+		// All that the new table has came over the stream.
+		t.origin = &snapshot{}
+		next.Origin = t.origin.String()
+	}
+	t.oid, t.table, t.rows = r.ID, next, newRowPlan(id, next.Key, names, types, false)
+	if changed {
+		s.queue = append(s.queue, cdc.Event{Op: cdc.Shape, Table: id, Txn: s.txn, Shape: next, Rescan: rescan})
+	}
+	return s.queued(), nil
+}
+
+// describeRelation is the version of a table that the log describes. What the catalog says of a column counts only if it
+// speaks of the same table, and then only to the cautious side: a column is never null only if it was so before and is so
+// now.
+func (d *driver) describeRelation(ctx context.Context, r *pgoutput.Relation, t *streamed) (*cdc.Table, []*dataType, error) {
+	oids := make([]uint32, len(r.Columns))
+	modifiers := make([]int32, len(r.Columns))
+	for i, c := range r.Columns {
+		oids[i], modifiers[i] = c.Type, c.Modifier
+	}
+	var (
+		now   *table
+		texts []string
+	)
+	err := d.conns.with(ctx, func(conn *pgx.Conn) error {
+		found, err := d.readTables(ctx, conn, []cdc.TableID{t.id})
+		if err != nil {
+			return err
+		}
+		if now = nil; len(found) > 0 && found[0].oid == r.ID {
+			now = found[0]
+		}
+		if err := d.types.load(ctx, conn, oids); err != nil {
+			return err
+		}
+		rows, err := conn.Query(ctx, "SELECT pg_catalog.format_type(t, m) FROM unnest($1::oid[], $2::int4[]) WITH ORDINALITY AS c(t, m, n) ORDER BY n", oids, modifiers)
+		if err == nil {
+			texts, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		}
+		if err != nil {
+			return fmt.Errorf("naming the types of table %s: %w", t.id, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	before := make(map[string]cdc.Column, len(t.table.Columns))
+	for _, c := range t.table.Columns {
+		before[c.Name] = c
+	}
+	out := &cdc.Table{ID: t.id, Incarnation: incarnation(r.ID), Key: t.table.Key, Origin: t.table.Origin, Rows: t.table.Rows}
+	if t.keyless {
+		out.Origin = t.origin.String()
+	}
+	types := make([]*dataType, len(r.Columns))
+	for i, c := range r.Columns {
+		types[i] = d.types.get(c.Type)
+		col := cdc.Column{Name: c.Name, Type: texts[i], Nullable: true, Filled: true}
+		old, had := before[c.Name]
+		if now != nil {
+			if present := now.column(c.Name); present != nil {
+				col.Nullable = !present.notNull || !had || old.Nullable
+				col.Filled = present.filled
+			}
+		}
+		col.Schema = types[i].jsonSchema(col.Nullable, slices.Contains(out.Key, c.Name))
+		out.Columns = append(out.Columns, col)
+	}
+	return out, types, nil
+}
+
+// shapeChange compares two versions of a table: whether they differ, and whether existing rows may have got other values
+// by it without the log saying so.
+func shapeChange(old, next *cdc.Table) (changed, rescan bool) {
+	if old.Incarnation != "" && old.Incarnation != next.Incarnation {
+		return true, true
+	}
+	before := make(map[string]cdc.Column, len(old.Columns))
+	for _, c := range old.Columns {
+		before[c.Name] = c
+	}
+	added := false
+	for _, c := range next.Columns {
+		was, had := before[c.Name]
+		delete(before, c.Name)
+		switch {
+		case !had:
+			added, changed = true, true
+			rescan = rescan || c.Filled
+		case was.Type != c.Type:
+			changed = true
+			rescan = rescan || !sameValues(was.Type, c.Type)
+		case was.Nullable != c.Nullable:
+			changed = true
+		}
+	}
+	if len(before) > 0 {
+		changed = true
+		// A column went and another came: it may be the same one under a new name.
+		rescan = rescan || added
+	}
+	return changed, rescan
+}
+
+// sameValues reports whether a change between two types leaves every value as it was: a character column that only got
+// another limit. (A smaller one must fit the values that are there.)
+func sameValues(a, b string) bool {
+	base := func(s string) string { name, _, _ := strings.Cut(s, "("); return name }
+	return base(a) == base(b) && base(a) == "character varying"
+}

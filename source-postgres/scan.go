@@ -1,0 +1,299 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sluicedata/sluice/sdk/cdc"
+)
+
+// A chunk is read in one transaction, in this order: lock the table, so that it cannot be rewritten or replaced; take the
+// snapshot, and check that the table is what the range was made for; read the rows; note the log's insert position. The
+// lock comes before the snapshot, because rows that a rewrite moved are not visible to a snapshot from before it.
+
+// Scan implements cdc.Driver.
+func (d *driver) Scan(ctx context.Context, c cdc.Chunk, yield func(cdc.Row) error) (*cdc.Scanned, error) {
+	r, err := decodeRange(c.Range)
+	if err != nil {
+		return nil, err
+	}
+	return d.inScan(ctx, c.Table, func(conn *pgx.Conn, p *scanPlan) (*cdc.Scanned, error) {
+		s := &scan{d: d, conn: conn.PgConn(), plan: p, chunk: c, rng: r, yield: yield}
+		s.row = scanRow{plan: p, oid: r.OID}
+		return s.run(ctx)
+	})
+}
+
+// inScan runs f with a session and the table's plan, and sorts its errors into what the core does about them.
+func (d *driver) inScan(ctx context.Context, t *cdc.Table, f func(*pgx.Conn, *scanPlan) (*cdc.Scanned, error)) (*cdc.Scanned, error) {
+	conn, _, err := d.conns.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer d.conns.put(conn)
+	p, err := d.scanPlanOf(ctx, conn, t)
+	if err == nil {
+		var out *cdc.Scanned
+		if out, err = f(conn, p); err == nil {
+			return out, nil
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if conn.PgConn().TxStatus() != 'I' && !conn.IsClosed() {
+		_, _ = conn.Exec(ctx, "ROLLBACK") // put closes the session if this did not help
+	}
+	switch state := sqlState(err); {
+	case errors.Is(err, cdc.ErrRewritten), errors.Is(err, cdc.ErrReshaped), errors.Is(err, cdc.ErrInterrupted):
+		return nil, err
+	case state == stateUndefinedTable:
+		return nil, fmt.Errorf("scanning table %s: %w: %w", t.ID, cdc.ErrRewritten, err)
+	case state == stateUndefinedColumn:
+		return nil, fmt.Errorf("scanning table %s: %w: %w", t.ID, cdc.ErrReshaped, err)
+	case state == stateQueryCanceled:
+		p.size.shrink()
+		return nil, fmt.Errorf("scanning table %s: %w: %w", t.ID, cdc.ErrInterrupted, err)
+	case state == stateSerialization, isLost(conn, err):
+		return nil, fmt.Errorf("scanning table %s: %w: %w", t.ID, cdc.ErrInterrupted, err)
+	case state == stateNoPrivilege:
+		return nil, d.noSelect(t.ID, err)
+	}
+	return nil, fmt.Errorf("scanning table %s: %w", t.ID, err)
+}
+
+// scan is the reading of one chunk.
+type scan struct {
+	d     *driver
+	conn  *pgconn.PgConn
+	plan  *scanPlan
+	chunk cdc.Chunk
+	rng   scanRange
+	yield func(cdc.Row) error
+	row   scanRow
+
+	snap  *snapshot
+	units uint64 // pages or rows that the chunk covers
+	rows  int
+	bytes int
+	last  []string // the last row's key, for ranges of the key
+}
+
+func (s *scan) run(ctx context.Context) (*cdc.Scanned, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	sql, params := s.query()
+	high, err := s.read(ctx, sql, params, slices.Concat(s.plan.keyTypes, s.plan.keyTypes)[:len(params)])
+	if err != nil {
+		return nil, err
+	}
+	s.observe()
+	return &cdc.Scanned{Rest: s.rest(), Snapshot: s.snap, High: s.d.mark(high)}, nil
+}
+
+// begin opens the transaction and checks what the range says of the relation.
+func (s *scan) begin(ctx context.Context) error {
+	lockOnly := "ONLY "
+	if s.plan.now.root && !s.rng.Pages {
+		lockOnly = "" // the partitions too
+	}
+	sql := "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; LOCK TABLE " + lockOnly + s.rng.Table + " IN ACCESS SHARE MODE; "
+	if s.plan.searchPath != "" {
+		sql += "SET LOCAL search_path TO " + s.plan.searchPath + "; "
+	}
+	name := quoteLiteral(s.rng.Table)
+	sql += "SELECT " + s.d.snapshotFunction() + ", " + name + "::regclass::oid, coalesce(pg_catalog.pg_relation_filenode(" + name +
+		"::regclass), 0), pg_catalog.pg_relation_size(" + name + "::regclass)"
+	results, err := s.conn.Exec(ctx, sql).ReadAll()
+	if err != nil {
+		return fmt.Errorf("beginning to read: %w", err)
+	}
+	row := results[len(results)-1].Rows[0]
+	if s.snap, err = parseSnapshot(string(row[0])); err != nil {
+		return err
+	}
+	s.d.observe(s.snap.xmax)
+	if string(row[1]) != incarnation(s.rng.OID) || (s.rng.Pages && string(row[2]) != incarnation(s.rng.Node)) {
+		return fmt.Errorf("reading table %s: %w", s.chunk.Table.ID, cdc.ErrRewritten)
+	}
+	if s.rng.Open {
+		size, err := strconv.ParseUint(string(row[3]), 10, 64)
+		if err != nil {
+			return fmt.Errorf("reading the size of a table: %w", err)
+		}
+		s.rng.To, s.rng.Open = max(size/s.d.server.blockSize, s.rng.From), false
+	}
+	return nil
+}
+
+// query is the SQL of the chunk's rows.
+func (s *scan) query() (sql string, params [][]byte) {
+	sql = "SELECT " + s.plan.list + " FROM " + only(s.plan.now.root && !s.rng.Pages) + s.rng.Table
+	limit := s.plan.size.units(s.chunk, s.rng.Pages)
+	if s.rng.Pages {
+		s.units = min(limit, s.rng.To-s.rng.From)
+		return sql + " WHERE " + s.d.pagesCondition(s.rng.From, s.rng.From+s.units), nil
+	}
+	s.units = limit
+	var conditions []string
+	for _, bound := range []struct {
+		operator string
+		values   []string
+	}{{">", s.rng.After}, {"<=", s.rng.UpTo}} {
+		if len(bound.values) == 0 {
+			continue
+		}
+		var marks []string
+		for _, v := range bound.values {
+			params = append(params, []byte(v))
+			marks = append(marks, "$"+strconv.Itoa(len(params)))
+		}
+		conditions = append(conditions, "("+quoteIdents(s.chunk.Table.Key)+") "+bound.operator+" ("+strings.Join(marks, ", ")+")")
+	}
+	if len(conditions) > 0 {
+		sql += " WHERE " + strings.Join(conditions, " AND ")
+	}
+	return sql + " ORDER BY " + quoteIdents(s.chunk.Table.Key) + " LIMIT " + strconv.FormatUint(limit, 10), params
+}
+
+// pagesCondition selects the rows on the pages [from, to). Servers before 14 have no scan of a range of places, but one of
+// a list of them, so they get the list of all the places that can be.
+func (d *driver) pagesCondition(from, to uint64) string {
+	place := func(page uint64) string { return "'(" + strconv.FormatUint(page, 10) + ",0)'::pg_catalog.tid" }
+	if d.server.major() >= 14 {
+		return "ctid >= " + place(from) + " AND ctid < " + place(to)
+	}
+	const header, smallestRow = 24, 28
+	most := (d.server.blockSize - header) / smallestRow
+	return fmt.Sprintf("ctid = ANY (ARRAY(SELECT pg_catalog.format('(%%s,%%s)', p, i)::pg_catalog.tid FROM pg_catalog.generate_series(%d::bigint, %d::bigint) p, pg_catalog.generate_series(1, %d) i))",
+		from, int64(to)-1, most) //nolint:gosec // pages have 32 bits
+}
+
+// read runs the query, yields its rows, and ends the transaction.
+func (s *scan) read(ctx context.Context, sql string, params [][]byte, types []uint32) (high lsn, err error) {
+	pipeline := s.conn.StartPipeline(ctx)
+	defer func() {
+		if closeErr := pipeline.Close(); err == nil {
+			err = closeErr
+		}
+	}()
+	pipeline.SendQueryParams(sql, params, types, nil, s.plan.formats)
+	pipeline.SendQueryParams("SELECT pg_catalog.pg_current_wal_insert_lsn()", nil, nil, nil, nil)
+	pipeline.SendQueryParams("COMMIT", nil, nil, nil, nil)
+	if err := pipeline.Sync(); err != nil {
+		return 0, fmt.Errorf("sending the query: %w", err)
+	}
+	result, err := nextResult(pipeline)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.rowsOf(result); err != nil {
+		return 0, err
+	}
+	if result, err = nextResult(pipeline); err != nil {
+		return 0, err
+	}
+	position := result.Read()
+	if position.Err != nil {
+		return 0, fmt.Errorf("reading the log's position: %w", position.Err)
+	}
+	if high, err = parseLSN(string(position.Rows[0][0])); err != nil {
+		return 0, err
+	}
+	if result, err = nextResult(pipeline); err != nil {
+		return 0, err
+	}
+	if _, err := result.Close(); err != nil {
+		return 0, fmt.Errorf("ending the transaction: %w", err)
+	}
+	return high, nil
+}
+
+func nextResult(pipeline *pgconn.Pipeline) (*pgconn.ResultReader, error) {
+	result, err := pipeline.GetResults()
+	if err != nil {
+		return nil, fmt.Errorf("reading rows: %w", err)
+	}
+	reader, ok := result.(*pgconn.ResultReader)
+	if !ok {
+		return nil, fmt.Errorf("reading rows: unexpected answer %T", result)
+	}
+	return reader, nil
+}
+
+// rowsOf yields the rows of the chunk. Anything that would make the chunk larger than it may be ends it: it is read again,
+// smaller.
+func (s *scan) rowsOf(result *pgconn.ResultReader) error {
+	for i, f := range result.FieldDescriptions()[s.plan.hidden:] {
+		if f.DataTypeOID != s.plan.types[i] {
+			return fmt.Errorf("reading table %s: column %q: %w", s.chunk.Table.ID, f.Name, cdc.ErrReshaped)
+		}
+	}
+	limit := 2 * max(s.chunk.MaxBytes, 1<<20)
+	hidden := s.plan.hidden
+	for result.NextRow() {
+		vals := result.Values()
+		s.row.hidden, s.row.vals = vals[:hidden], vals[hidden:]
+		if hidden > 0 && s.row.fromStream(s.snap) {
+			continue
+		}
+		for _, v := range vals {
+			s.bytes += len(v)
+		}
+		s.rows++
+		if s.bytes > limit && s.units > 1 {
+			s.plan.size.shrink()
+			return fmt.Errorf("reading table %s: the chunk is too large: %w", s.chunk.Table.ID, cdc.ErrInterrupted)
+		}
+		if err := s.yield(&s.row); err != nil {
+			return err
+		}
+		if !s.rng.Pages && s.rows == int(s.units) {
+			s.keepKey()
+		}
+	}
+	if _, err := result.Close(); err != nil {
+		return fmt.Errorf("reading rows: %w", err)
+	}
+	return nil
+}
+
+// keepKey keeps the key of the chunk's last row, from which the next chunk goes on.
+func (s *scan) keepKey() {
+	for _, k := range s.plan.rows.keys {
+		s.last = append(s.last, k.text(s.row.vals[k.index]))
+	}
+}
+
+// observe lets later chunks learn from this one.
+func (s *scan) observe() {
+	units := s.units
+	if !s.rng.Pages {
+		units = uint64(s.rows)
+	}
+	s.plan.size.observe(units, s.rows, s.bytes)
+}
+
+// rest is what remains of the range behind the chunk.
+func (s *scan) rest() cdc.Range {
+	rest := s.rng
+	if rest.Pages {
+		if rest.From += s.units; rest.From >= rest.To {
+			return ""
+		}
+		return rest.encode()
+	}
+	if s.last == nil {
+		return "" // fewer rows than asked for: there are no more
+	}
+	rest.After = s.last
+	return rest.encode()
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"sync"
+
+	"github.com/sluicedata/sluice/sdk/cdc"
+)
+
+// sizer says how many units, pages or rows, of a table make a chunk of the wanted size, by what chunks of it turned out to
+// be. It may be used from any goroutine.
+type sizer struct {
+	mu    sync.Mutex
+	bytes float64 // a unit
+	rows  float64 // a unit
+	most  uint64  // after a chunk was too large or took too long; grows again slowly; 0 means no limit
+	last  uint64  // what was asked for last
+}
+
+// What a unit is assumed to be before one was seen.
+const (
+	guessPageRows  = 100
+	guessPageBytes = 16 << 10
+	guessRowBytes  = 1 << 10
+)
+
+// units is how much the next chunk should cover. The first chunk of a table is small, to learn from.
+func (s *sizer) units(c cdc.Chunk, pages bool) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	bytes, rows := s.bytes, s.rows
+	switch {
+	case bytes > 0:
+	case pages:
+		bytes, rows = guessPageBytes, guessPageRows
+	default:
+		bytes, rows = guessRowBytes, 1
+	}
+	if !pages {
+		rows = 1
+	}
+	n := uint64(min(float64(c.MaxRows)/max(rows, 1), float64(c.MaxBytes)/max(bytes, 1)))
+	if s.most > 0 {
+		n = min(n, s.most)
+	}
+	s.last = max(n, 1)
+	return s.last
+}
+
+// observe learns from units that were read. It leans towards the larger ones.
+func (s *sizer) observe(units uint64, rows, bytes int) {
+	if units == 0 || rows == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	blend := func(old, now float64) float64 {
+		if now >= old {
+			return now
+		}
+		return old*0.75 + now*0.25
+	}
+	n := float64(units)
+	s.bytes, s.rows = blend(s.bytes, float64(bytes)/n), blend(s.rows, float64(rows)/n)
+	if s.most > 0 {
+		s.most += s.most/4 + 1
+	}
+}
+
+// shrink halves what the next chunk covers, because the last one was too large or took too long.
+func (s *sizer) shrink() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.most = max(s.last/2, 1)
+}

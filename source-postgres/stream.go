@@ -1,0 +1,447 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/usererr"
+	"github.com/sluicedata/sluice/source-postgres/internal/pgoutput"
+)
+
+// stream is the slot's log. It implements cdc.Stream and is used by one goroutine, except for Ack.
+type stream struct {
+	d        *driver
+	conn     net.Conn
+	wire     *wire
+	feedback *feedback
+	start    cdc.Position
+
+	tables    map[cdc.TableID]*streamed // bound tables
+	relations map[uint32]*streamed      // by what the log calls them; nil for tables that are not bound
+
+	// The transaction that is open, or was last.
+	open    bool
+	begin   pgoutput.Begin
+	xid     uint64
+	txn     cdc.TxnID
+	ordinal int64
+	source  []byte // the parts of _meta.source that are the same for the whole transaction
+	lsn     lsn    // of the change at hand
+
+	passed   lsn // everything that committed before it has been delivered
+	cursor   lsn // the last one that was given
+	cursorAt time.Time
+	fences   []fence
+	queue    []cdc.Event // events that one message gave at once
+
+	event       cdc.Event
+	row, before streamRow
+	parsed      pgoutput.Row
+}
+
+type fence struct {
+	at   lsn
+	mark cdc.Mark
+}
+
+// idleCursorEvery bounds how often a stream without changes moves on: each step is a checkpoint of the whole pipeline.
+const idleCursorEvery = time.Second
+
+// Stream implements cdc.Driver.
+func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Table) (cdc.Stream, error) {
+	conn, socket, err := d.cfg.dialReplication(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := d.stream(ctx, conn, socket, from, tables)
+	if err != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(ctx) // the first error counts
+		return nil, err
+	}
+	return s, nil
+}
+
+func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *net.TCPConn, from cdc.Position, tables []*cdc.Table) (*stream, error) {
+	sys, err := identifySystem(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]cdc.TableID, len(tables))
+	for i, t := range tables {
+		ids[i] = t.ID
+	}
+	s := &stream{d: d, tables: map[cdc.TableID]*streamed{}, relations: map[uint32]*streamed{}, cursorAt: time.Now()}
+	var origin *snapshot
+	if from.Cursor == "" {
+		from, origin, err = d.begin(ctx, conn, sys, ids, slices.ContainsFunc(tables, isKeyless))
+	} else {
+		err = d.resume(ctx, sys, from, ids)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if s.passed, err = parseLSN(string(from.Cursor)); err != nil {
+		return nil, err
+	}
+	s.start, s.cursor = from, s.passed
+	if err := s.bind(ctx, tables, origin); err != nil {
+		return nil, err
+	}
+	if err := d.startReplication(ctx, conn, s.passed); err != nil {
+		return nil, err
+	}
+	hijacked, err := conn.Hijack()
+	if err != nil {
+		return nil, fmt.Errorf("taking over the replication connection: %w", err)
+	}
+	s.conn = hijacked.Conn
+	s.wire = newWire(s.conn, socket)
+	s.feedback = startFeedback(s.conn, s.passed)
+	return s, nil
+}
+
+func isKeyless(t *cdc.Table) bool { return len(t.Key) == 0 }
+
+// begin makes publication and slot, for a capture without a position.
+func (d *driver) begin(ctx context.Context, conn *pgconn.PgConn, sys system, ids []cdc.TableID, keyless bool) (cdc.Position, *snapshot, error) {
+	before, err := d.publish(ctx, ids)
+	if err != nil {
+		return cdc.Position{}, nil, err
+	}
+	if err := d.dropOld(ctx, before.comment == d.owner()); err != nil {
+		return cdc.Position{}, nil, err
+	}
+	start, origin, err := d.createSlot(ctx, conn, keyless)
+	if err != nil {
+		return cdc.Position{}, nil, err
+	}
+	d.log.WithField("slot", d.slot).WithField("cursor", start.String()).Info("created replication slot")
+	id, err := json.Marshal(identity{System: sys.id, Timeline: sys.timeline, Database: d.cfg.Database, Slot: d.slot, Created: start.String()})
+	if err != nil {
+		return cdc.Position{}, nil, fmt.Errorf("writing the position: %w", err)
+	}
+	return cdc.Position{Cursor: cdc.Cursor(start.String()), Identity: id}, origin, nil
+}
+
+// resume makes sure that the log is the one that the position belongs to, and that it carries all tables.
+func (d *driver) resume(ctx context.Context, sys system, from cdc.Position, ids []cdc.TableID) error {
+	id, cursor, err := decodeIdentity(from)
+	if err != nil {
+		return err
+	}
+	err = d.conns.with(ctx, func(conn *pgx.Conn) error {
+		slot, err := d.readSlot(ctx, conn)
+		if err != nil {
+			return err
+		}
+		return d.checkResume(slot, sys, id, cursor)
+	})
+	if err != nil {
+		return err
+	}
+	_, err = d.publish(ctx, ids)
+	return err
+}
+
+// startReplication has the server send the log from a position on. From here on the connection carries nothing else.
+func (d *driver) startReplication(ctx context.Context, conn *pgconn.PgConn, from lsn) error {
+	sql := "START_REPLICATION SLOT " + quoteIdent(d.slot) + " LOGICAL " + from.String() +
+		" (proto_version '1', publication_names " + quoteLiteral(quoteIdent(d.publication)) + ")"
+	err := d.retryInUse(ctx, func() error {
+		conn.Frontend().SendQuery(&pgproto3.Query{String: sql})
+		if err := conn.Frontend().Flush(); err != nil {
+			return fmt.Errorf("starting replication: %w", err)
+		}
+		return untilCopying(ctx, conn)
+	})
+	switch {
+	case err == nil:
+		return nil
+	case sqlState(err) == stateUndefinedObject:
+		return usererr.New(err, "The server cannot start replication from slot %q: %s. %s", d.slot, serverMessage(err), startOver)
+	case sqlState(err) != "" && sqlState(err) != stateInUse:
+		return usererr.New(err, "The server cannot start replication from slot %q: %s.", d.slot, serverMessage(err))
+	}
+	return err
+}
+
+// untilCopying waits for the answer to START_REPLICATION. After an error the connection can be used again.
+func untilCopying(ctx context.Context, conn *pgconn.PgConn) error {
+	var refused error
+	for {
+		m, err := conn.ReceiveMessage(ctx)
+		if err != nil && sqlState(err) == "" {
+			return fmt.Errorf("starting replication: %w", err)
+		}
+		switch m := m.(type) {
+		case *pgproto3.CopyBothResponse:
+			return nil
+		case *pgproto3.ErrorResponse:
+			refused = pgconn.ErrorResponseToPgError(m)
+		case *pgproto3.ReadyForQuery:
+			if refused != nil {
+				return fmt.Errorf("starting replication: %w", refused)
+			}
+		}
+	}
+}
+
+// Start implements cdc.Stream.
+func (s *stream) Start() cdc.Position { return s.start }
+
+// Origin implements cdc.Stream.
+func (s *stream) Origin(id cdc.TableID) string {
+	if t := s.tables[id]; t != nil && t.origin != nil {
+		return t.origin.String()
+	}
+	return ""
+}
+
+// Ack implements cdc.Stream.
+func (s *stream) Ack(upTo cdc.Cursor) {
+	if at, err := parseLSN(string(upTo)); err == nil {
+		s.feedback.ack(at)
+	}
+}
+
+// Fence implements cdc.Stream.
+func (s *stream) Fence(_ context.Context, mark cdc.Mark) error {
+	at, err := parseLSN(string(mark))
+	if err != nil {
+		return err
+	}
+	s.fences = append(s.fences, fence{at: at, mark: mark})
+	if at > s.passed {
+		s.feedback.ask(true)
+	}
+	return nil
+}
+
+// mark is a log position that a fence can be satisfied at. The server gives the position of the next byte to be inserted,
+// which at the start of a page lies behind the page's header, of 24 bytes or, at the start of a segment, 40. A reader of
+// the log that has read all there is stands before the header and stays there until something is inserted.
+func (d *driver) mark(insert lsn) cdc.Mark {
+	const page, longHeader, header = 8192, 40, 24
+	switch {
+	case uint64(insert)%d.server.segment == longHeader:
+		insert -= longHeader
+	case insert%page == header:
+		insert -= header
+	}
+	return cdc.Mark(insert.String())
+}
+
+// Close implements cdc.Stream.
+func (s *stream) Close() error {
+	s.feedback.close()
+	if err := s.conn.Close(); err != nil {
+		return fmt.Errorf("closing the replication connection: %w", err)
+	}
+	return nil
+}
+
+// Next implements cdc.Stream.
+func (s *stream) Next(ctx context.Context, wait time.Duration) (*cdc.Event, error) {
+	if len(s.queue) > 0 {
+		s.event, s.queue = s.queue[0], s.queue[1:]
+		return &s.event, nil
+	}
+	if len(s.fences) > 0 && !s.open {
+		if ev := s.passedFence(); ev != nil {
+			return ev, nil
+		}
+	}
+	var deadline time.Time
+	for {
+		kind, body, ok := s.wire.next()
+		if !ok {
+			if deadline.IsZero() {
+				deadline = time.Now().Add(wait)
+			}
+			if idle, err := s.fill(ctx, deadline); err != nil || idle {
+				return s.idle(), err
+			}
+			continue
+		}
+		ev, err := s.handle(ctx, kind, body)
+		if err != nil || ev != nil {
+			return ev, err
+		}
+		if len(s.fences) > 0 && !s.open {
+			if ev := s.passedFence(); ev != nil {
+				return ev, nil
+			}
+		}
+		if !deadline.IsZero() && time.Now().After(deadline) {
+			return s.idle(), nil
+		}
+	}
+}
+
+// pollEvery is how soon a cancelled context is noticed.
+const pollEvery = 100 * time.Millisecond
+
+// fill reads more from the connection. It reports idle if nothing arrived until the deadline.
+func (s *stream) fill(ctx context.Context, deadline time.Time) (idle bool, err error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		if err := s.feedback.failed(); err != nil {
+			return false, err
+		}
+		now := time.Now()
+		got, err := s.wire.fill(earlier(deadline, now.Add(pollEvery)))
+		if err != nil {
+			return false, s.wireAdvice(err)
+		}
+		if got {
+			return false, nil
+		}
+		if !time.Now().Before(deadline) {
+			return true, nil
+		}
+	}
+}
+
+// wireAdvice names the table of a change that is too large.
+func (s *stream) wireAdvice(err error) error {
+	var large *errTooLarge
+	if !errors.As(err, &large) {
+		return err
+	}
+	name := "a table"
+	if t := s.relations[large.relation]; t != nil {
+		name = "the table " + t.id.String()
+	}
+	return usererr.New(err, "A single change of %s is %d MiB large; at most %d MiB are possible. Shorten the value, or take the table out of the capture.",
+		name, large.size>>20, maxMessage>>20)
+}
+
+// passedFence gives the next fence that the stream has passed.
+func (s *stream) passedFence() *cdc.Event {
+	for i, f := range s.fences {
+		if f.at <= s.passed {
+			s.fences = append(s.fences[:i], s.fences[i+1:]...)
+			s.feedback.ask(slices.ContainsFunc(s.fences, func(f fence) bool { return f.at > s.passed }))
+			s.event = cdc.Event{Op: cdc.Fence, Mark: f.mark}
+			return &s.event
+		}
+	}
+	return nil
+}
+
+// idle says that nothing arrived. If the server has said that it has read beyond the last cursor without finding anything
+// for us, and we have all that it sent before it said so, the capture can resume there, and the server can forget what
+// lies before (hard cases 4 and 5).
+func (s *stream) idle() *cdc.Event {
+	s.event = cdc.Event{Op: cdc.Idle}
+	if !s.open && s.passed > s.cursor && time.Since(s.cursorAt) >= idleCursorEvery {
+		s.giveCursor(s.passed)
+		s.event.Cursor = cdc.Cursor(s.passed.String())
+	}
+	return &s.event
+}
+
+func (s *stream) giveCursor(at lsn) { s.cursor, s.cursorAt = at, time.Now() }
+
+// handle turns one message of the connection into an event, or none.
+func (s *stream) handle(ctx context.Context, kind byte, body []byte) (*cdc.Event, error) {
+	switch kind {
+	case 'd':
+	case 'E':
+		var m pgproto3.ErrorResponse
+		if err := m.Decode(body); err != nil {
+			return nil, fmt.Errorf("reading the replication stream: %w", err)
+		}
+		return nil, s.serverError(pgconn.ErrorResponseToPgError(&m))
+	case 'c':
+		return nil, usererr.New(nil, "The server at %s ended the replication stream, as it does when it shuts down.", s.d.cfg.Address)
+	case 'N', 'S', 'C', 'Z':
+		return nil, nil //nolint:nilnil // nothing that concerns us
+	default:
+		return nil, fmt.Errorf("%w: message %q", errFrame, kind)
+	}
+	switch {
+	case len(body) > 25 && body[0] == 'w':
+		s.lsn = lsn(binary.BigEndian.Uint64(body[1:]))
+		return s.change(ctx, body[25:])
+	case len(body) >= 18 && body[0] == 'k':
+		if end := lsn(binary.BigEndian.Uint64(body[1:])); !s.open && end > s.passed {
+			s.passed = end
+		}
+		if body[17] != 0 {
+			s.feedback.nudge()
+		}
+		return nil, nil //nolint:nilnil // a keepalive is no event
+	}
+	return nil, fmt.Errorf("%w: replication message of %d bytes", errFrame, len(body))
+}
+
+func (s *stream) serverError(err *pgconn.PgError) error {
+	if err.Code == stateUndefinedObject {
+		return usererr.New(err, "The server cannot decode the slot %q: %s. Its log reaches back to before the publication %q was made, or the publication was dropped. %s",
+			s.d.slot, err.Message, s.d.publication, startOver)
+	}
+	return usererr.New(err, "The server ended the replication stream: %s.", err.Message)
+}
+
+// change handles one message of the decoding plugin.
+func (s *stream) change(ctx context.Context, m []byte) (*cdc.Event, error) {
+	switch pgoutput.Kind(m[0]) {
+	case pgoutput.KindInsert, pgoutput.KindUpdate, pgoutput.KindDelete:
+		return s.rowChange(m)
+	case pgoutput.KindBegin:
+		return nil, s.beginTransaction(m)
+	case pgoutput.KindCommit:
+		return s.commit(m)
+	case pgoutput.KindRelation:
+		return s.relation(ctx, m)
+	case pgoutput.KindTruncate:
+		return s.truncate(m)
+	case pgoutput.KindType, pgoutput.KindOrigin, pgoutput.KindMessage:
+		return nil, nil //nolint:nilnil // types come from the catalog; the others were not asked for
+	}
+	return nil, fmt.Errorf("%w: decoded message %q", errFrame, m[0])
+}
+
+func (s *stream) beginTransaction(m []byte) (err error) {
+	if s.begin, err = pgoutput.ParseBegin(m); err != nil {
+		return err
+	}
+	s.xid = fullXID(s.d.newest.Load(), s.begin.Xid)
+	s.d.observe(s.xid)
+	s.open, s.txn, s.ordinal = true, txnID(s.xid), 0
+	s.source = strconv.AppendInt(append(s.source[:0], `"ts_ms":`...), unixMillis(s.begin.CommitTime), 10)
+	s.source = append(append(append(s.source, `,"txid":"`...), s.txn...), `","loc":[`...)
+	s.source = strconv.AppendUint(s.source, s.begin.FinalLSN, 10)
+	return nil
+}
+
+func (s *stream) commit(m []byte) (*cdc.Event, error) {
+	c, err := pgoutput.ParseCommit(m)
+	if err != nil {
+		return nil, err
+	}
+	s.open, s.passed = false, max(s.passed, lsn(c.EndLSN))
+	s.giveCursor(lsn(c.EndLSN))
+	s.event = cdc.Event{
+		Op: cdc.Commit, Txn: s.txn, Cursor: cdc.Cursor(lsn(c.EndLSN).String()),
+		CommitTime: time.UnixMilli(unixMillis(c.CommitTime)),
+	}
+	return &s.event, nil
+}

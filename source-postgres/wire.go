@@ -1,0 +1,217 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"github.com/sluicedata/sluice/source-postgres/internal/pgoutput"
+)
+
+// A wire reads the messages of a replication connection, after it was taken over from its driver, into a buffer of its
+// own. A message is a byte of type, a length that counts itself, and a body:
+// https://www.postgresql.org/docs/current/protocol-message-formats.html
+//
+// A server sends every change at once, and a reader that keeps up would wake up for each of them. While much arrives, the
+// wire therefore asks the kernel to be woken for a good lot of bytes only, or after a few milliseconds. That divides the
+// processor time of reading by ten (docs/performance.md).
+type wire struct {
+	conn   net.Conn     // what to read from: the socket, or TLS above it
+	socket *net.TCPConn // nil if the connection is none
+	buf    []byte
+	r, w   int // what lies between is unread
+	limit  int // of a message
+
+	bulk   bool      // the low-water mark is up
+	since  time.Time // the present count of reads began
+	reads  int
+	filled int64 // bytes read in all
+}
+
+const (
+	wireBuffer = 256 << 10
+	// maxMessage is how large a single change may be. Its document must be smaller than 63 MiB, and bytea in base64 takes
+	// two thirds of what it takes here.
+	maxMessage = 128 << 20
+
+	lowWater = 64 << 10
+	bulkWait = 5 * time.Millisecond
+	// Many reads in a short time mean that the low-water mark pays; a wait that brought little means that it no longer
+	// does.
+	countFor  = 10 * time.Millisecond
+	manyReads = 48
+	little    = 8 << 10
+)
+
+func newWire(conn net.Conn, socket *net.TCPConn) *wire {
+	return &wire{conn: conn, socket: socket, buf: make([]byte, wireBuffer), limit: maxMessage}
+}
+
+// next takes a whole message out of the buffer, without reading; ok is false if there is none. The body is valid until
+// the next call of fill.
+func (w *wire) next() (kind byte, body []byte, ok bool) {
+	have := w.buf[w.r:w.w]
+	if len(have) < 5 {
+		return 0, nil, false
+	}
+	n := 1 + int(binary.BigEndian.Uint32(have[1:]))
+	if len(have) < n {
+		return 0, nil, false
+	}
+	w.r += n
+	return have[0], have[5:n:n], true
+}
+
+// errTooLarge is a message beyond the limit. The relation is the table's, or 0.
+type errTooLarge struct {
+	size     int
+	relation uint32
+}
+
+func (e *errTooLarge) Error() string {
+	return fmt.Sprintf("a message of %d bytes is too large", e.size)
+}
+
+var errFrame = errors.New("the server sent something that is not its protocol")
+
+// fill reads more, waiting until the deadline at most. It reports whether something arrived.
+func (w *wire) fill(deadline time.Time) (bool, error) {
+	if err := w.room(); err != nil {
+		return false, err
+	}
+	now := time.Now()
+	if w.bulk {
+		got, err := w.read(earlier(deadline, now.Add(bulkWait)))
+		if got || err != nil {
+			return got, err
+		}
+		// The mark was not reached in time. What lies below it is read without waiting.
+		before := w.filled
+		got, err = w.read(now.Add(time.Millisecond))
+		if w.filled-before < little {
+			w.lower()
+		}
+		if got || err != nil {
+			return got, err
+		}
+	}
+	if w.reads++; now.Sub(w.since) > countFor {
+		w.since, w.reads = now, 0
+	} else if w.reads > manyReads && w.socket != nil {
+		w.bulk = setLowWater(w.socket, lowWater)
+	}
+	return w.read(deadline)
+}
+
+func (w *wire) lower() {
+	w.bulk, w.reads = false, 0
+	setLowWater(w.socket, 1)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// read reads once.
+func (w *wire) read(deadline time.Time) (bool, error) {
+	if err := w.conn.SetReadDeadline(deadline); err != nil {
+		return false, fmt.Errorf("reading the replication stream: %w", err)
+	}
+	n, err := w.conn.Read(w.buf[w.w:])
+	w.w += n
+	w.filled += int64(n)
+	switch {
+	case n > 0, errors.Is(err, os.ErrDeadlineExceeded):
+		return n > 0, nil
+	case errors.Is(err, io.EOF):
+		return false, fmt.Errorf("reading the replication stream: the server closed the connection: %w", io.ErrUnexpectedEOF)
+	case err != nil:
+		return false, fmt.Errorf("reading the replication stream: %w", err)
+	}
+	return false, nil
+}
+
+// room makes place for more bytes: it moves what is unread to the front, and grows the buffer for a message that does not
+// fit. A buffer that had to grow is given up once it is empty.
+func (w *wire) room() error {
+	if w.r == w.w {
+		w.r, w.w = 0, 0
+		if len(w.buf) > wireBuffer {
+			w.buf = make([]byte, wireBuffer)
+		}
+		return nil
+	}
+	need := 5
+	if have := w.buf[w.r:w.w]; len(have) >= 5 {
+		size := binary.BigEndian.Uint32(have[1:])
+		if size < 4 || size > 1<<31-2 {
+			return errFrame
+		}
+		need = 1 + int(size)
+		if need > w.limit {
+			return w.tooLarge(have, need)
+		}
+	}
+	if need <= len(w.buf) && len(w.buf)-w.w >= min(need, len(w.buf)/4) && w.r+need <= len(w.buf) {
+		return nil
+	}
+	to := w.buf
+	if need > len(to) {
+		to = make([]byte, need+wireBuffer/4)
+	}
+	w.w = copy(to, w.buf[w.r:w.w])
+	w.buf, w.r = to, 0
+	return nil
+}
+
+// tooLarge names the table, as soon as the few bytes are there that tell it: a CopyData message's body is 'w', three
+// numbers of eight bytes, and the change.
+func (w *wire) tooLarge(have []byte, size int) error {
+	const head = 5 + 25
+	e := &errTooLarge{size: size}
+	if len(have) > head {
+		e.relation, _ = pgoutput.RelationOf(have[head:])
+	}
+	return e
+}
+
+// exactReader reads a connection one protocol message at a time and never further, so that nothing is left in its
+// reader's buffer when the connection is taken over.
+type exactReader struct {
+	r    io.Reader
+	head [5]byte
+	got  int // of the head
+	sent int // of the head
+	body int // bytes of the body that are left
+}
+
+// Read implements io.Reader.
+func (e *exactReader) Read(p []byte) (int, error) {
+	if e.got < len(e.head) {
+		n, err := io.ReadFull(e.r, e.head[e.got:])
+		e.got += n
+		if err != nil {
+			return 0, err
+		}
+		e.body = max(int(binary.BigEndian.Uint32(e.head[1:]))-4, 0)
+	}
+	if e.sent < len(e.head) {
+		n := copy(p, e.head[e.sent:])
+		if e.sent += n; e.sent == len(e.head) && e.body == 0 {
+			e.got, e.sent = 0, 0
+		}
+		return n, nil
+	}
+	n, err := e.r.Read(p[:min(len(p), e.body)])
+	if e.body -= n; e.body == 0 {
+		e.got, e.sent = 0, 0
+	}
+	return n, err
+}
