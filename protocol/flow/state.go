@@ -19,10 +19,10 @@ func ReduceState(base []byte, update *ConnectorState) ([]byte, error) {
 	if err := update.Validate(); err != nil {
 		return nil, fmt.Errorf("reducing state: %w", err)
 	}
-	if update.GetMergePatch() {
-		return MergePatch(base, update.GetUpdatedJson())
+	if !update.GetMergePatch() {
+		base = []byte("{}") // replacing is merging into nothing: nulls are dropped here as well
 	}
-	return bytes.Clone(update.GetUpdatedJson()), nil
+	return MergePatch(base, update.GetUpdatedJson())
 }
 
 // MergePatch applies a JSON merge patch (RFC 7396) to a document. Values that are not merged keep their text, so numbers keep

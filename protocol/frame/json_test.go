@@ -104,6 +104,7 @@ func TestJSONErrors(t *testing.T) {
 		{`{"keyPacked":"!"}`, `decoding Load of 17 bytes: keyPacked: decoding base64: illegal base64 data at input byte 0`, &materializepb.Request_Load{}},
 		{`{"keyPacked":7}`, `decoding Load of 15 bytes: keyPacked: expected base64 in quotes`, &materializepb.Request_Load{}},
 		{`{"timestamp":"yesterday"}`, `decoding BackfillBegin of 25 bytes: timestamp: expected a time in RFC 3339, found "yesterday"`, &materializepb.Request_Flush_BackfillBegin{}},
+		{`{"timestamp":"0000-12-31T00:00:00Z"}`, `decoding BackfillBegin of 36 bytes: timestamp: expected a time in RFC 3339, found "0000-12-31T00:00:00Z"`, &materializepb.Request_Flush_BackfillBegin{}},
 		{`{"retention":"5m"}`, `decoding Fragment of 18 bytes: retention: expected a duration such as "1.5s", found "5m"`, &flowpb.JournalSpec_Fragment{}},
 		{`{"retention":"1.s2s"}`, `decoding Fragment of 21 bytes: retention: expected a duration such as "1.5s", found "1.s2s"`, &flowpb.JournalSpec_Fragment{}},
 		{`{"minimum":"0x1p4"}`, `decoding Numeric of 19 bytes: minimum: expected a number, found "0x1p4"`, &flowpb.Inference_Numeric{}},

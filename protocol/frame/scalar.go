@@ -159,7 +159,7 @@ func (d *decoder) timestamp(m protoreflect.Message) error {
 		return fmt.Errorf("expected a time in RFC 3339, found %s", cut("%s", text, 32))
 	}
 	t, err := time.Parse(time.RFC3339Nano, s)
-	if err != nil {
+	if err != nil || t.UTC().Year() < 1 || t.UTC().Year() > 9999 {
 		return fmt.Errorf("expected a time in RFC 3339, found %s", cut("%s", text, 32))
 	}
 	setSecondsNanos(m, t.Unix(), int32(t.Nanosecond()))

@@ -50,7 +50,9 @@ func load() message {
 
 func loaded() message {
 	return build(
-		func(p *materializepb.Response_Loaded) *materializepb.Response { return &materializepb.Response{Loaded: p} },
+		func(p *materializepb.Response_Loaded) *materializepb.Response {
+			return &materializepb.Response{Loaded: p}
+		},
 		(*materializepb.Response).GetLoaded,
 		func() (*materializepb.Response, *materializepb.Response_Loaded) {
 			return &materializepb.Response{}, &materializepb.Response_Loaded{Binding: 7, DocJson: []byte("old")}
