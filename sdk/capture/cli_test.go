@@ -3,6 +3,7 @@ package capture_test
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -140,7 +141,7 @@ func TestPullReaderGone(t *testing.T) {
 	defer w.Close() //nolint:errcheck // a test's pipe
 	p := &process.Process{
 		Name: "source-numbers", Args: []string{"pull", "--config", "-"}, Stdin: strings.NewReader(`{"mode": "wait"}`),
-		Stdout: onlyWriter{w}, Stderr: os.Stderr, LookupEnv: func(string) (string, bool) { return "", false },
+		Stdout: onlyWriter{w}, Stderr: io.Discard, LookupEnv: func(string) (string, bool) { return "", false },
 	}
 	code := p.Run(t.Context(), func(ctx context.Context, p *process.Process) int {
 		return capture.Run(ctx, p, capture.New(&counting{}))
