@@ -28,6 +28,12 @@ type Capture struct {
 	Endpoint Endpoint         `yaml:"endpoint"`
 	Interval string           `yaml:"interval,omitempty"`
 	Bindings []CaptureBinding `yaml:"bindings"`
+	Shards   *Shards          `yaml:"shards,omitempty"`
+}
+
+// Shards switches a task off without taking it out of the file.
+type Shards struct {
+	Disable bool `yaml:"disable"`
 }
 
 // CaptureBinding is one table of a capture.
@@ -145,9 +151,9 @@ func (b CaptureBinding) Table() string {
 	return table
 }
 
-// Materialize adds a materialization of all collections that the only capture writes, each into a table of the captured
-// table's name. Change, which may be nil, may alter each binding before it is added.
-func (c *Catalog) Materialize(name string, endpoint Endpoint, change func(table string, b *MaterializationBinding)) error {
+// Materialize adds a materialization of the collections that the only capture writes, each into a table of the captured
+// table's name. Change, which may be nil, may alter a binding before it is added, or say false to leave it out.
+func (c *Catalog) Materialize(name string, endpoint Endpoint, change func(table string, b *MaterializationBinding) bool) error {
 	capture, err := c.Capture()
 	if err != nil {
 		return err
@@ -155,10 +161,9 @@ func (c *Catalog) Materialize(name string, endpoint Endpoint, change func(table 
 	m := &Materialization{Endpoint: endpoint}
 	for _, from := range capture.Bindings {
 		b := MaterializationBinding{Resource: map[string]any{"table": from.Table()}, Source: from.Target}
-		if change != nil {
-			change(from.Table(), &b)
+		if change == nil || change(from.Table(), &b) {
+			m.Bindings = append(m.Bindings, b)
 		}
-		m.Bindings = append(m.Bindings, b)
 	}
 	if c.Materializations == nil {
 		c.Materializations = map[string]*Materialization{}

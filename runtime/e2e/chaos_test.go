@@ -1,0 +1,154 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/runtime/e2e/launch"
+)
+
+// chaos deals blows to a world, at random but by a seed, and keeps a transcript that a person can follow.
+type chaos struct {
+	w      *world
+	random *rand.Rand
+	began  time.Time
+	blows  int
+	bag    []blow // what is to come before any blow is dealt again
+	lines  []string
+}
+
+// A blow kills something and says what it hit; "" if there was nothing to hit at the moment.
+type blow struct {
+	name string
+	deal func(c *chaos, ctx context.Context) (hit string, err error)
+}
+
+// allBlows is a bag of blows, the commoner ones several times.
+func allBlows() []blow {
+	capture := blow{"SIGKILL to the capture", func(c *chaos, _ context.Context) (string, error) { return c.connector(launch.SourcePostgres) }}
+	materialization := blow{"SIGKILL to a materialization", func(c *chaos, _ context.Context) (string, error) { return c.connector(launch.MaterializePostgres) }}
+	runtime := blow{"SIGKILL to sluice", (*chaos).runtime}
+	copySessions := blow{"ending all sessions in the destination", func(c *chaos, ctx context.Context) (string, error) {
+		return c.sessions(ctx, c.w.copy, "datname = '"+c.w.copy.database+"'")
+	}}
+	oneCopySession := blow{"ending one session in the destination", func(c *chaos, ctx context.Context) (string, error) {
+		return c.sessions(ctx, c.w.copy, "pid IN (SELECT pid FROM pg_stat_activity WHERE datname = '"+c.w.copy.database+"' ORDER BY md5(pid::text) LIMIT 1)")
+	}}
+	walsender := blow{"ending the replication session", func(c *chaos, ctx context.Context) (string, error) {
+		return c.sessions(ctx, c.w.source, "backend_type = 'walsender'")
+	}}
+	sourceSessions := blow{"ending all sessions of the capture", func(c *chaos, ctx context.Context) (string, error) {
+		return c.sessions(ctx, c.w.source, "datname = '"+c.w.source.database+"' AND application_name <> '"+writerName+"'")
+	}}
+	sourceServer := blow{"SIGKILL to the source server", func(c *chaos, ctx context.Context) (string, error) { return c.server(ctx, c.w.source) }}
+	copyServer := blow{"SIGKILL to the destination server", func(c *chaos, ctx context.Context) (string, error) { return c.server(ctx, c.w.copy) }}
+	return []blow{
+		capture, capture, capture, materialization, materialization, materialization, runtime, runtime, runtime,
+		copySessions, oneCopySession, walsender, walsender, sourceSessions, sourceServer, copyServer,
+	}
+}
+
+func newChaos(w *world, random *rand.Rand) *chaos {
+	return &chaos{w: w, random: random, began: time.Now()}
+}
+
+// wait lets the world work for a random while.
+func (c *chaos) wait(t *testing.T) {
+	t.Helper()
+	timer := time.NewTimer(time.Duration(300+c.random.IntN(3300)) * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-t.Context().Done():
+	case <-timer.C:
+	case <-c.w.sluice.Exited():
+		require.FailNow(t, "sluice ended by itself", "%v", c.w.sluice.Err())
+	}
+}
+
+// strike deals the next blow, or the one after it if that has nothing to hit.
+func (c *chaos) strike(ctx context.Context) error {
+	for range 20 {
+		if len(c.bag) == 0 {
+			c.bag = allBlows()
+			c.random.Shuffle(len(c.bag), func(i, j int) { c.bag[i], c.bag[j] = c.bag[j], c.bag[i] })
+		}
+		next := c.bag[0]
+		c.bag = c.bag[1:]
+		hit, err := next.deal(c, ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", next.name, err)
+		}
+		if hit == "" {
+			c.note("%s: nothing there", next.name)
+			continue
+		}
+		c.blows++
+		c.note("%2d. %s: %s", c.blows, next.name, hit)
+		return nil
+	}
+	c.note("nothing could be hit")
+	return nil
+}
+
+func (c *chaos) note(format string, args ...any) {
+	c.lines = append(c.lines, fmt.Sprintf("%5.1f  %s", time.Since(c.began).Seconds(), fmt.Sprintf(format, args...)))
+}
+
+func (c *chaos) transcript() string { return strings.Join(c.lines, "\n") }
+
+// connector kills one running connector of a kind.
+func (c *chaos) connector(program string) (string, error) {
+	running := c.w.sluice.Connectors(program)
+	if len(running) == 0 {
+		return "", nil
+	}
+	pid := running[c.random.IntN(len(running))]
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return "", nil //nolint:nilerr // it ended meanwhile, which is for somebody else to explain
+	}
+	return "process " + strconv.Itoa(pid), nil
+}
+
+// runtime kills sluice and starts it again after a moment.
+func (c *chaos) runtime(ctx context.Context) (string, error) {
+	pid := c.w.sluice.PID()
+	c.w.sluice.Kill()
+	pause := time.Duration(c.random.IntN(500)) * time.Millisecond
+	select {
+	case <-ctx.Done():
+		return "", ctx.Err()
+	case <-time.After(pause):
+	}
+	return fmt.Sprintf("process %d, started again %s later", pid, pause), c.w.launch(launch.Options{})
+}
+
+// sessions ends those of a server that meet a condition.
+func (c *chaos) sessions(ctx context.Context, s side, condition string) (string, error) {
+	out, err := s.server.Postgres.Exec(ctx, "postgres", "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND "+condition)
+	if err != nil || out == "0" {
+		return "", err
+	}
+	return out + " of them", nil
+}
+
+// server kills a server with all its sessions and starts it again.
+func (c *chaos) server(ctx context.Context, s side) (string, error) {
+	if err := s.server.Postgres.Kill(); err != nil {
+		return "", err
+	}
+	pause := time.Duration(c.random.IntN(300)) * time.Millisecond
+	select {
+	case <-ctx.Done():
+		return "", ctx.Err()
+	case <-time.After(pause):
+	}
+	return fmt.Sprintf("started again after %s", pause), s.server.Postgres.Start(ctx)
+}

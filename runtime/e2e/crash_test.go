@@ -1,0 +1,115 @@
+package e2e
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/runtime/e2e/compare"
+	"github.com/sluicedata/sluice/runtime/e2e/launch"
+	"github.com/sluicedata/sluice/sdk/testkit/server"
+)
+
+// blowsPerMinute is how many blows a run must have dealt at least, for each minute of it.
+const blowsPerMinute = 20
+
+// TestCrash writes to a source while everything around it is killed at random moments: connectors, the runtime, sessions
+// on both sides, and whole servers. Afterwards both destinations, one that deletes and one that marks, equal the source
+// row by row, and the table of changes of a table without a key has every change exactly once.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	bins := binaries(t)
+	seed, length := crashSeed(t), crashLength(t)
+	t.Logf("SLUICE_CRASH_SEED=%d SLUICE_CRASH_FOR=%s", seed, length)
+
+	source := newSide(t, server.Postgres(t))
+	w := newWorldOn(t, bins, source, newSide(t, server.Postgres(t)), workloadTables,
+		"ALTER TABLE keyless DISABLE TRIGGER keep_account", workloadRows, "ALTER TABLE keyless ENABLE TRIGGER keep_account")
+	w.discover(t, append(keyed(), "keyless")...)
+	w.materialize(t, "e2e/deleting", map[string]any{"hardDelete": true, "schema": "deleting"},
+		func(table string, _ *launch.MaterializationBinding) bool { return table != "keyless" })
+	w.materialize(t, "e2e/marking", map[string]any{"schema": "marking"},
+		func(table string, b *launch.MaterializationBinding) bool {
+			b.Resource["deltaUpdates"] = table == "keyless"
+			return true
+		})
+	w.start(t)
+
+	c := newChaos(w, rand.New(rand.NewPCG(seed, 99)))
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("what was done, by seconds since the start:\n%s", c.transcript())
+		}
+	})
+	writing := startWriters(t, source, seed, 4*time.Millisecond)
+	backfilled := false
+	for time.Since(c.began) < length {
+		c.wait(t)
+		if !backfilled && w.copyHas(t, "marking.keyless", 1000) {
+			backfilled = true
+			writing.startKeyless(t)
+			c.note("the keyless table's backfill is over, its writer started")
+		}
+		require.NoError(t, c.strike(t.Context()))
+	}
+	writing.stop(t)
+	c.note("the writers stopped after %d transactions", writing.committed.Load())
+	require.True(t, backfilled, "the backfill of the keyless table did not end in all the time")
+	require.GreaterOrEqual(t, c.blows, int(blowsPerMinute*length/time.Minute), "blows")
+
+	w.same(t, crashPairs()...)
+	require.Equal(t, "1000|1000", w.copy.exec(t, `SELECT count(*), count(DISTINCT id) FROM marking.keyless WHERE id < 0`), "rows from before, each once")
+	require.NoError(t, w.sluice.Stop(), "a clean stop after all that")
+	w.same(t, crashPairs()...)
+}
+
+// crashPairs is all that must be equal.
+func crashPairs() []compare.Pair {
+	var pairs []compare.Pair
+	for _, table := range keyed() {
+		pairs = append(pairs, in("deleting", table), softly(in("marking", table)))
+	}
+	return append(pairs, compare.Pair{
+		Source: pgx.Identifier{"account"}, Destination: pgx.Identifier{"marking", "keyless"},
+		Key:     []string{"op", "id", "what", "amount"},
+		Renamed: map[string]string{"op": "_meta/op"},
+		Only:    "id >= 0",
+	})
+}
+
+// copyHas tells whether a table of the copy is there and has so many rows.
+func (w *world) copyHas(t *testing.T, table string, rows int) bool {
+	t.Helper()
+	if w.copy.exec(t, "SELECT to_regclass('"+table+"') IS NOT NULL") != "t" {
+		return false
+	}
+	return w.copy.exec(t, "SELECT count(*) FROM "+table) == strconv.Itoa(rows)
+}
+
+// crashSeed is SLUICE_CRASH_SEED, or another one every time: a test that explores finds more.
+func crashSeed(t *testing.T) uint64 {
+	t.Helper()
+	text := os.Getenv("SLUICE_CRASH_SEED")
+	if text == "" {
+		return rand.Uint64N(1_000_000)
+	}
+	seed, err := strconv.ParseUint(text, 10, 64)
+	require.NoError(t, err, "SLUICE_CRASH_SEED")
+	return seed
+}
+
+func crashLength(t *testing.T) time.Duration {
+	t.Helper()
+	text := os.Getenv("SLUICE_CRASH_FOR")
+	if text == "" {
+		return time.Minute
+	}
+	length, err := time.ParseDuration(text)
+	require.NoError(t, err, "SLUICE_CRASH_FOR")
+	return length
+}
