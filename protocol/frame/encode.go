@@ -28,6 +28,8 @@ const (
 
 // alwaysWritten are fields whose zero value a peer does not assume when the name is missing: the Python connectors
 // require the interval to be there, and take a missing end of a range for the full range's end.
+//
+//nolint:gochecknoglobals // lookup table
 var alwaysWritten = map[protoreflect.FullName]bool{
 	"sluice.flow.CaptureSpec.interval_seconds": true,
 	"sluice.flow.RangeSpec.key_end":            true,
@@ -171,8 +173,9 @@ func appendValue(dst []byte, fd protoreflect.FieldDescriptor, v protoreflect.Val
 		return append(strconv.AppendUint(append(dst, '"'), v.Uint(), 10), '"'), nil
 	case protoreflect.DoubleKind:
 		return appendDouble(dst, v.Float()), nil
+	default: // the protocol has no fields of the other kinds, which a test of all fields shows
+		return dst, fmt.Errorf("no JSON form for the kind %v", fd.Kind())
 	}
-	return dst, fmt.Errorf("no JSON form for the kind %v", fd.Kind())
 }
 
 // appendEnum writes the value's name, or its number when this version knows no name for it.

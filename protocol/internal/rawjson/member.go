@@ -1,6 +1,9 @@
 package rawjson
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // Enter takes `{"name":{`, the beginning of an object in the first member of another.
 func (s *Scanner) Enter(name string) bool {
@@ -63,7 +66,7 @@ func (s *Scanner) Raw() ([]byte, bool) {
 	if err != nil || text[0] == 'n' {
 		return nil, false
 	}
-	return text[:len(text):len(text)], true
+	return slices.Clip(text), true
 }
 
 // Quoted takes a string and returns what stands between its quotes.

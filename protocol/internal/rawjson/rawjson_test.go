@@ -24,6 +24,7 @@ func texts() []string {
 
 // checkText compares everything that can be said of a text with encoding/json.
 func checkText(t *testing.T, text []byte) {
+	t.Helper()
 	valid := json.Valid(text)
 	require.Equal(t, valid, rawjson.Check(text) == nil, "%q", text)
 
@@ -52,6 +53,7 @@ func checkText(t *testing.T, text []byte) {
 }
 
 func checkString(t *testing.T, value []byte) {
+	t.Helper()
 	got, err := rawjson.Unquote(value)
 	if value[0] != '"' {
 		require.Error(t, err)
