@@ -88,8 +88,10 @@ func TestResponses(t *testing.T) {
 		`{"opened":{},"checkpoint":{}}`: `the response carries several messages at once: opened, checkpoint`,
 
 		`{"spec":{"protocol":3032023,"configSchema":{},"resourceConfigSchema":{},"resourcePathPointers":["/a"]}}`: ``,
+
 		`{"spec":{}}`:                   `spec.protocol: is 0, but has to be 3032023`,
 		`{"spec":{"protocol":3032023}}`: `spec.configSchema: missing`,
+
 		`{"spec":{"protocol":3032023,"configSchema":true}}`:                                                           `spec.resourceConfigSchema: missing`,
 		`{"spec":{"protocol":3032023,"configSchema":{},"resourceConfigSchema":{},"resourcePathPointers":["/a","b"]}}`: `spec.resourcePathPointers[1]: "b" is not a JSON pointer: it has to begin with a slash`,
 
