@@ -89,11 +89,11 @@ var errRequestsEnded = errors.New("the runtime closed its requests")
 // readAcks reads acknowledgements until the requests end, and calls what waits for them. It returns nil if they end without
 // a single one: such a runtime closes its requests right after Open, and still wants to read.
 func readAcks(ctx context.Context, log *logrus.Entry, in *frame.Reader, l *ledger) error {
-	for any := false; ; any = true {
+	for acknowledged := false; ; acknowledged = true {
 		var req capturepb.Request
 		err := in.Read(&req)
 		switch {
-		case errors.Is(err, io.EOF) && any:
+		case errors.Is(err, io.EOF) && acknowledged:
 			return errRequestsEnded
 		case errors.Is(err, io.EOF):
 			l.close()

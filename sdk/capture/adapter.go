@@ -220,10 +220,15 @@ func parse[T Config](raw json.RawMessage, what string) (T, error) {
 	if err != nil {
 		return cfg, err
 	}
-	if err := cfg.Validate(); err != nil {
+	err = cfg.Validate()
+	switch {
+	case err == nil:
+		return cfg, nil
+	case what == endpoint:
 		return cfg, fmt.Errorf("validating %s: %w", what, err)
+	default: // of several resources, people must know which
+		return cfg, usererr.New(err, "In %s: %s", what, usererr.Message(err))
 	}
-	return cfg, nil
 }
 
 func newEnv(task string, log *logrus.Entry) Env {

@@ -138,7 +138,7 @@ func TestPullReaderGone(t *testing.T) {
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
 	require.NoError(t, r.Close())
-	defer w.Close() //nolint:errcheck // a test's pipe
+	defer w.Close()
 	p := &process.Process{
 		Name: "source-numbers", Args: []string{"pull", "--config", "-"}, Stdin: strings.NewReader(`{"mode": "wait"}`),
 		Stdout: onlyWriter{w}, Stderr: io.Discard, LookupEnv: func(string) (string, bool) { return "", false },

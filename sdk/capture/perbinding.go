@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 )
 
@@ -115,11 +116,11 @@ func (p *perBinding) pass(ctx context.Context, tx *Tx, next *part) (committed bo
 		case next = <-next.tx.parts:
 		}
 	}
-	if next.err != nil {
-		p.running-- // it ended, after this transaction
-		return true, nil
+	if ended := next.err != nil; ended {
+		p.running--
+	} else {
+		p.last = next
 	}
-	p.last = next
 	return true, nil
 }
 
@@ -220,7 +221,7 @@ func (tx *Tx) take(from *Tx) error {
 	tx.docs += docs
 	tx.total += docs
 	for _, h := range from.dirty {
-		if !tx.saves(h) {
+		if !slices.Contains(tx.dirty, h) {
 			tx.dirty = append(tx.dirty, h)
 		}
 	}
@@ -238,15 +239,6 @@ func (tx *Tx) take(from *Tx) error {
 		tx.err = tx.spill(tx)
 	}
 	return tx.err
-}
-
-func (tx *Tx) saves(h *handle) bool {
-	for _, d := range tx.dirty {
-		if d == h {
-			return true
-		}
-	}
-	return false
 }
 
 // firstLines is the part of buf with the first n lines.

@@ -341,9 +341,6 @@ func TestWrongTasks(t *testing.T) {
 		}
 		return &capturepb.Request{Validate: req}
 	}
-	open := func(spec *flowpb.CaptureSpec) *capturepb.Request {
-		return &capturepb.Request{Open: &capturepb.Request_Open{Capture: spec, Version: "v", StateJson: json.RawMessage("{}")}}
-	}
 	for name, c := range map[string]struct {
 		change func(spec *flowpb.CaptureSpec)
 		want   string
@@ -357,12 +354,12 @@ func TestWrongTasks(t *testing.T) {
    1. The field "batch" of the configuration must be a whole number, but it is a text.
    2. The field "cuont" of the configuration is unknown. Did you mean "count"?
 2. The field "strem" of the resource of binding 1 is unknown. Did you mean "stream"?
-3. Stream is missing.`},
+3. In the resource of binding 2: Stream is missing.`},
 		"twice the same": {func(spec *flowpb.CaptureSpec) {
 			spec.Bindings[1].ResourceConfigJson = json.RawMessage(`{"stream": "a"}`)
 		}, "Bindings 1 and 2 both capture main.a. Remove one of them."},
 	} {
-		for kind, request := range map[string]func(*flowpb.CaptureSpec) *capturepb.Request{"validate": validate, "open": open} {
+		for kind, request := range map[string]func(*flowpb.CaptureSpec) *capturepb.Request{"validate": validate, "open": openRequest} {
 			t.Run(name+" "+kind, func(t *testing.T) {
 				t.Parallel()
 				process, spec := good(t)
@@ -384,12 +381,16 @@ func TestWrongTasks(t *testing.T) {
 	t.Run("a state of another kind", func(t *testing.T) {
 		t.Parallel()
 		process, spec := good(t)
-		req := open(spec)
+		req := openRequest(spec)
 		req.Open.StateJson = json.RawMessage(`{"bindingStateV1":{"main%2Fa":["x"]}}`)
 		process.Send(req)
 		require.Equal(t, "The stored state of main.a cannot be read by this version of the connector. Backfill the binding to begin anew.",
 			usererr.Message(process.Wait()))
 	})
+}
+
+func openRequest(spec *flowpb.CaptureSpec) *capturepb.Request {
+	return &capturepb.Request{Open: &capturepb.Request_Open{Capture: spec, Version: "v", StateJson: json.RawMessage("{}")}}
 }
 
 func TestApply(t *testing.T) {

@@ -37,24 +37,24 @@ func (p *Process) Root(short, long string) *cobra.Command {
 }
 
 // Execute runs the command line and returns the exit code. An interruption by a signal is a success; a command that
-// printed its findings itself returns an ExitCode.
+// printed its findings itself returns an ExitError.
 func (p *Process) Execute(ctx context.Context, root *cobra.Command) int {
 	err := root.ExecuteContext(ctx)
-	var code ExitCode
+	var exit ExitError
 	switch {
 	case err == nil || (ctx.Err() != nil && errors.Is(err, context.Canceled)):
 		return 0
-	case errors.As(err, &code):
-		return int(code)
+	case errors.As(err, &exit):
+		return int(exit)
 	default:
 		return p.Fail(err)
 	}
 }
 
-// ExitCode is an error of a command that has said all there is to say.
-type ExitCode int
+// ExitError is an error of a command that has said all there is to say.
+type ExitError int
 
-func (c ExitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+func (e ExitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 // Set by the linker of a release: -X github.com/sluicedata/sluice/sdk/process.version=1.2.3, and revision likewise.
 var version, revision string //nolint:gochecknoglobals // the linker can only set variables

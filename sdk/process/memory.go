@@ -54,9 +54,10 @@ func limitFiles(root fs.FS) []string {
 			continue
 		}
 		for dir := path.Clean(parts[2]); dir != "/" && dir != "."; dir = path.Dir(dir) {
-			if parts[1] == "" {
+			switch parts[1] {
+			case "":
 				files = append(files, path.Join("sys/fs/cgroup", dir, "memory.max"))
-			} else if parts[1] == "memory" {
+			case "memory":
 				files = append(files, path.Join("sys/fs/cgroup/memory", dir, "memory.limit_in_bytes"))
 			}
 		}

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 
 	"github.com/sluicedata/sluice/sdk/rowjson"
@@ -27,7 +28,7 @@ func (c Column) Schema(nullable bool) json.RawMessage {
 		b.name("type")
 		types := c.Types
 		if nullable {
-			types = append(types[:len(types):len(types)], "null")
+			types = append(slices.Clip(types), "null")
 		}
 		if len(types) == 1 {
 			b.dst = append(rowjson.AppendText(b.dst, types[0]), ',')

@@ -50,8 +50,7 @@ func decode(raw json.RawMessage) (any, error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
 	if err := d.Decode(&doc); err != nil {
-		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) {
+		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 			return nil, fmt.Errorf("%w, at byte %d", err, syntax.Offset)
 		}
 		return nil, errors.New("it ends too early")
@@ -194,7 +193,7 @@ func join(path, name string) string {
 
 // parseText tries types that parse their own text.
 func (p *parser) parseText(v string, t reflect.Type, path string, f *field) {
-	target, ok := reflect.New(t).Interface().(encoding.TextUnmarshaler)
+	target, ok := reflect.TypeAssert[encoding.TextUnmarshaler](reflect.New(t))
 	if !ok {
 		return
 	}

@@ -20,7 +20,7 @@ func Reflect[T any](title string) json.RawMessage {
 	b.open()
 	b.text("$schema", draft)
 	b.text("title", title)
-	b.typeOf(reflect.TypeFor[T](), false)
+	b.typeOf(reflect.TypeFor[T]())
 	return b.close()
 }
 
@@ -30,7 +30,7 @@ func Of[T any]() json.RawMessage {
 	b := builder{}
 	b.open()
 	b.text("$schema", draft)
-	b.typeOf(reflect.TypeFor[T](), false)
+	b.typeOf(reflect.TypeFor[T]())
 	return b.close()
 }
 
@@ -67,8 +67,8 @@ func (b *builder) name(name string) { b.dst = append(rowjson.AppendText(b.dst, n
 func (b *builder) closeMember() { b.dst = append(b.close(), ',') }
 
 // typeOf appends the members that say what values a type has.
-func (b *builder) typeOf(t reflect.Type, nullable bool) {
-	nullable = !b.form && (nullable || t.Kind() == reflect.Pointer)
+func (b *builder) typeOf(t reflect.Type) {
+	nullable := !b.form && t.Kind() == reflect.Pointer
 	t = deref(t)
 	typeName := func(name string, nullable bool) {
 		if nullable {
@@ -111,7 +111,7 @@ func (b *builder) typeOf(t reflect.Type, nullable bool) {
 func (b *builder) nested(name string, t reflect.Type) {
 	b.name(name)
 	b.open()
-	b.typeOf(t, false)
+	b.typeOf(t)
 	b.closeMember()
 }
 
@@ -126,7 +126,7 @@ func (b *builder) properties(t reflect.Type) {
 		if b.form {
 			b.annotations(f, i)
 		}
-		b.typeOf(f.typ, false)
+		b.typeOf(f.typ)
 		b.closeMember()
 		if b.required(f) {
 			required = append(required, f.name)

@@ -41,7 +41,7 @@ func AppendBytes(dst, b []byte) []byte { return appendEscaped(append(dst, codeBy
 // AppendString appends a text. It should be UTF-8; other bytes are kept as they are.
 func AppendString(dst []byte, s string) []byte {
 	dst = append(dst, codeString)
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if s[i] == 0 {
 			dst = append(dst, 0, escape)
 			continue

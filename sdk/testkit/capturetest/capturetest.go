@@ -47,6 +47,7 @@ type Case struct {
 //   - acknowledgements are counted;
 //   - wrong messages are refused with a reason.
 func Run(t *testing.T, c Case) {
+	t.Helper()
 	if c.Blocked == 0 {
 		c.Blocked = 300 * time.Millisecond
 	}
@@ -270,6 +271,7 @@ func (s *suite) acknowledgements(t *testing.T) {
 // wrongMessages sends what no runtime should.
 func (s *suite) wrongMessages(t *testing.T) {
 	frameOf := func(t *testing.T, req *capturepb.Request) []byte {
+		t.Helper()
 		text, err := frame.Append(nil, s.codec, req)
 		require.NoError(t, err)
 		return text

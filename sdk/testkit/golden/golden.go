@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden files") //nolint:gochecknoglobals // flags are registered once a process
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 // Compare fails the test unless got is the content of testdata/golden/name.
 func Compare(t testing.TB, name string, got []byte) {
