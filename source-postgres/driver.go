@@ -28,7 +28,7 @@ type driver struct {
 	slot        string
 	publication string
 	ephemeral   bool // nothing keeps this session's state, so nothing of it may stay on the server
-	server      server
+	server      serverInfo
 	conns       *pool
 	types       *typeCatalog
 	plans       planCache
@@ -40,19 +40,20 @@ type driver struct {
 	madePublication atomic.Bool
 }
 
-// server is what does not change while we are connected.
-type server struct {
+// serverInfo is what does not change while we are connected.
+type serverInfo struct {
 	version   int // such as 150018
 	blockSize uint64
+	walPage   uint64 // of the write-ahead log, in bytes
 	segment   uint64 // of the write-ahead log, in bytes
 	walLevel  string
 	standby   bool
 }
 
-func (s server) major() int { return s.version / 10000 }
+func (s serverInfo) major() int { return s.version / 10000 }
 
 const queryServer = `
-	SELECT current_setting('server_version_num')::int, current_setting('block_size')::bigint,
+	SELECT current_setting('server_version_num')::int, current_setting('block_size')::bigint, current_setting('wal_block_size')::bigint,
 		(SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size'),
 		current_setting('wal_level'), pg_catalog.pg_is_in_recovery()`
 
@@ -61,7 +62,7 @@ func connect(ctx context.Context, env capture.Env, cfg config) (cdc.Driver, cdc.
 	d := newDriver(env, cfg)
 	err := d.conns.with(ctx, func(conn *pgx.Conn) error {
 		s := &d.server
-		return conn.QueryRow(ctx, queryServer).Scan(&s.version, &s.blockSize, &s.segment, &s.walLevel, &s.standby)
+		return conn.QueryRow(ctx, queryServer).Scan(&s.version, &s.blockSize, &s.walPage, &s.segment, &s.walLevel, &s.standby)
 	})
 	if err != nil {
 		return nil, cdc.Options{}, err

@@ -131,10 +131,10 @@ type scanPlan struct {
 	rows       *rowPlan
 	table      *cdc.Table
 	now        *table
-	list       string // the columns, quoted
-	types      []uint32
-	formats    []int16 // hidden columns first
-	hidden     int     // how many columns come before the table's own: ctid and xmin, or none
+	list       string   // the columns, quoted
+	types      []uint32 // as results call them
+	formats    []int16  // hidden columns first
+	hidden     int      // how many columns come before the table's own: ctid and xmin, or none
 	keyTypes   []uint32
 	searchPath string    // schemas with the operators of the key's types, quoted; empty if they are built in
 	origin     *snapshot // of a table without a key
@@ -198,7 +198,7 @@ func (d *driver) newScanPlan(t *cdc.Table, now *table) (*scanPlan, error) {
 		dt := d.types.get(c.typ)
 		format, _ := dt.scanEncoder(slices.Contains(t.Key, c.name))
 		names, types = append(names, c.name), append(types, dt)
-		p.types, p.formats = append(p.types, c.typ), append(p.formats, format)
+		p.types, p.formats = append(p.types, d.types.base(c.typ)), append(p.formats, format)
 	}
 	schemas := []string{}
 	for _, k := range t.Key {

@@ -235,11 +235,11 @@ func (s *stream) Fence(_ context.Context, mark cdc.Mark) error {
 // which at the start of a page lies behind the page's header, of 24 bytes or, at the start of a segment, 40. A reader of
 // the log that has read all there is stands before the header and stays there until something is inserted.
 func (d *driver) mark(insert lsn) cdc.Mark {
-	const page, longHeader, header = 8192, 40, 24
+	const longHeader, header = 40, 24
 	switch {
 	case uint64(insert)%d.server.segment == longHeader:
 		insert -= longHeader
-	case insert%page == header:
+	case uint64(insert)%d.server.walPage == header && uint64(insert)%d.server.segment != header:
 		insert -= header
 	}
 	return cdc.Mark(insert.String())

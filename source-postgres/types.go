@@ -80,10 +80,11 @@ var arraysOf = map[uint32]uint32{ //nolint:gochecknoglobals // a lookup table
 type typeCatalog struct {
 	mu    sync.Mutex
 	known map[uint32]*dataType
+	bases map[uint32]uint32 // of domains
 }
 
 func newTypeCatalog() *typeCatalog {
-	c := &typeCatalog{known: make(map[uint32]*dataType, len(scalars)+len(arraysOf))}
+	c := &typeCatalog{known: make(map[uint32]*dataType, len(scalars)+len(arraysOf)), bases: make(map[uint32]uint32)}
 	for oid, t := range scalars {
 		c.known[oid] = t
 	}
@@ -106,6 +107,16 @@ func (c *typeCatalog) get(oid uint32) *dataType {
 		return t
 	}
 	return scalars[25]
+}
+
+// base is what a result calls a type: of a domain, the type below it.
+func (c *typeCatalog) base(oid uint32) uint32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if base, ok := c.bases[oid]; ok {
+		return base
+	}
+	return oid
 }
 
 // catalogType is a row of pg_type.
@@ -157,6 +168,11 @@ func (c *typeCatalog) load(ctx context.Context, conn *pgx.Conn, oids []uint32) e
 	defer c.mu.Unlock()
 	for _, oid := range missing {
 		c.known[oid] = c.resolve(oid, byOID, 0)
+		base := oid
+		for byOID[base].Class == "d" {
+			base = byOID[base].Base
+		}
+		c.bases[oid] = base
 	}
 	return nil
 }

@@ -1,0 +1,257 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/sirupsen/logrus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/sdk/capture"
+	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/testkit/server"
+)
+
+// patience bounds every wait of the tests.
+const patience = 20 * time.Second
+
+// database is a database of its own for one test, and how to reach it.
+type database struct {
+	t   testing.TB
+	pg  *server.PostgresServer
+	cfg config
+}
+
+// newDatabase makes a database on the server that all tests share.
+func newDatabase(t testing.TB) *database { return databaseOn(t, server.SharedPostgres(t)) }
+
+// databaseOn makes a database on a server.
+func databaseOn(t testing.TB, pg *server.PostgresServer) *database {
+	t.Helper()
+	name := pg.NewDatabase(t)
+	cfg := config{Address: pg.Address(), Database: name, User: "postgres", Password: "secret"}
+	// Slots belong to the whole server.
+	cfg.Advanced.SlotName = "slot_" + name
+	require.NoError(t, cfg.Validate())
+	return &database{t: t, pg: pg, cfg: cfg}
+}
+
+func (db *database) exec(sql ...string) string {
+	db.t.Helper()
+	return db.pg.ExecIn(db.t, db.cfg.Database, sql...)
+}
+
+// connect opens a session of the test's own.
+func (db *database) connect() *pgx.Conn {
+	db.t.Helper()
+	conn, err := pgx.Connect(db.t.Context(), db.pg.URL(db.cfg.Database))
+	require.NoError(db.t, err)
+	db.t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+// transaction begins a transaction on a session of its own.
+func (db *database) transaction(sql ...string) *pgx.Conn {
+	db.t.Helper()
+	conn := db.connect()
+	for _, s := range append([]string{"BEGIN"}, sql...) {
+		_, err := conn.Exec(db.t.Context(), s)
+		require.NoError(db.t, err)
+	}
+	return conn
+}
+
+func commit(t testing.TB, conn *pgx.Conn) {
+	t.Helper()
+	_, err := conn.Exec(t.Context(), "COMMIT")
+	require.NoError(t, err)
+}
+
+// driver opens the driver under test. Changes may change its configuration.
+func (db *database) driver(changes ...func(*config)) *driver {
+	db.t.Helper()
+	cfg := db.cfg
+	for _, change := range changes {
+		change(&cfg)
+	}
+	drv, _, err := connect(db.t.Context(), testEnv(db.t), cfg)
+	require.NoError(db.t, err)
+	d, ok := drv.(*driver)
+	require.True(db.t, ok)
+	db.t.Cleanup(func() { _ = d.Close() })
+	return d
+}
+
+func testEnv(t testing.TB) capture.Env {
+	t.Helper()
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	return capture.Env{Task: "acme/" + t.Name(), Log: logrus.NewEntry(log)}
+}
+
+// tables discovers tables in the schema public.
+func (db *database) tables(d *driver, names ...string) []*cdc.Table {
+	db.t.Helper()
+	var ids []cdc.TableID
+	for _, name := range names {
+		ids = append(ids, cdc.TableID{Schema: "public", Name: name})
+	}
+	found, err := d.Discover(db.t.Context(), ids...)
+	require.NoError(db.t, err)
+	require.Len(db.t, found, len(names))
+	return found
+}
+
+// open starts the stream at the log's present end.
+func (db *database) open(d *driver, tables ...*cdc.Table) *testStream {
+	db.t.Helper()
+	return db.resume(d, cdc.Position{}, tables...)
+}
+
+func (db *database) resume(d *driver, from cdc.Position, tables ...*cdc.Table) *testStream {
+	db.t.Helper()
+	s, err := d.Stream(db.t.Context(), from, tables)
+	require.NoError(db.t, err)
+	ts := &testStream{t: db.t, d: d, Stream: s}
+	db.t.Cleanup(ts.close)
+	for _, t := range tables {
+		if t.Origin == "" {
+			t.Origin = s.Origin(t.ID)
+		}
+	}
+	return ts
+}
+
+// testStream is a stream whose events are read as text.
+type testStream struct {
+	t testing.TB
+	d *driver
+	cdc.Stream
+	closed bool
+	shapes []*cdc.Table
+	cursor cdc.Cursor
+}
+
+func (s *testStream) close() {
+	if !s.closed {
+		s.closed = true
+		_ = s.Close()
+	}
+}
+
+// fence waits until the stream has passed the log's present end, and returns the events up to there as text.
+func (s *testStream) fence() []string {
+	s.t.Helper()
+	var text string
+	err := s.d.conns.with(s.t.Context(), func(conn *pgx.Conn) error {
+		return conn.QueryRow(s.t.Context(), "SELECT pg_current_wal_insert_lsn()::text").Scan(&text)
+	})
+	require.NoError(s.t, err)
+	at, err := parseLSN(text)
+	require.NoError(s.t, err)
+	mark := s.d.mark(at)
+	require.NoError(s.t, s.Fence(s.t.Context(), mark))
+	var out []string
+	for deadline := time.Now().Add(patience); ; {
+		require.True(s.t, time.Now().Before(deadline), "the fence at %s was not passed; events: %q", mark, out)
+		ev, err := s.Next(s.t.Context(), 50*time.Millisecond)
+		require.NoError(s.t, err)
+		switch ev.Op {
+		case cdc.Fence:
+			require.Equal(s.t, mark, ev.Mark)
+			return out
+		case cdc.Idle:
+		case cdc.Commit:
+			s.cursor = ev.Cursor
+		default:
+			out = append(out, s.text(ev))
+		}
+	}
+}
+
+// text is an event in a short notation: "u t {"a":1} before {…} omitted [b]".
+func (s *testStream) text(ev *cdc.Event) string {
+	s.t.Helper()
+	var b strings.Builder
+	switch ev.Op {
+	case cdc.Insert, cdc.Update, cdc.Delete:
+		fmt.Fprintf(&b, "%s %s", map[cdc.Op]string{cdc.Insert: "c", cdc.Update: "u", cdc.Delete: "d"}[ev.Op], ev.Table.Name)
+		if ev.Row != nil {
+			b.WriteString(" " + fields(s.t, ev.Row))
+		}
+		if ev.Before != nil {
+			b.WriteString(" before " + fields(s.t, ev.Before))
+		}
+		if ev.Row != nil && len(ev.Row.Omitted()) > 0 {
+			fmt.Fprintf(&b, " omitted %v", ev.Row.Omitted())
+		}
+	case cdc.Truncate:
+		b.WriteString("truncate " + ev.Table.Name)
+	case cdc.Shape:
+		s.shapes = append(s.shapes, ev.Shape)
+		var cols []string
+		for _, c := range ev.Shape.Columns {
+			cols = append(cols, c.Name+" "+c.Type)
+		}
+		fmt.Fprintf(&b, "shape %s (%s) rescan %v", ev.Table.Name, strings.Join(cols, ", "), ev.Rescan)
+	case cdc.Drop:
+		fmt.Fprintf(&b, "drop %s: %v", ev.Table.Name, ev.Err)
+	}
+	return b.String()
+}
+
+func fields(t testing.TB, row cdc.Row) string {
+	t.Helper()
+	text, err := row.AppendFields([]byte{'{'})
+	require.NoError(t, err)
+	text = append(text, '}')
+	require.True(t, json.Valid(text), "%s", text)
+	return string(text)
+}
+
+// scanAll reads a whole table as a backfill does, chunk by chunk, and returns its rows and their keys.
+func (db *database) scanAll(d *driver, t *cdc.Table, maxRows int) (rows []string, keys [][]byte) {
+	db.t.Helper()
+	plan, err := d.Plan(db.t.Context(), t)
+	require.NoError(db.t, err)
+	for _, r := range plan.Ranges {
+		for chunks := 0; r != ""; chunks++ {
+			require.Less(db.t, chunks, 100_000)
+			scanned, err := d.Scan(db.t.Context(), cdc.Chunk{Table: t, Range: r, MaxRows: maxRows, MaxBytes: 1 << 20}, func(row cdc.Row) error {
+				rows = append(rows, fields(db.t, row))
+				key, err := row.AppendKey(nil)
+				keys = append(keys, key)
+				return err
+			})
+			require.NoError(db.t, err)
+			require.NotEmpty(db.t, scanned.High)
+			r = scanned.Rest
+		}
+	}
+	return rows, keys
+}
+
+// eventually polls until a condition holds.
+func eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	require.Eventually(t, condition, patience, 20*time.Millisecond, what)
+}
+
+// scanKeys reads rows by their keys.
+func (db *database) scanKeys(d *driver, t *cdc.Table, keys [][]byte) []string {
+	db.t.Helper()
+	var rows []string
+	scanned, err := d.ScanKeys(db.t.Context(), cdc.Chunk{Table: t, MaxRows: 1, MaxBytes: 1}, keys, func(row cdc.Row) error {
+		rows = append(rows, fields(db.t, row))
+		return nil
+	})
+	require.NoError(db.t, err)
+	require.Empty(db.t, scanned.Rest)
+	return rows
+}
