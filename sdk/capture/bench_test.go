@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -57,4 +58,39 @@ func BenchmarkPump(b *testing.B) {
 			}
 		}
 	})
+}
+
+// TestNoAllocations: a document costs no allocation, in any form; what a transaction costs is spread over thousands.
+func TestNoAllocations(t *testing.T) {
+	for name, f := range map[string]form{
+		"proto": {codec: frame.Proto}, "json": {codec: frame.JSON}, "lines": {lines: true}, "named": {lines: true, named: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const docs = 100_000
+			allocated := testing.AllocsPerRun(3, func() {
+				require.NoError(t, newPump(openFlood(docs), f).run(t.Context(), &wireOutput{out: io.Discard}))
+			})
+			require.Less(t, allocated/docs, 0.01)
+		})
+	}
+}
+
+// BenchmarkPumpOverhead prints what the pump costs beyond the encoder, for the table of ratios.
+func BenchmarkPumpOverhead(b *testing.B) {
+	const docs = 2_000_000
+	for b.Loop() {
+		begin := time.Now()
+		require.NoError(b, newPump(openFlood(docs), form{codec: frame.Proto}).run(b.Context(), &wireOutput{out: io.Discard}))
+		pumped := time.Since(begin)
+		begin = time.Now()
+		buf := make([]byte, 0, 2<<20)
+		for range docs {
+			if buf = append(buf, benchDocument...); len(buf) > 1<<20 {
+				buf = buf[:0]
+			}
+		}
+		cost := float64(pumped-time.Since(begin)) / docs
+		b.ReportMetric(cost, "ns/document")
+		b.Logf("ratio sdk/pump-overhead %.3f (aim < 0.100) µs a document of %d bytes beyond its encoder", cost/1000, len(benchDocument))
+	}
 }
