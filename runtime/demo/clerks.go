@@ -149,7 +149,7 @@ func (c *clerk) sell(ctx context.Context, tx pgx.Tx) error {
 	c.next += clerkCount
 	id := c.next
 	err := c.do(ctx, tx, inserted, `INSERT INTO orders (id, reference, customer_id, status, total, note, details, placed_at, due)
-		VALUES ($1, $2::text::uuid, $3, 'placed', $4::text::numeric, $5, '{"channel": "phone"}', now(), 'infinity')`,
+		VALUES ($1, $2::text::uuid, $3, 'placed', $4::text::numeric, $5, '{"channel": "phone"}', now(), '2030-01-31 23:59:59.5')`,
 		id, fmt.Sprintf("%032x", id), c.customerID(), fmt.Sprintf("%d.%02d", c.random.IntN(1000), c.random.IntN(100)), c.note())
 	if err != nil {
 		return err

@@ -203,7 +203,7 @@ func (d *demo) trouble(ctx context.Context, sluice *launch.Runtime, sales *clerk
 		after float64 // share of the busy time
 		do    func(context.Context) error
 	}{
-		{0.15, func(ctx context.Context) error { return d.crash(ctx, sluice) }},
+		{0, func(ctx context.Context) error { return d.crash(ctx, sluice) }},
 		{0.40, sales.addGiftCards},
 		{0.60, sales.addPoints},
 		{1.00, func(context.Context) error { return sales.stop() }},
@@ -226,20 +226,43 @@ func (d *demo) trouble(ctx context.Context, sluice *launch.Runtime, sales *clerk
 	return nil
 }
 
+// crash kills the capture while it reads the rows that were there from the start.
 func (d *demo) crash(ctx context.Context, sluice *launch.Runtime) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	var rows int
-	if err := d.copied.QueryRow(ctx, countCopied).Scan(&rows); err != nil {
+	table, rows, err := d.awaitRows(ctx)
+	if err != nil {
 		return err
 	}
 	pid, err := sluice.KillConnector(ctx, launch.SourcePostgres)
 	if err != nil {
 		return err
 	}
-	d.story.tell("killed the capture (SIGKILL to process %d) when the copy had about %s rows", pid, thousands(rows))
+	d.story.tell("killed the capture (SIGKILL to process %d) when the copy had %s %s", pid, thousands(rows), table)
 	return nil
 }
 
-// countCopied counts the rows of the copy, by the server's statistics, since the tables may not be there yet.
-const countCopied = `SELECT COALESCE(sum(n_live_tup), 0) FROM pg_stat_user_tables WHERE relname IN ('customers', 'orders', 'order_lines')`
+// awaitRows waits for the first rows in the copy, in whichever table they are.
+func (d *demo) awaitRows(ctx context.Context) (table string, rows int, err error) {
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		for _, table := range tables() {
+			exists := false
+			if err := d.copied.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", table).Scan(&exists); err != nil {
+				return "", 0, err
+			}
+			if !exists {
+				continue
+			}
+			if err := d.copied.QueryRow(ctx, "SELECT count(*) FROM "+table).Scan(&rows); err != nil || rows > 0 {
+				return strings.ReplaceAll(table, "_", " "), rows, err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return "", 0, fmt.Errorf("waiting for the first rows in the copy: %w", ctx.Err())
+		case <-poll.C:
+		}
+	}
+}
