@@ -3,13 +3,17 @@ package capture
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"math"
+	"os"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/protocol/frame"
+	"github.com/sluicedata/sluice/sdk/testkit/ratio"
 )
 
 // benchDocument is 250 bytes long, the size of a middling row.
@@ -75,22 +79,28 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
-// BenchmarkPumpOverhead prints what the pump costs beyond the encoder, for the table of ratios.
+// BenchmarkPumpOverhead prints what the pump costs beyond the encoder: the best of several runs, for others share the
+// machine.
 func BenchmarkPumpOverhead(b *testing.B) {
-	const docs = 2_000_000
+	const docs = 1_000_000
 	for b.Loop() {
-		begin := time.Now()
-		require.NoError(b, newPump(openFlood(docs), form{codec: frame.Proto}).run(b.Context(), &wireOutput{out: io.Discard}))
-		pumped := time.Since(begin)
-		begin = time.Now()
-		buf := make([]byte, 0, 2<<20)
-		for range docs {
-			if buf = append(buf, benchDocument...); len(buf) > 1<<20 {
-				buf = buf[:0]
+		best := time.Duration(math.MaxInt64)
+		for range 7 {
+			begin := time.Now()
+			require.NoError(b, newPump(openFlood(docs), form{codec: frame.Proto}).run(b.Context(), &wireOutput{out: io.Discard}))
+			pumped := time.Since(begin)
+			begin = time.Now()
+			buf := make([]byte, 0, 2<<20)
+			for range docs {
+				if buf = append(buf, benchDocument...); len(buf) > 1<<20 {
+					buf = buf[:0]
+				}
 			}
+			best = min(best, pumped-time.Since(begin))
 		}
-		cost := float64(pumped-time.Since(begin)) / docs
-		b.ReportMetric(cost, "ns/document")
-		b.Logf("ratio sdk/pump-overhead %.3f (aim < 0.100) µs a document of %d bytes beyond its encoder", cost/1000, len(benchDocument))
+		nanos := float64(best) / docs
+		b.ReportMetric(nanos, "ns/document")
+		detail := fmt.Sprintf("ns a document of %d bytes, beyond its encoder", len(benchDocument))
+		require.NoError(b, ratio.Print(os.Stdout, "sdk/pump", nanos, ratio.AtMost, 100, detail))
 	}
 }
