@@ -50,7 +50,8 @@ type existing struct {
 type existingColumn struct {
 	name     string
 	oid      uint32
-	typeName string
+	typeName string // as people write it
+	castName string // without a length, to which casts would cut
 	// notNull says that the column needs a value: it is NOT NULL and has no default.
 	notNull bool
 }
@@ -116,7 +117,7 @@ func (cat *catalog) readTables(ctx context.Context, c *conn, names []tableName) 
 		return err
 	}
 	rows, err := c.rows(ctx, `
-		SELECT n.nspname, c.relname, c.relkind, a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod), a.attnotnull AND NOT a.atthasdef AND a.attidentity = '',
+		SELECT n.nspname, c.relname, c.relkind, a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod), format_type(a.atttypid, -1), a.attnotnull AND NOT a.atthasdef AND a.attidentity = '',
 			array_position(i.indkey::int2[], a.attnum)
 		FROM (SELECT DISTINCT s, t FROM json_to_recordset($1::json) AS x(s text, t text)) x
 		JOIN pg_namespace n ON n.nspname = x.s
@@ -148,10 +149,10 @@ func (cat *catalog) readTables(ctx context.Context, c *conn, names []tableName) 
 			return fmt.Errorf("reading the type of column %q: %w", r[3], err)
 		}
 		t.columns = append(t.columns, existingColumn{
-			name: string(r[3]), oid: uint32(oid), typeName: string(r[5]), notNull: string(r[6]) == "t",
+			name: string(r[3]), oid: uint32(oid), typeName: string(r[5]), castName: string(r[6]), notNull: string(r[7]) == "t",
 		})
-		if r[7] != nil {
-			position, err := strconv.Atoi(string(r[7]))
+		if r[8] != nil {
+			position, err := strconv.Atoi(string(r[8]))
 			if err != nil {
 				return fmt.Errorf("reading the key position of column %q: %w", r[3], err)
 			}

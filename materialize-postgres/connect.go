@@ -103,6 +103,11 @@ func settings(cfg config, application string) string {
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"lock_timeout", strconv.FormatInt(cfg.Advanced.lockTimeout().Milliseconds(), 10)},
+		// Rows are found by their primary key, one index lookup each: temporary tables have no statistics, and without
+		// them the planner likes to read whole tables instead.
+		{"enable_hashjoin", "off"},
+		{"enable_mergejoin", "off"},
+		{"jit", "off"},
 		{"tcp_keepalives_idle", "60"},
 		{"tcp_keepalives_interval", "10"},
 		{"tcp_keepalives_count", "6"},

@@ -19,7 +19,7 @@ type batch struct {
 	// prepare is a statement that must run once before the first COPY, such as the creation of the temporary table.
 	prepare string
 	buf     []byte
-	used    bool // rows were sent in this transaction
+	rows    int64 // of this transaction
 }
 
 // copier sends batches while the next rows are encoded: one statement at a time on its connection, on a goroutine that
@@ -53,6 +53,7 @@ func (p *copier) room(b *batch) []byte {
 func (p *copier) grown(ctx context.Context, b *batch, buf []byte) error {
 	p.waiting += len(buf) - len(b.buf)
 	b.buf = buf
+	b.rows++
 	if len(buf) >= chunkBytes {
 		return p.send(ctx, b)
 	}
@@ -79,7 +80,6 @@ func (p *copier) send(ctx context.Context, b *batch) error {
 		}
 		b.prepare = ""
 	}
-	b.used = true
 	p.waiting -= len(b.buf)
 	buf := append(b.buf, 0xff, 0xff)
 	b.buf, p.sent = nil, buf

@@ -28,6 +28,7 @@ const (
 	codeNoTable            = "42P01"
 	codeDependents         = "2BP01"
 	codeNotNull            = "23502"
+	codeUnique             = "23505"
 	codeTooManyColumns     = "54011"
 	codeProgramLimit       = "54000"
 	codeCardinality        = "21000"

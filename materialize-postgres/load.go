@@ -30,10 +30,9 @@ func (s *store) Load(ctx context.Context, keys *materialize.Keys, found func(int
 		return err
 	}
 	for i, t := range s.tables {
-		if !s.ask[i].used {
+		if s.ask[i].take() == 0 {
 			continue
 		}
-		s.ask[i].used = false
 		if err := s.loadTable(ctx, t, found); err != nil {
 			return fmt.Errorf("loading from %s: %w", t.name, err)
 		}

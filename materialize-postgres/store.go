@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/sluicedata/sluice/sdk/materialize"
 	"github.com/sluicedata/sluice/sdk/usererr"
@@ -20,10 +19,10 @@ type store struct {
 	r      *conn // reads
 	rows   copier
 	keys   copier
-	stage  []*batch // by binding: staged or, for delta updates, direct rows
-	gone   []*batch // by binding: keys to delete
-	ask    []*batch // by binding: keys to load
-	open   bool     // a transaction of w is open
+	// By binding: rows that the runtime did not find when it loaded them, or for delta updates all rows; rows that it
+	// found; keys to delete; keys to load.
+	fresh, known, gone, ask []*batch
+	open                    bool // a transaction of w is open
 }
 
 // Open implements materialize.Sink.
@@ -74,15 +73,17 @@ func (s *store) connect(ctx context.Context, bindings []*materialize.Binding[res
 
 func (s *store) addTable(t *table) {
 	s.tables = append(s.tables, t)
-	stage := &batch{statement: copyInto(t.stage), prepare: t.createTemp(t.stage, len(t.columns))}
-	if t.delta && t.native() {
-		// There is no key that could collide, so rows need no staging.
-		stage = &batch{statement: t.copyDirect()}
+	stage := func(temp string, columns int) *batch {
+		return &batch{statement: copyInto(temp), prepare: t.createTemp(temp, columns)}
 	}
-	gone := &batch{statement: copyInto(t.gone), prepare: t.createTemp(t.gone, t.nkeys)}
+	fresh := stage(t.fresh, len(t.columns))
+	if t.direct() {
+		fresh = &batch{statement: t.copyDirect()}
+	}
+	known, gone := stage(t.known, len(t.columns)), stage(t.gone, t.nkeys)
 	ask := &batch{statement: copyInto(t.keys), prepare: t.createKeys()}
-	s.stage, s.gone, s.ask = append(s.stage, stage), append(s.gone, gone), append(s.ask, ask)
-	s.rows.batches = append(s.rows.batches, stage, gone)
+	s.fresh, s.known, s.gone, s.ask = append(s.fresh, fresh), append(s.known, known), append(s.gone, gone), append(s.ask, ask)
+	s.rows.batches = append(s.rows.batches, fresh, known, gone)
 	s.keys.batches = append(s.keys.batches, ask)
 }
 
@@ -116,18 +117,17 @@ func (s *store) Store(ctx context.Context, rows *materialize.Rows) error {
 func (s *store) encode(ctx context.Context, rows *materialize.Rows) error {
 	for rows.Next() {
 		r := rows.Row()
-		t, b := s.tables[r.Binding], s.stage[r.Binding]
-		var buf []byte
-		var err error
-		if r.Delete && s.cfg.HardDelete && !t.delta {
-			if !r.Exists {
-				continue // created and deleted within one transaction
-			}
-			b = s.gone[r.Binding]
-			buf, err = t.appendKey(s.rows.room(b), r.Key)
-		} else {
-			buf, err = t.appendRow(s.rows.room(b), r)
+		t := s.tables[r.Binding]
+		b, encode := s.fresh[r.Binding], (*table).appendRow
+		switch {
+		case r.Delete && s.cfg.HardDelete && !t.delta && !r.Exists:
+			continue // created and deleted within one transaction
+		case r.Delete && s.cfg.HardDelete && !t.delta:
+			b, encode = s.gone[r.Binding], (*table).appendGone
+		case r.Exists:
+			b = s.known[r.Binding]
 		}
+		buf, err := encode(t, s.rows.room(b), r)
 		if err != nil {
 			return err
 		}
@@ -139,7 +139,7 @@ func (s *store) encode(ctx context.Context, rows *materialize.Rows) error {
 }
 
 // Commit implements materialize.AtomicStore: the fence and checkpoint first, so that an instance that was locked out does
-// not lock rows which its successor is waiting for; then one statement for each table that has rows.
+// not lock rows which its successor is waiting for; then the rows.
 func (s *store) Commit(ctx context.Context, cp materialize.Checkpoint) error {
 	if err := s.begin(ctx); err != nil {
 		return err
@@ -147,18 +147,10 @@ func (s *store) Commit(ctx context.Context, cp materialize.Checkpoint) error {
 	if err := s.fence.update(ctx, cp); err != nil {
 		return err
 	}
-	var statements []string
-	for i, t := range s.tables {
-		if s.gone[i].used {
-			statements = append(statements, t.remove())
-		}
-		if s.stage[i].used && s.stage[i].statement != t.copyDirect() {
-			statements = append(statements, t.merge())
-		}
-		s.stage[i].used, s.gone[i].used = false, false
+	if err := s.merge(ctx); err != nil {
+		return fmt.Errorf("merging rows: %w", err)
 	}
-	statements = append(statements, "COMMIT")
-	if err := s.w.exec(ctx, strings.Join(statements, ";")); err != nil {
+	if err := s.w.exec(ctx, "COMMIT"); err != nil {
 		return fmt.Errorf("committing: %w", err)
 	}
 	s.open = false

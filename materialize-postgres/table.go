@@ -23,8 +23,9 @@ type table struct {
 	doc     *document
 	// results are the columns and echoes that Load asks for, in the order in which doc counts them.
 	results []result
-	// stage, gone and keys are temporary tables: rows to be merged, keys to be deleted, keys to be loaded.
-	stage, gone, keys string
+	// fresh, known, gone and keys are temporary tables: rows that are new to the runtime, rows that it has seen, keys
+	// to be deleted and keys to be loaded.
+	fresh, known, gone, keys string
 }
 
 // column is a selected field with the column that holds it.
@@ -33,7 +34,8 @@ type column struct {
 	name     string
 	kind     kind
 	native   bool   // the column is of that kind; else values are cast
-	typeName string // of the column, for casts
+	typeName string // of the column, for people
+	castName string // of the column, for casts
 	encode   encoder
 	// echo says that the column may hold a key in another form than the runtime sent it, such as a moment in another
 	// time zone. Loaded documents then take the key from the request, or the runtime would not recognise them.
@@ -59,7 +61,13 @@ func planTable(cat *catalog, b *materialize.Binding[resource], task string) (*ta
 	suffix := strconv.Itoa(b.Index)
 	t := &table{
 		index: b.Index, name: name, delta: b.Target.Delta, loadAll: have.loadAll, nkeys: len(b.Keys), hasDoc: b.Document != nil,
-		stage: "sluice_stage_" + suffix, gone: "sluice_gone_" + suffix, keys: "sluice_keys_" + suffix,
+		fresh: "sluice_fresh_" + suffix, known: "sluice_known_" + suffix, gone: "sluice_gone_" + suffix, keys: "sluice_keys_" + suffix,
+	}
+	if !t.delta {
+		// Without the key's index every row would be searched for in the whole table.
+		if err := have.sameKey(name, keyColumns(b)); err != nil {
+			return nil, err
+		}
 	}
 	for i, f := range b.Fields() {
 		c, ok := have.column(columnName(f.Name))
@@ -74,7 +82,7 @@ func planTable(cat *catalog, b *materialize.Binding[resource], task string) (*ta
 
 func planColumn(f materialize.Field, have existingColumn, key bool) column {
 	k, native := kindOfOID(have.oid)
-	c := column{field: f, name: have.name, kind: k, native: native, typeName: have.typeName, encode: encoderOf(k, key)}
+	c := column{field: f, name: have.name, kind: k, native: native, typeName: have.typeName, castName: have.castName, encode: encoderOf(k, key)}
 	if key {
 		switch k {
 		case kindBool, kindInt8, kindDate:
@@ -163,6 +171,11 @@ func (t *table) appendRow(dst []byte, r *materialize.Row) ([]byte, error) {
 		dst = appendBytes(dst, r.Doc)
 	}
 	return dst, nil
+}
+
+// appendGone appends the key of a row to be deleted.
+func (t *table) appendGone(dst []byte, r *materialize.Row) ([]byte, error) {
+	return t.appendKey(dst, r.Key)
 }
 
 // appendKey appends only the key of a row.

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// merge moves staged rows into their tables: one statement for each table and kind of change, whatever the number of
+// rows.
+//
+// The runtime says which rows it believes to exist. That decides which statement is tried first, because a plain INSERT
+// costs half of one that looks for conflicts, and never what the result is: where the belief turns out to be wrong (rows
+// that somebody added or deleted by hand, an imprecise runtime), the rows are merged by a statement that needs no belief.
+func (s *store) merge(ctx context.Context) error {
+	for i, t := range s.tables {
+		if s.gone[i].take() > 0 {
+			if err := s.w.exec(ctx, t.remove()); err != nil {
+				return err
+			}
+		}
+		if n := s.known[i].take(); n > 0 && !t.onlyKeys() {
+			if err := s.updateKnown(ctx, t, n); err != nil {
+				return err
+			}
+		}
+		if s.fresh[i].take() > 0 && !t.direct() {
+			if err := s.insertFresh(ctx, t); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// take returns how many rows a batch got in this transaction, and forgets them.
+func (b *batch) take() int64 {
+	n := b.rows
+	b.rows = 0
+	return n
+}
+
+// updateKnown updates rows that should be there, and adds those that are not.
+func (s *store) updateKnown(ctx context.Context, t *table, rows int64) error {
+	updated, err := s.w.affected(ctx, t.update(t.known))
+	if err != nil || updated == rows {
+		return err
+	}
+	s.env.Log.WithField("table", t.name.String()).Warn("rows have been deleted by somebody else; adding them again")
+	return s.w.exec(ctx, t.upsert(t.known))
+}
+
+// insertFresh adds rows that should be new, and updates those that are not.
+func (s *store) insertFresh(ctx context.Context, t *table) error {
+	if t.delta {
+		return s.w.exec(ctx, t.insert(t.fresh))
+	}
+	err := s.w.exec(ctx, "SAVEPOINT sluice;"+t.insert(t.fresh)+";RELEASE SAVEPOINT sluice")
+	var server *pgconn.PgError
+	if errors.As(err, &server) && server.Code == codeUnique {
+		s.env.Log.WithField("table", t.name.String()).Debug("rows exist already; updating them")
+		if err := s.w.exec(ctx, "ROLLBACK TO SAVEPOINT sluice"); err != nil {
+			return err
+		}
+		return s.w.exec(ctx, t.upsert(t.fresh))
+	}
+	return err
+}
+
+// affected runs a statement and returns how many rows it changed.
+func (c *conn) affected(ctx context.Context, sql string) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	results, err := c.pg.Exec(ctx, sql).ReadAll()
+	if err != nil {
+		return 0, c.explain(ctx, err)
+	}
+	return results[0].CommandTag.RowsAffected(), nil
+}
