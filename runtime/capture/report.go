@@ -1,0 +1,61 @@
+package capture
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/sluicedata/sluice/runtime/connector"
+	"github.com/sluicedata/sluice/runtime/jsonscan"
+	"github.com/sluicedata/sluice/runtime/status"
+)
+
+// What change captures say of where a document comes from.
+var sourcePointers = jsonscan.NewPointers([]string{"/_meta/source/snapshot", "/_meta/source/ts_ms"}) //nolint:gochecknoglobals // a compiled table
+
+// report updates the board after a commit. Phase and delay are read off the newest document of each binding.
+func (s *session) report() {
+	var found [2][]byte
+	now := time.Now()
+	for i := range s.byIndex {
+		b := &s.byIndex[i]
+		if b.docs == 0 {
+			continue
+		}
+		b.status.Count(b.docs, b.bytes)
+		b.docs, b.bytes = 0, 0
+		sourcePointers.Find(b.last, found[:])
+		if string(found[0]) == "true" {
+			b.status.Phase(status.Backfill)
+			b.status.Delay(0)
+			continue
+		}
+		if ms, err := strconv.ParseInt(string(found[1]), 10, 64); err == nil {
+			b.status.Phase(status.Streaming)
+			b.status.Delay(now.Sub(time.UnixMilli(ms)))
+		}
+	}
+}
+
+// onLog takes the phase of a binding from a connector that logs it, which also knows when a backfill has ended and
+// nothing changes.
+func (s *session) onLog(line connector.Line) {
+	if line.Fields["eventType"] != "connectorStatus" {
+		return
+	}
+	phase, _ := line.Fields["phase"].(string)
+	name, _ := line.Fields["binding"].(string)
+	if name == "" {
+		name, _ = line.Fields["table"].(string)
+	}
+	if phase == "" || name == "" {
+		return
+	}
+	if phase == "live" {
+		phase = status.Streaming
+	}
+	for i := range s.byIndex {
+		if s.byIndex[i].status.Named(name) {
+			s.byIndex[i].status.Phase(phase)
+		}
+	}
+}

@@ -1,0 +1,46 @@
+// Package cli is the command line of sluice.
+package cli
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+
+	"github.com/sluicedata/sluice/runtime/connector"
+	"github.com/sluicedata/sluice/runtime/pipeline"
+	"github.com/sluicedata/sluice/sdk/process"
+)
+
+// Run is the program: give it to process.Main.
+func Run(ctx context.Context, p *process.Process) int {
+	a := &app{p: p}
+	root := p.Root("Move data continuously between systems, exactly once",
+		`sluice runs pipelines of connectors: captures that read a system, and materializations that write one.
+
+  sluice discover bin/source-postgres --config source.yaml > pipeline.yaml
+  sluice run pipeline.yaml
+
+A CONNECTOR is the path of a connector's program, its name on the PATH, or a Docker image.`)
+	root.AddCommand(a.runCommand(), a.statusCommand(), a.specCommand(), a.checkCommand(), a.discoverCommand(), a.previewCommand())
+	return p.Execute(ctx, root)
+}
+
+type app struct{ p *process.Process }
+
+func (a *app) pipelineOptions() pipeline.Options { return pipeline.Options{Getenv: a.p.LookupEnv} }
+
+// launcher starts connectors that inherit our environment.
+func (a *app) launcher() connector.Launcher {
+	level, _ := a.p.LookupEnv("LOG_LEVEL")
+	return connector.Launcher{Environ: os.Environ(), LogLevel: level, Instance: "cli"} //nolint:forbidigo // for child processes, as it is
+}
+
+func (a *app) entry(connector string) *logrus.Entry { return a.p.Log.WithField("connector", connector) }
+
+// timeoutFlag adds the flag for how long a connector may take to answer.
+func timeoutFlag(cmd *cobra.Command, timeout *time.Duration) {
+	cmd.Flags().DurationVar(timeout, "timeout", 5*time.Minute, "how long the connector may take to answer")
+}

@@ -1,0 +1,136 @@
+package connector
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/sluicedata/sluice/protocol/frame"
+	"github.com/sluicedata/sluice/runtime/pipeline"
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+const (
+	codecName      = "FLOW_RUNTIME_CODEC"
+	pullTimeout    = 15 * time.Minute
+	inspectTimeout = time.Minute
+)
+
+// command makes the command of an endpoint, and tells which codec it speaks.
+func (l *Launcher) command(ctx context.Context, e *pipeline.Endpoint, task string) (*exec.Cmd, frame.Codec, error) {
+	level := l.LogLevel
+	if level == "" {
+		level = "info"
+	}
+	if e.Image != "" {
+		return l.container(ctx, e.Image, task, level)
+	}
+	// The process is ended by Stop, Kill or Wait in the right order, so not by the context.
+	cmd := exec.Command(e.Command[0], e.Command[1:]...) //nolint:gosec,noctx // running the user's command is the purpose
+	cmd.Env = append(append([]string{}, l.Environ...), "LOG_FORMAT=json", "LOG_LEVEL="+level,
+		// Both names, since one of them may stand in our own environment and would win.
+		codecName+"="+e.Codec.String(), "SLUICE_CODEC="+e.Codec.String())
+	for _, name := range sortedNames(e.Env) {
+		cmd.Env = append(cmd.Env, name+"="+e.Env[name])
+	}
+	return cmd, e.Codec, nil
+}
+
+// container makes the docker command of an image. The client's death does not end its container, so containers have
+// names, and one that a killed runtime left behind is removed first.
+func (l *Launcher) container(ctx context.Context, image, task, level string) (*exec.Cmd, frame.Codec, error) {
+	codec, err := l.imageCodec(ctx, image)
+	if err != nil {
+		return nil, 0, err
+	}
+	name := "sluice-" + l.Instance + "-" + strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' {
+			return r
+		}
+		return '_'
+	}, task)
+	rmCtx, cancel := context.WithTimeout(ctx, inspectTimeout)
+	defer cancel()
+	// It fails when there is none, which is the normal case.
+	_ = exec.CommandContext(rmCtx, l.docker(), "rm", "--force", name).Run()                                 //nolint:gosec // the name is made of safe characters
+	cmd := exec.Command(l.docker(), "run", "--interactive", "--rm", "--name", name, "--log-driver", "none", //nolint:gosec,noctx // as for local commands
+		"--add-host", "host.docker.internal:host-gateway", "--env", "LOG_FORMAT=json", "--env", "LOG_LEVEL="+level, image)
+	cmd.Env = l.Environ
+	return cmd, codec, nil
+}
+
+// imageCodec reads an image's label, and pulls the image first if it is not here.
+func (l *Launcher) imageCodec(ctx context.Context, image string) (frame.Codec, error) {
+	if _, err := exec.LookPath(l.docker()); err != nil {
+		return 0, usererr.New(err, "the connector %s is an image, and there is no program %s to run it: install Docker, or use a local command", image, l.docker())
+	}
+	out, err := l.run(ctx, inspectTimeout, "image", "inspect", "--format", "{{json .Config}}", image)
+	if err != nil && !strings.HasSuffix(image, ":local") {
+		if _, err = l.run(ctx, pullTimeout, "pull", "--quiet", image); err == nil {
+			out, err = l.run(ctx, inspectTimeout, "image", "inspect", "--format", "{{json .Config}}", image)
+		}
+	}
+	if err != nil {
+		return 0, usererr.New(err, "cannot get the image %s: %v", image, err)
+	}
+	var config struct {
+		Labels map[string]string
+		Env    []string
+	}
+	if err := json.Unmarshal(out, &config); err != nil {
+		return 0, fmt.Errorf("reading what docker says of the image %s: %w", image, err)
+	}
+	value, ok := config.Labels[codecName]
+	for _, entry := range config.Env {
+		if v, found := strings.CutPrefix(entry, codecName+"="); found && !ok {
+			value = v
+		}
+	}
+	if value == "json" {
+		return frame.JSON, nil
+	}
+	return frame.Proto, nil
+}
+
+func (l *Launcher) run(ctx context.Context, timeout time.Duration, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, l.docker(), args...) //nolint:gosec // the user's image
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	cmd.Env = l.Environ
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("docker %s: %s", args[0], strings.TrimSpace(stderr.String()+" "+err.Error()))
+	}
+	return out, nil
+}
+
+func (l *Launcher) docker() string {
+	if l.Docker != "" {
+		return l.Docker
+	}
+	return "docker"
+}
+
+// displayName is what a connector is called in messages.
+func displayName(e *pipeline.Endpoint) string {
+	if e.Image != "" {
+		return e.Image
+	}
+	return filepath.Base(e.Command[0])
+}
+
+func sortedNames(m map[string]string) []string {
+	names := make([]string, 0, len(m))
+	for name := range m {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return names
+}

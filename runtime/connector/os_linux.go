@@ -1,0 +1,26 @@
+package connector
+
+import (
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+// isolate gives the child a process group of its own, so that an interrupt on the terminal reaches only us and we can
+// stop in order; and lets it die with us, so that a runtime which was killed leaves no connector behind that
+// still holds its replication slot or its lock.
+func isolate(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+// widen makes a pipe hold a megabyte: fewer wake-ups for a connector in a hurry. It is a favour, not a need.
+func widen(pipe *os.File) {
+	const setPipeSize = 1031 // F_SETPIPE_SZ
+	raw, err := pipe.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_, _, _ = syscall.Syscall(syscall.SYS_FCNTL, fd, setPipeSize, 1<<20)
+	})
+}

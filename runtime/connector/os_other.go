@@ -1,0 +1,15 @@
+//go:build !linux
+
+package connector
+
+import (
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+// isolate gives the child a process group of its own, so that an interrupt on the terminal reaches only us and we can
+// stop in order.
+func isolate(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+
+func widen(*os.File) {}

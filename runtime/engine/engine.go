@@ -1,0 +1,147 @@
+// Package engine runs a pipeline: it opens the log, keeps every task alive, and stops all in order.
+package engine
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/sluicedata/sluice/runtime/capture"
+	"github.com/sluicedata/sluice/runtime/collection"
+	"github.com/sluicedata/sluice/runtime/connector"
+	"github.com/sluicedata/sluice/runtime/materialize"
+	"github.com/sluicedata/sluice/runtime/pipeline"
+	"github.com/sluicedata/sluice/runtime/status"
+	"github.com/sluicedata/sluice/runtime/wal"
+	"github.com/sluicedata/sluice/sdk/retry"
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+// Options say how a pipeline is run. Zero values have sensible meanings.
+type Options struct {
+	Pipeline *pipeline.Pipeline
+	DataDir  string
+	Logger   *logrus.Logger
+	Board    *status.Board // nil makes one that nobody sees
+	Launcher connector.Launcher
+	// Backoff between the restarts of a task that fails; zero is 0.5 s to 30 s.
+	Backoff             retry.Backoff
+	Capture             capture.Timeouts
+	Materialize         materialize.Timeouts
+	MaxTransactionBytes int
+	MinFreeBytes        uint64
+	// Ready is called once when the data folder is ours and the tasks start; nil is nobody.
+	Ready func()
+}
+
+// healthy is how long a task must have lived for its next failure to be its first again.
+const healthy = 10 * time.Second
+
+// DataDir is the data folder of a pipeline whose user named none: beside the file, and called like it.
+func DataDir(file string) string { return strings.TrimSuffix(file, filepath.Ext(file)) + ".data" }
+
+// Run runs a pipeline until the context is over, and returns when everything has stopped: captures first, at a
+// checkpoint, then materializations, behind their transaction. Errors are for people; a task that fails is none, it is
+// started again.
+func Run(ctx context.Context, o Options) error {
+	if o.Board == nil {
+		o.Board = status.NewBoard()
+	}
+	if o.Backoff == (retry.Backoff{}) {
+		o.Backoff = retry.Backoff{Min: 500 * time.Millisecond, Max: 30 * time.Second, Factor: 2, Jitter: 0.2}
+	}
+	log, err := wal.Open(wal.Options{Dir: o.DataDir, Log: logrus.NewEntry(o.Logger), MinFreeBytes: o.MinFreeBytes})
+	if err != nil {
+		return err
+	}
+	runErr := o.run(ctx, log)
+	if err := log.Close(); err != nil && runErr == nil {
+		runErr = usererr.New(err, "closing the log in %s failed; what was committed is safe", o.DataDir)
+	}
+	return runErr
+}
+
+func (o *Options) run(ctx context.Context, log *wal.Embedded) error {
+	collections, err := collection.Open(ctx, log, o.Pipeline.Collections)
+	if err != nil {
+		return err
+	}
+	identity := log.Identity()
+	o.Launcher.Instance = hex.EncodeToString(identity[:])
+
+	if o.Ready != nil {
+		o.Ready()
+	}
+	// Materializations outlive captures, so that they stop behind what these have sent.
+	behind, stopBehind := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBehind()
+	var captures, materializations sync.WaitGroup
+	for _, def := range o.Pipeline.Captures {
+		task := &capture.Task{
+			Def: def, Launcher: &o.Launcher, Log: log, Store: log, Collections: collections, Timeouts: o.Capture,
+			Status: o.Board.Task(status.Capture, def.Name), Logger: o.entry("capture", def.Name),
+		}
+		captures.Go(func() { o.keep(ctx, task.Status, task.Logger, def.Interval, task.Run) })
+	}
+	for _, def := range o.Pipeline.Materializations {
+		task := &materialize.Task{
+			Def: def, Launcher: &o.Launcher, Log: log, Store: log, Collections: collections, Timeouts: o.Materialize,
+			Status: o.Board.Task(status.Materialization, def.Name), Logger: o.entry("materialization", def.Name),
+			MaxTransactionBytes: o.MaxTransactionBytes,
+		}
+		materializations.Go(func() { o.keep(behind, task.Status, task.Logger, 0, task.Run) })
+	}
+	<-ctx.Done()
+	o.Logger.Info("stopping")
+	captures.Wait()
+	stopBehind()
+	materializations.Wait()
+	return nil
+}
+
+func (o *Options) entry(kind, name string) *logrus.Entry {
+	return o.Logger.WithFields(logrus.Fields{"task": name, "kind": kind})
+}
+
+// keep runs a task again and again until the context is over: after a clean end not before its interval has passed since
+// it began, after a failure with growing pauses.
+func (o *Options) keep(ctx context.Context, st *status.Task, log *logrus.Entry, interval time.Duration, run func(context.Context) error) {
+	failures := 0
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := run(ctx)
+		lived := time.Since(began)
+		var pause time.Duration
+		switch {
+		case ctx.Err() != nil:
+		case err == nil:
+			failures, pause = 0, interval-lived
+			st.Set(status.Waiting)
+			log.WithField("next", max(pause, 0).Round(time.Second).String()).Info("the connector ended")
+		default:
+			if lived > healthy {
+				failures = 0
+			}
+			failures++
+			pause = o.Backoff.Delay(failures, rand.Float64())
+			st.Fail(usererr.Message(err))
+			fields := logrus.Fields{"retry": pause.Round(time.Millisecond).String(), "failures": failures}
+			if full := err.Error(); full != usererr.Message(err) && !errors.Is(err, context.Canceled) {
+				fields["err"] = full
+			}
+			log.WithFields(fields).Error(usererr.Message(err))
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+	st.Set(status.Stopped)
+}

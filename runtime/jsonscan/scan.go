@@ -1,0 +1,218 @@
+// Package jsonscan walks JSON texts that are known to be valid, without building values from them.
+//
+// Documents are checked once, when a capture hands them over (Valid). From then on the runtime asks for members and
+// pointers by the million, so these functions trust the text: on invalid text they give a wrong answer or none, but
+// they never read beyond it.
+package jsonscan
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// Valid tells whether text is one JSON value.
+func Valid(text []byte) bool { return json.Valid(text) }
+
+// Trim returns the text without the white space around it.
+func Trim(text []byte) []byte {
+	for len(text) > 0 && isSpace(text[0]) {
+		text = text[1:]
+	}
+	for len(text) > 0 && isSpace(text[len(text)-1]) {
+		text = text[:len(text)-1]
+	}
+	return text
+}
+
+// Kind is the first byte of a value: '{', '[', '"', 't', 'f', 'n', or '0' for every number; 0 for an empty text.
+func Kind(value []byte) byte {
+	for _, c := range value {
+		switch {
+		case isSpace(c):
+		case c == '-' || c >= '0' && c <= '9':
+			return '0'
+		default:
+			return c
+		}
+	}
+	return 0
+}
+
+// IsNull tells whether the value is null.
+func IsNull(value []byte) bool { return Kind(value) == 'n' }
+
+// Members iterates over the members of an object. The zero value has none.
+type Members struct {
+	text []byte
+	pos  int
+}
+
+// NewMembers starts before the first member. Of a value that is no object there are none.
+func NewMembers(object []byte) Members {
+	pos := space(object, 0)
+	if pos >= len(object) || object[pos] != '{' {
+		return Members{}
+	}
+	return Members{text: object, pos: pos + 1}
+}
+
+// Next returns the next member: its key as it is written between the quotes, escapes unresolved (see Name), and its
+// value. Both alias the object.
+func (m *Members) Next() (key, value []byte, ok bool) {
+	pos := space(m.text, m.pos)
+	if pos < len(m.text) && m.text[pos] == ',' {
+		pos = space(m.text, pos+1)
+	}
+	if pos >= len(m.text) || m.text[pos] != '"' {
+		m.pos = len(m.text)
+		return nil, nil, false
+	}
+	end := skipString(m.text, pos)
+	key = m.text[pos+1 : max(end-1, pos+1)]
+	pos = space(m.text, end)
+	if pos >= len(m.text) || m.text[pos] != ':' {
+		m.pos = len(m.text)
+		return nil, nil, false
+	}
+	pos = space(m.text, pos+1)
+	end = Skip(m.text, pos)
+	m.pos = end
+	return key, m.text[pos:end], true
+}
+
+// Elements iterates over the elements of an array. The zero value has none.
+type Elements struct {
+	text []byte
+	pos  int
+}
+
+// NewElements starts before the first element. Of a value that is no array there are none.
+func NewElements(array []byte) Elements {
+	pos := space(array, 0)
+	if pos >= len(array) || array[pos] != '[' {
+		return Elements{}
+	}
+	return Elements{text: array, pos: pos + 1}
+}
+
+// Next returns the next element, which aliases the array.
+func (e *Elements) Next() ([]byte, bool) {
+	pos := space(e.text, e.pos)
+	if pos < len(e.text) && e.text[pos] == ',' {
+		pos = space(e.text, pos+1)
+	}
+	if pos >= len(e.text) || e.text[pos] == ']' {
+		e.pos = len(e.text)
+		return nil, false
+	}
+	end := Skip(e.text, pos)
+	e.pos = end
+	return e.text[pos:end], true
+}
+
+// Name resolves the escapes of a key or string given without its quotes. Without escapes it returns raw itself.
+func Name(raw []byte) []byte {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw
+	}
+	quoted := append(append([]byte{'"'}, raw...), '"')
+	var s string
+	if json.Unmarshal(quoted, &s) != nil {
+		return raw
+	}
+	return []byte(s)
+}
+
+// Member returns the value of the last member called name, or nil.
+func Member(object []byte, name string) []byte {
+	var found []byte
+	members := NewMembers(object)
+	for {
+		key, value, ok := members.Next()
+		if !ok {
+			return found
+		}
+		if string(key) == name || string(Name(key)) == name {
+			found = value
+		}
+	}
+}
+
+// Text returns the string in value, with its escapes resolved; false if value is no string.
+func Text(value []byte) (string, bool) {
+	value = Trim(value)
+	if len(value) < 2 || value[0] != '"' {
+		return "", false
+	}
+	return string(Name(value[1 : len(value)-1])), true
+}
+
+// Skip returns the index behind the value that begins at pos.
+func Skip(text []byte, pos int) int {
+	if pos >= len(text) {
+		return len(text)
+	}
+	switch text[pos] {
+	case '"':
+		return skipString(text, pos)
+	case '{', '[':
+		return skipNested(text, pos)
+	}
+	for pos < len(text) {
+		switch text[pos] {
+		case ',', '}', ']', ' ', '\t', '\n', '\r':
+			return pos
+		}
+		pos++
+	}
+	return pos
+}
+
+func skipNested(text []byte, pos int) int {
+	depth := 0
+	for pos < len(text) {
+		switch text[pos] {
+		case '"':
+			pos = skipString(text, pos)
+			continue
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+			if depth == 0 {
+				return pos + 1
+			}
+		}
+		pos++
+	}
+	return len(text)
+}
+
+// skipString stands on the opening quote and returns the index behind the closing one.
+func skipString(text []byte, pos int) int {
+	pos++
+	for {
+		n := bytes.IndexByte(text[min(pos, len(text)):], '"')
+		if n < 0 {
+			return len(text)
+		}
+		quote := pos + n
+		slashes := 0
+		for i := quote - 1; i >= pos && text[i] == '\\'; i-- {
+			slashes++
+		}
+		if slashes%2 == 0 {
+			return quote + 1
+		}
+		pos = quote + 1
+	}
+}
+
+func space(text []byte, pos int) int {
+	for pos < len(text) && isSpace(text[pos]) {
+		pos++
+	}
+	return pos
+}
+
+func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' }

@@ -1,0 +1,269 @@
+package materialize
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/sluicedata/sluice/protocol/frame"
+	materializepb "github.com/sluicedata/sluice/protocol/materialize"
+	"github.com/sluicedata/sluice/runtime/status"
+	"github.com/sluicedata/sluice/runtime/wal"
+)
+
+// gather reads what the log has for this transaction, and asks the connector for what it has stored of the same keys.
+// The transaction closes when there is something in it and the connector has acknowledged the last one: so it
+// is short when little happens, and takes in what arrived meanwhile when the destination is slow. It is left empty
+// when the task stops, or when the next documents need a new session.
+func (s *session) gather(ctx context.Context) error {
+	for {
+		changed := s.task.Log.Changed()
+		if ctx.Err() == nil {
+			if err := s.readAll(); err != nil {
+				return err
+			}
+		}
+		if err := s.proc.Flush(); err != nil {
+			return err
+		}
+		full := s.txn.bytes >= s.task.MaxTransactionBytes || s.evolved || ctx.Err() != nil
+		switch {
+		case s.txn.empty() && full:
+			return nil
+		case s.txn.empty() || !s.acknowledged:
+			if full {
+				changed = nil // there is no more room: only the acknowledgement counts
+			}
+			if err := s.waitFor(ctx, changed); err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
+}
+
+// waitFor waits until the log has changed, a response arrived or the task stops.
+func (s *session) waitFor(ctx context.Context, changed <-chan struct{}) error {
+	stopping := ctx.Done()
+	if changed == nil {
+		stopping = nil
+	}
+	remind := time.NewTicker(s.task.Timeouts.Remind)
+	defer remind.Stop()
+	began := time.Now()
+	for {
+		select {
+		case <-changed:
+		case <-stopping:
+		case e := <-s.receiver.events:
+			_, err := s.onEvent(e, "Acknowledged")
+			return err
+		case <-s.receiver.done:
+			return s.receiver.err
+		case <-remind.C:
+			if !s.acknowledged {
+				s.task.Logger.WithFields(map[string]any{"waiting": "Acknowledged", "took": time.Since(began).Round(time.Second).String()}).Warn("the connector takes long")
+			}
+			continue
+		}
+		return nil
+	}
+}
+
+// maxReaders bounds how many journals are read at once, since each holds a block in memory.
+const maxReaders = 16
+
+// feed is one journal being read on behalf of one binding, with its next block at hand.
+type feed struct {
+	binding *binding
+	source  string // name in the positions
+	head    wal.Head
+	reader  wal.Reader
+	block   wal.Block
+	next    int64 // offset behind block
+}
+
+// readAll reads every binding up to the heads of its journals, or as far as the transaction has room. The heads are
+// taken before the first document, so that a transaction which takes all takes whole commits of a capture. One that
+// cannot takes the oldest blocks of all journals first: no binding runs ahead of the others, and none starves.
+func (s *session) readAll() (err error) {
+	if s.evolved || s.txn.bytes >= s.task.MaxTransactionBytes {
+		return nil
+	}
+	feeds := s.waiting()
+	defer func() {
+		for _, f := range feeds {
+			if f.reader != nil {
+				err = errors.Join(err, f.reader.Close())
+			}
+		}
+	}()
+	for len(feeds) > 0 && s.txn.bytes < s.task.MaxTransactionBytes {
+		if feeds, err = s.fill(feeds); err != nil || len(feeds) == 0 {
+			return err
+		}
+		oldest := feeds[0]
+		for _, f := range feeds[:min(len(feeds), maxReaders)] {
+			if f.binding.priority == oldest.binding.priority && f.block.Sealed.Before(oldest.block.Sealed) {
+				oldest = f
+			}
+		}
+		if oldest.block.Schema > oldest.binding.version.Number {
+			s.evolved = true
+			return nil
+		}
+		if err := s.take(oldest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waiting lists the journals that have something to read, beginning with another binding each time.
+func (s *session) waiting() []*feed {
+	var feeds []*feed
+	s.turn++
+	for i := range s.bindings {
+		b := s.bindings[(i+s.turn)%len(s.bindings)]
+		for _, h := range s.task.Log.Heads(b.source) {
+			name := sourceName(h.Journal, b.stateKey)
+			if b.known[name] < h.Offset {
+				feeds = append(feeds, &feed{binding: b, source: name, head: h})
+			}
+		}
+	}
+	slices.SortStableFunc(feeds, func(x, y *feed) int { return int(y.binding.priority) - int(x.binding.priority) })
+	return feeds
+}
+
+// fill reads the next block of every feed that is being read and has none, and drops feeds that are read to their end.
+func (s *session) fill(feeds []*feed) ([]*feed, error) {
+	for i := 0; i < min(len(feeds), maxReaders); {
+		f := feeds[i]
+		if f.next != 0 {
+			i++
+			continue
+		}
+		var err error
+		if f.reader == nil {
+			if f.reader, err = s.task.Log.Reader(f.head.Journal, f.binding.known[f.source], f.head.Offset); err != nil {
+				return feeds, err
+			}
+		}
+		var ok bool
+		if f.block, f.next, ok, err = f.reader.Next(); err != nil {
+			return feeds, err
+		}
+		if ok {
+			i++
+			continue
+		}
+		if err := f.reader.Close(); err != nil {
+			return feeds, err
+		}
+		feeds = slices.Delete(feeds, i, i+1)
+	}
+	return feeds, nil
+}
+
+// take adds a feed's block to the transaction.
+func (s *session) take(f *feed) error {
+	b := f.binding
+	err := f.block.Docs(func(doc []byte) error {
+		e, err := s.txn.add(b, doc)
+		if err != nil || e == nil || b.delta {
+			return err
+		}
+		return s.load(e)
+	})
+	if err != nil {
+		return err
+	}
+	s.txn.bytes += f.block.Size()
+	s.txn.read[f.source], b.known[f.source] = f.next, f.next
+	b.status.Behind(f.block.Sealed)
+	f.next = 0
+	return nil
+}
+
+// load asks for the stored document of a key. It is always asked for: to know that a key is new by its order, as the
+// protocol allows, is wrong for tables that had rows before.
+func (s *session) load(e *entry) error {
+	f := &s.frames
+	f.load.Binding = e.binding.index
+	if s.proc.Codec == frame.JSON {
+		var err error
+		if f.key, err = e.binding.keys.appendFields(f.key[:0], frame.JSON, e.doc); err != nil {
+			return err
+		}
+		f.load.KeyJson = f.key
+	} else {
+		f.key = append(f.key[:0], e.packed()...)
+		f.load.KeyPacked = f.key
+	}
+	return s.proc.Append(func(dst []byte, c frame.Codec) ([]byte, error) {
+		return materializepb.AppendLoad(dst, c, &f.load), nil
+	})
+}
+
+// store sends every key of the transaction once.
+func (s *session) store() error {
+	for _, e := range s.txn.sorted() {
+		if err := s.storeEntry(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) storeEntry(e *entry) (err error) {
+	f, b := &s.frames, e.binding
+	f.store.Binding, f.store.Exists, f.store.Delete, f.store.DocJson = b.index, e.exists, e.deleted && !b.delta, nil
+	if b.document {
+		f.store.DocJson = e.doc
+	}
+	if f.value, err = b.values.appendFields(f.value[:0], s.proc.Codec, e.doc); err != nil {
+		return err
+	}
+	if s.proc.Codec == frame.JSON {
+		if f.key, err = b.keys.appendFields(f.key[:0], frame.JSON, e.doc); err != nil {
+			return err
+		}
+		f.store.KeyJson, f.store.ValuesJson = f.key, f.value
+	} else {
+		f.key = append(f.key[:0], e.packed()...)
+		f.store.KeyPacked, f.store.ValuesPacked = f.key, f.value
+	}
+	return s.proc.Append(func(dst []byte, c frame.Codec) ([]byte, error) {
+		return materializepb.AppendStore(dst, c, &f.store), nil
+	})
+}
+
+// lag tells the board how much of the log waits for a binding, beyond what is being stored.
+func (s *session) lag(b *binding) {
+	var waiting int64
+	for _, h := range s.task.Log.Heads(b.source) {
+		waiting += h.Offset - s.positions.get(h.Journal, b.stateKey)
+	}
+	b.status.Backlog(waiting)
+	switch {
+	case waiting == 0:
+		b.status.Behind(time.Time{})
+		b.status.Phase(status.Streaming)
+	case waiting > int64(s.task.MaxTransactionBytes):
+		b.status.Phase(status.Backfill)
+	}
+}
+
+// report updates the board after a commit.
+func (s *session) report() {
+	s.task.Status.Checkpoint(1)
+	for _, b := range s.bindings {
+		if n := s.txn.perBind[b.index]; n.documents > 0 {
+			b.status.Count(n.documents, n.bytes)
+		}
+		s.lag(b)
+	}
+}

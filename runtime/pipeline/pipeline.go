@@ -1,0 +1,88 @@
+// Package pipeline reads pipeline files: YAML in the shape of Flow's catalog, with captures, collections and
+// materializations. It is strict, since a misspelt name that is ignored costs its author a day: every error names the
+// file and the line.
+package pipeline
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/sluicedata/sluice/protocol/frame"
+)
+
+// A Pipeline is what one file (and the files it refers to) says, checked for everything that can be checked without
+// asking a connector.
+type Pipeline struct {
+	File             string // as given
+	Captures         []*Capture
+	Collections      map[string]*Collection
+	Materializations []*Materialization
+}
+
+// Endpoint is how a connector is started and configured.
+type Endpoint struct {
+	Image   string            // of a container; exclusive with Command
+	Command []string          // of a local process; Command[0] is a path, or a name to be found on PATH
+	Env     map[string]string // added to the process' environment
+	Codec   frame.Codec       // of a local process; images say it themselves
+	Config  json.RawMessage   // the connector's own configuration: may hold secrets, never log it
+}
+
+// Capture reads a system into collections.
+type Capture struct {
+	Name     string
+	Endpoint Endpoint
+	Interval time.Duration // the least time between two starts of a connector that ends by itself
+	Bindings []CaptureBinding
+	At       string // file:line
+}
+
+// CaptureBinding is one stream of a capture.
+type CaptureBinding struct {
+	Resource json.RawMessage
+	Target   string // a collection
+	Backfill uint32 // raise it to capture the stream anew
+}
+
+// Collection is a keyed set of documents.
+type Collection struct {
+	Name        string
+	Key         []string // JSON pointers
+	Schema      json.RawMessage
+	Projections map[string]string // field to JSON pointer, for fields that are not called like their location
+	At          string
+}
+
+// Materialization writes collections into a system.
+type Materialization struct {
+	Name     string
+	Endpoint Endpoint
+	Bindings []MaterializationBinding
+	At       string
+}
+
+// MaterializationBinding is one collection going into one resource.
+type MaterializationBinding struct {
+	Resource json.RawMessage
+	Source   string // a collection
+	Fields   Fields
+	Backfill uint32 // raise it to materialize the collection anew
+	Priority int32
+	At       string
+}
+
+// Fields is what the user wants of a binding's fields.
+type Fields struct {
+	// Depth is how deep optional fields are taken by themselves: 0 none, 1 the top level. Below zero it is without
+	// limit.
+	Depth   int
+	Require map[string]json.RawMessage // field to its configuration, handed to the connector
+	Exclude []string
+	GroupBy []string // key fields, if not the collection's key
+}
+
+// Options are what Load takes from its surroundings.
+type Options struct {
+	// Getenv looks up the ${NAME} that stand in endpoint configurations; ok is false for one that is not set.
+	Getenv func(name string) (value string, ok bool)
+}

@@ -1,0 +1,260 @@
+package wal
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/sirupsen/logrus"
+
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+// Embedded is a log and a store in one folder, made of Pebble. One process has it open at a time.
+//
+// Keys: 'i' identity · 'j' journal name → number · 'h' number → head · 'd' number, offset → block · 'r' name → record.
+type Embedded struct {
+	db       *pebble.DB
+	lock     *os.File
+	opts     Options
+	identity Identity
+
+	mu       sync.Mutex
+	journals map[Journal]*journal
+	changed  chan struct{}
+}
+
+type journal struct {
+	number uint32
+	head   int64
+}
+
+// Options of an embedded log.
+type Options struct {
+	Dir string
+	Log *logrus.Entry
+	// MinFreeBytes is how much of the disk is left alone: below it nothing is committed, so that the engine never
+	// meets a full disk. Zero is 256 MiB.
+	MinFreeBytes uint64
+	// FreeBytes tells how much of the disk is free; nil asks the file system.
+	FreeBytes func() (uint64, error)
+}
+
+const (
+	keyIdentity = 'i'
+	keyJournal  = 'j'
+	keyHead     = 'h'
+	keyBlock    = 'd'
+	keyRecord   = 'r'
+)
+
+// Open opens or creates the log in a folder. Errors are for people.
+func Open(opts Options) (*Embedded, error) {
+	if opts.MinFreeBytes == 0 {
+		opts.MinFreeBytes = 256 << 20
+	}
+	if opts.FreeBytes == nil {
+		opts.FreeBytes = func() (uint64, error) { return freeBytes(opts.Dir) }
+	}
+	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
+		return nil, usererr.New(err, "cannot create the data folder %s: %v", opts.Dir, bare(err))
+	}
+	lock, err := lockFolder(opts.Dir)
+	if err != nil {
+		return nil, err
+	}
+	e := &Embedded{lock: lock, opts: opts, journals: map[Journal]*journal{}, changed: make(chan struct{})}
+	if err := e.open(); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+func (e *Embedded) open() error {
+	if err := e.roomLeft(); err != nil {
+		return err
+	}
+	db, err := pebble.Open(filepath.Join(e.opts.Dir, "log"), &pebble.Options{
+		FormatMajorVersion: pebble.FormatNewest,
+		MemTableSize:       32 << 20,
+		Logger:             logger{e.opts.Log},
+	})
+	if err != nil {
+		return usererr.New(err, "cannot open the log in the data folder %s: %v", e.opts.Dir, err)
+	}
+	e.db = db
+	if err := e.loadIdentity(); err != nil {
+		return err
+	}
+	return e.loadJournals()
+}
+
+func (e *Embedded) loadIdentity() error {
+	stored, err := e.get([]byte{keyIdentity})
+	if err != nil {
+		return err
+	}
+	if len(stored) == len(e.identity) {
+		copy(e.identity[:], stored)
+		return nil
+	}
+	if _, err := rand.Read(e.identity[:]); err != nil {
+		return fmt.Errorf("choosing the log's identity: %w", err)
+	}
+	e.identity[0] |= 1 // a multicast address, so that it is nobody's hardware address
+	if err := e.db.Set([]byte{keyIdentity}, e.identity[:], pebble.Sync); err != nil {
+		return fmt.Errorf("storing the log's identity: %w", err)
+	}
+	return nil
+}
+
+func (e *Embedded) loadJournals() error {
+	iter, err := e.db.NewIter(&pebble.IterOptions{LowerBound: []byte{keyJournal}, UpperBound: []byte{keyJournal + 1}})
+	if err != nil {
+		return fmt.Errorf("reading the journals: %w", err)
+	}
+	defer iter.Close() //nolint:errcheck // Error is asked below
+	for iter.First(); iter.Valid(); iter.Next() {
+		collection, capture, _ := strings.Cut(string(iter.Key()[1:]), ";")
+		j := &journal{number: binary.BigEndian.Uint32(iter.Value())}
+		head, err := e.get(headKey(j.number))
+		if err != nil {
+			return err
+		}
+		if len(head) == 8 {
+			j.head = int64(binary.BigEndian.Uint64(head))
+		}
+		e.journals[Journal{collection, capture}] = j
+	}
+	if err := iter.Error(); err != nil {
+		return fmt.Errorf("reading the journals: %w", err)
+	}
+	return nil
+}
+
+// Close closes the log. Nobody may use it any more.
+func (e *Embedded) Close() error {
+	var err error
+	if e.db != nil {
+		err = e.db.Close()
+	}
+	if closeErr := e.lock.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// Identity implements Log.
+func (e *Embedded) Identity() Identity { return e.identity }
+
+// Changed implements Log.
+func (e *Embedded) Changed() <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.changed
+}
+
+// Heads implements Log. The journals are in the order of their captures' names.
+func (e *Embedded) Heads(collection string) []Head {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var heads []Head
+	for name, j := range e.journals {
+		if name.Collection == collection && j.head > 0 {
+			heads = append(heads, Head{name, j.head})
+		}
+	}
+	slices.SortFunc(heads, func(a, b Head) int { return strings.Compare(a.Journal.Capture, b.Journal.Capture) })
+	return heads
+}
+
+// Get implements Store.
+func (e *Embedded) Get(name string) ([]byte, error) { return e.get(recordKey(name)) }
+
+// Put implements Store.
+func (e *Embedded) Put(ctx context.Context, changes Records) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := e.roomLeft(); err != nil {
+		return err
+	}
+	batch := e.db.NewBatch()
+	if err := setRecords(batch, changes); err != nil {
+		return err
+	}
+	if err := batch.Commit(pebble.Sync); err != nil {
+		return fmt.Errorf("committing records: %w", err)
+	}
+	return nil
+}
+
+func (e *Embedded) get(key []byte) ([]byte, error) {
+	value, closer, err := e.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the record %q: %w", key[1:], err)
+	}
+	out := append([]byte{}, value...)
+	return out, closer.Close()
+}
+
+func setRecords(batch *pebble.Batch, changes Records) error {
+	for name, value := range changes {
+		var err error
+		if value == nil {
+			err = batch.Delete(recordKey(name), nil)
+		} else {
+			err = batch.Set(recordKey(name), value, nil)
+		}
+		if err != nil {
+			return fmt.Errorf("changing the record %q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// roomLeft fails, for people, while the disk is nearly full.
+func (e *Embedded) roomLeft() error {
+	free, err := e.opts.FreeBytes()
+	if err != nil {
+		return fmt.Errorf("asking for the free space of %s: %w", e.opts.Dir, err)
+	}
+	if free >= e.opts.MinFreeBytes {
+		return nil
+	}
+	return usererr.New(nil, "the disk of the data folder %s is full: %d MB are free and %d MB must stay free; nothing is lost, and it goes on when there is space",
+		e.opts.Dir, free>>20, e.opts.MinFreeBytes>>20)
+}
+
+func recordKey(name string) []byte { return append([]byte{keyRecord}, name...) }
+
+func headKey(number uint32) []byte {
+	return binary.BigEndian.AppendUint32([]byte{keyHead}, number)
+}
+
+func blockKey(number uint32, offset int64) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32([]byte{keyBlock}, number), uint64(offset))
+}
+
+// logger hands Pebble's own messages on. They are for debugging, but for the last one before it gives up.
+type logger struct{ entry *logrus.Entry }
+
+func (l logger) Infof(format string, args ...any)  { l.entry.Tracef(format, args...) }
+func (l logger) Errorf(format string, args ...any) { l.entry.Warnf(format, args...) }
+
+// Fatalf is called when the engine cannot keep its promises, such as after a failed sync. It must not return, and
+// nothing that this process still could write would be safe, so it ends here; all that was committed is safe.
+func (l logger) Fatalf(format string, args ...any) {
+	panic("the log in the data folder failed and the process must end; what was committed is safe: " + fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,157 @@
+package wal
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// earlyBytes is how much a writer gathers before it hands blocks to the engine ahead of their commit, so that a
+// transaction of any size needs little memory. They are invisible until the head moves over them.
+const earlyBytes = 4 << 20
+
+type writer struct {
+	log     *Embedded
+	capture string
+	batch   *pebble.Batch
+	tails   map[string]*tail // by collection
+	scratch []byte
+}
+
+type tail struct {
+	journal Journal
+	number  uint32
+	offset  int64 // behind what is appended
+	fresh   bool  // the journal may have no name in the log yet
+	moved   bool  // since the last commit
+}
+
+// Writer implements Log.
+func (e *Embedded) Writer(capture string) (Writer, error) {
+	w := &writer{log: e, capture: capture, batch: e.db.NewBatch(), tails: map[string]*tail{}}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for name, j := range e.journals {
+		if name.Capture != capture {
+			continue
+		}
+		w.tails[name.Collection] = &tail{journal: name, number: j.number, offset: j.head, fresh: j.head == 0}
+		if err := e.db.DeleteRange(blockKey(j.number, j.head), blockKey(j.number+1, 0), pebble.NoSync); err != nil {
+			return nil, fmt.Errorf("dropping what was not committed of %s: %w", name, err)
+		}
+	}
+	return w, nil
+}
+
+// Append implements Writer.
+func (w *writer) Append(collection string, b *Block) error {
+	t, err := w.tail(collection)
+	if err != nil {
+		return err
+	}
+	if b.Sealed.IsZero() {
+		b.Sealed = time.Now()
+	}
+	w.scratch = b.appendTo(w.scratch[:0])
+	if err := w.batch.Set(blockKey(t.number, t.offset), w.scratch, nil); err != nil {
+		return fmt.Errorf("appending to %s: %w", t.journal, err)
+	}
+	t.offset += int64(len(w.scratch))
+	t.moved = true
+	b.Sealed = time.Time{}
+	if cap(w.scratch) > earlyBytes {
+		w.scratch = nil
+	}
+	if w.batch.Len() < earlyBytes {
+		return nil
+	}
+	return w.flush()
+}
+
+// flush hands the gathered blocks to the engine, not synced and not visible.
+func (w *writer) flush() error {
+	if err := w.log.roomLeft(); err != nil {
+		return err
+	}
+	if err := w.batch.Commit(pebble.NoSync); err != nil {
+		return fmt.Errorf("appending for %s: %w", w.capture, err)
+	}
+	w.batch = w.log.db.NewBatch()
+	return nil
+}
+
+// Commit implements Writer.
+func (w *writer) Commit(ctx context.Context, changes Records) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := w.log.roomLeft(); err != nil {
+		return err
+	}
+	for _, t := range w.tails {
+		if !t.moved {
+			continue
+		}
+		if t.fresh {
+			number := binary.BigEndian.AppendUint32(nil, t.number)
+			if err := w.batch.Set(append([]byte{keyJournal}, t.journal.String()...), number, nil); err != nil {
+				return fmt.Errorf("naming the journal %s: %w", t.journal, err)
+			}
+		}
+		if err := w.batch.Set(headKey(t.number), binary.BigEndian.AppendUint64(nil, uint64(t.offset)), nil); err != nil {
+			return fmt.Errorf("moving the head of %s: %w", t.journal, err)
+		}
+	}
+	if err := setRecords(w.batch, changes); err != nil {
+		return err
+	}
+	if err := w.batch.Commit(pebble.Sync); err != nil {
+		return fmt.Errorf("committing for %s: %w", w.capture, err)
+	}
+	w.batch = w.log.db.NewBatch()
+	w.publish()
+	return nil
+}
+
+// publish shows the committed heads to readers and wakes them.
+func (w *writer) publish() {
+	e := w.log
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, t := range w.tails {
+		if !t.moved {
+			continue
+		}
+		t.fresh, t.moved = false, false
+		e.journals[t.journal].head = t.offset
+	}
+	close(e.changed)
+	e.changed = make(chan struct{})
+}
+
+// tail finds or makes the journal of a collection.
+func (w *writer) tail(collection string) (*tail, error) {
+	if t := w.tails[collection]; t != nil {
+		return t, nil
+	}
+	name := Journal{collection, w.capture}
+	e := w.log
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var number uint32
+	for _, j := range e.journals {
+		number = max(number, j.number)
+	}
+	number++
+	// A crash may have left blocks under this number whose journal was never committed.
+	if err := e.db.DeleteRange(blockKey(number, 0), blockKey(number+1, 0), pebble.NoSync); err != nil {
+		return nil, fmt.Errorf("preparing the journal %s: %w", name, err)
+	}
+	e.journals[name] = &journal{number: number}
+	t := &tail{journal: name, number: number, fresh: true}
+	w.tails[collection] = t
+	return t, nil
+}
