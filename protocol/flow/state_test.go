@@ -2,6 +2,7 @@ package flowpb_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -26,20 +27,23 @@ func TestMergePatch(t *testing.T) {
 		{`{"a":"b"}`, `["c"]`, `["c"]`},
 		{`{"a":"foo"}`, `null`, `null`},
 		{`{"a":"foo"}`, `"bar"`, `"bar"`},
-		{`{"e":null}`, `{"a":1}`, `{"a":1,"e":null}`},
+		{`{"e":null}`, `{"a":1}`, `{"e":null,"a":1}`},
 		{`[1,2]`, `{"a":"b","c":null}`, `{"a":"b"}`},
 		{`{}`, `{"a":{"bb":{"ccc":null}}}`, `{"a":{"bb":{}}}`},
 		{``, `{"a":null}`, `{}`},
-		{`{"n":12345678901234567890.10}`, ` { "m" : 1e400 } `, `{"m":1e400,"n":12345678901234567890.10}`},
+		{`{"n":12345678901234567890.10}`, ` { "m" : 1e400 } `, `{"n":12345678901234567890.10,"m":1e400}`},
 		{`{"<a>":"&"}`, `{"b":"</>"}`, `{"<a>":"&","b":"</>"}`},
 		{`{"a":{"b":1}}`, `{"a":{}}`, `{"a":{"b":1}}`},
+		{"{ \"z\" : [1,\n 2],\"a\":{}}", `{"b":{"c":null},"a":[]}`, `{"z":[1,2],"a":[],"b":{}}`},
+		{`{"\u0061":1,"b\"":2}`, `{"a":null,"b\u0022":{"c":1}}`, `{"b\"":{"c":1}}`},
+		{`{"a":1,"a":2}`, `{"a":3,"a":4}`, `{"a":4}`},
 	} {
 		got, err := flowpb.MergePatch([]byte(c[0]), []byte(c[1]))
 		require.NoError(t, err)
 		require.Equal(t, c[2], string(got), c)
 	}
 	_, err := flowpb.MergePatch([]byte(`{"a":1}`), []byte(`{"a":`))
-	require.EqualError(t, err, "merging a patch of 5 bytes: unexpected end of JSON input")
+	require.EqualError(t, err, "merging a patch of 5 bytes into 7 bytes: invalid JSON at byte 5: expected a value, found the end of the text")
 	_, err = flowpb.MergePatch([]byte(`{"a`), []byte(`{"a":1}`))
 	require.Error(t, err)
 	_, err = flowpb.MergePatch(nil, []byte(`[`))
@@ -113,7 +117,7 @@ func TestReduceState(t *testing.T) {
 		{``, nil, `{}`},
 		{`{"a":1}`, nil, `{"a":1}`},
 		{``, merge(`{"a":1,"b":null}`), `{"a":1}`},
-		{`{"b":{"x":1,"y":2}}`, merge(`{"a":1,"b":{"x":null}}`), `{"a":1,"b":{"y":2}}`},
+		{`{"b":{"x":1,"y":2}}`, merge(`{"a":1,"b":{"x":null}}`), `{"b":{"y":2},"a":1}`},
 		{`{"b":{"x":1}}`, replace(`{"a":1,"c":null}`), `{"a":1}`},
 	} {
 		got, err := flowpb.ReduceState([]byte(c.base), c.update)
@@ -145,4 +149,22 @@ func TestPatches(t *testing.T) {
 	require.Equal(t, []json.RawMessage{[]byte(`{"a":1}`), []byte(`null`)}, list)
 	_, err = flowpb.SplitPatches([]byte(`{}`))
 	require.ErrorContains(t, err, "splitting state patches: ")
+}
+
+// A patch of one binding into the state of many is a scan and a copy.
+func BenchmarkMergePatch(b *testing.B) {
+	state := map[string]any{}
+	for i := range 2000 {
+		state[fmt.Sprintf("public%%2Ftable%d", i)] = map[string]any{"phase": "live", "ranges": []int{1, 2, 3}, "rows": 123456}
+	}
+	doc, err := json.Marshal(map[string]any{"bindingStateV1": state, "shared": map[string]any{"cursor": "0/1A2B3C4D"}})
+	require.NoError(b, err)
+	patch := []byte(`{"bindingStateV1":{"public%2Ftable77":{"rows":123457}},"shared":{"cursor":"0/1A2B3C4E"}}`)
+	b.SetBytes(int64(len(doc)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := flowpb.MergePatch(doc, patch); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package rawjson
 
 import (
+	"iter"
 	"math"
 	"slices"
 )
@@ -33,6 +34,24 @@ func (s *Scanner) Member(first bool) (key []byte, ok bool) {
 		return nil, false
 	}
 	return key[1 : len(key)-1], true
+}
+
+// Members yields the members of an object of valid text, from behind its opening brace to its end, which it takes: the keys' text with
+// their quotes, and the values.
+func (s *Scanner) Members() iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, value []byte) bool) {
+		for !s.Accept('}') {
+			s.Accept(',')
+			key, err := s.Key()
+			if err != nil {
+				return
+			}
+			value, err := s.Value()
+			if err != nil || !yield(key, value) {
+				return
+			}
+		}
+	}
 }
 
 // Uint32 takes a number that is written as plain digits.

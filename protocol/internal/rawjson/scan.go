@@ -238,13 +238,14 @@ func (s *Scanner) skipNumber() error {
 }
 
 func (s *Scanner) digits() error {
-	start := s.pos
-	for isDigit(s.next()) {
-		s.pos++
+	i := s.pos
+	for i < len(s.text) && isDigit(s.text[i]) {
+		i++
 	}
-	if s.pos == start {
+	if i == s.pos {
 		return s.fail("expected a digit")
 	}
+	s.pos = i
 	return nil
 }
 
