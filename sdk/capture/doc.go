@@ -44,10 +44,10 @@
 // A transaction may have any size. When it has gathered a megabyte, the buffer goes to the writer while Read goes on in a
 // second one; when both are full, Append waits until the runtime has read. There is no queue, and no limit to tune:
 //
-//	 reader's goroutine               writer's goroutine            goroutine of acknowledgements
-//	 Read ─ Append ─▶ [buffer A] ══▶ write(2) ─▶ standard output
-//	                  [buffer B] ◀══ empty again
-//	                                                                standard input ─▶ OnAck functions, in order
+//	reader's goroutine               writer's goroutine            goroutine of acknowledgements
+//	Read ─ Append ─▶ [buffer A] ══▶ write(2) ─▶ standard output
+//	                 [buffer B] ◀══ empty again
+//	                                                               standard input ─▶ OnAck functions, in order
 //
 // A good transaction ends when about a megabyte is there (Tx.Size) or when nothing more is at hand: large transactions
 // cost less, small ones arrive sooner.

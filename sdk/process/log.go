@@ -2,6 +2,7 @@ package process
 
 import (
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -9,15 +10,15 @@ import (
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
-// newLogger makes the logger that LOG_FORMAT and LOG_LEVEL ask for. Without LOG_FORMAT, people (a terminal, or a command
-// line) get text, and runtimes one JSON object a line: {"ts", "level", "message", "fields"}.
+// newLogger makes the logger that LOG_FORMAT and LOG_LEVEL ask for. Without LOG_FORMAT, a terminal gets text, and anything
+// else one JSON object a line: {"ts", "level", "message", "fields"}.
 func newLogger(p *Process, stderrIsTerminal bool) (*logrus.Logger, error) {
 	log := logrus.New()
-	log.SetOutput(p.Stderr)
+	log.SetOutput(&noticed{p.Stderr, &p.logged})
 	format, _ := p.LookupEnv("LOG_FORMAT")
 	if format == "" {
 		format = "json"
-		if stderrIsTerminal || len(p.Args) > 0 {
+		if stderrIsTerminal {
 			format = "text"
 		}
 	}
@@ -30,7 +31,7 @@ func newLogger(p *Process, stderrIsTerminal bool) (*logrus.Logger, error) {
 		})
 	case "text", "color":
 		log.SetFormatter(&logrus.TextFormatter{
-			FullTimestamp: true, TimestampFormat: time.TimeOnly,
+			FullTimestamp: true, TimestampFormat: time.RFC3339,
 			ForceColors: format == "color", DisableColors: format == "text" && !stderrIsTerminal,
 		})
 	default:
@@ -44,6 +45,17 @@ func newLogger(p *Process, stderrIsTerminal bool) (*logrus.Logger, error) {
 		log.SetLevel(parsed)
 	}
 	return log, nil
+}
+
+// noticed is a writer that remembers that something was written.
+type noticed struct {
+	io.Writer
+	used *atomic.Bool
+}
+
+func (n *noticed) Write(p []byte) (int, error) {
+	n.used.Store(true)
+	return n.Writer.Write(p)
 }
 
 // Discard is a logger that writes nothing.

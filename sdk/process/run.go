@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/sirupsen/logrus"
@@ -29,6 +30,8 @@ type Process struct {
 	Log *logrus.Logger
 	// Interactive says that somebody types on Stdin.
 	Interactive bool
+
+	logged atomic.Bool // something was logged
 }
 
 // Main runs a program and exits with the code that run returns: 0 for success, anything else for a failure whose message
@@ -83,14 +86,17 @@ func (p *Process) Run(ctx context.Context, run func(ctx context.Context, p *Proc
 }
 
 // Fail logs the error as the last word of the process, in the words of its user error, and returns the exit code of a
-// failure. The whole chain of causes goes into the field err.
+// failure. The whole chain of causes goes into the field err. On a command line that has logged nothing yet, and where logs
+// are text, the message stands alone behind the program's name.
 func (p *Process) Fail(err error) int {
 	message := usererr.Message(err)
 	if p.Log == nil {
 		fmt.Fprintf(p.Stderr, "%s: %s\n", p.Name, message)
 		return 1
 	}
-	if _, text := p.Log.Formatter.(*logrus.TextFormatter); text {
+	_, text := p.Log.Formatter.(*logrus.TextFormatter)
+	_, chosen := p.LookupEnv("LOG_FORMAT")
+	if text || (len(p.Args) > 0 && !chosen && !p.logged.Load()) {
 		fmt.Fprintf(p.Stderr, "%s: %s\n", p.Name, message)
 		return 1
 	}
