@@ -45,7 +45,7 @@ func TestAppendCapturedIsWhatIsGenerated(t *testing.T) {
 	for _, codec := range codecs() {
 		for _, binding := range []uint32{0, 1, 127, 128, 16383, 16384, math.MaxUint32} {
 			for _, around := range []int{2, 128, 16384, 2097152} {
-				if around > 1<<20 && binding > 1 {
+				if around > 1<<20 && (binding != 1 || codec == frame.JSON) {
 					continue
 				}
 				for size := max(2, around-14); size < around+3; size++ {

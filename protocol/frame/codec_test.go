@@ -142,6 +142,19 @@ func TestExplicitZeroCheckpoint(t *testing.T) {
 	require.True(t, proto.Equal(&flowpb.Checkpoint{}, &bare))
 }
 
+// Fields of another age are skipped, whatever their wire type, and do not come out again.
+func TestUnknownFieldsAreDropped(t *testing.T) {
+	t.Parallel()
+	// spec{9: varint, 10: bytes, 11: fixed32, 12: fixed64}, and beside it field 50
+	body := unhex(t, "0a 18 48 01 52 02 7b7d 5d 01020304 61 0102030405060708 12 02 7b7d 9203 01 61")
+	var got capturepb.Request
+	require.NoError(t, frame.Proto.Unmarshal(body, &got))
+	require.True(t, proto.Equal(&capturepb.Request{Spec: &capturepb.Request_Spec{ConfigJson: []byte(`{}`)}}, &got))
+	again, err := frame.Proto.AppendBody(nil, &got)
+	require.NoError(t, err)
+	require.Equal(t, unhex(t, "0a 04 12 02 7b7d"), again)
+}
+
 func TestUnmarshalReplacesAndCopies(t *testing.T) {
 	t.Parallel()
 	for codec, body := range map[frame.Codec][]byte{
