@@ -125,7 +125,7 @@ func parseDuration(s string, otherwise time.Duration) (time.Duration, error) {
 func (c config) hostPort() (host string, port uint16, err error) {
 	host, digits := c.Address, ""
 	switch {
-	case net.ParseIP(host) != nil:
+	case net.ParseIP(host) != nil, strings.Contains(host, "/"):
 	case strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]"):
 		host = host[1 : len(host)-1]
 	case strings.Contains(host, ":"):
@@ -134,7 +134,7 @@ func (c config) hostPort() (host string, port uint16, err error) {
 		}
 	}
 	if host == "" || strings.ContainsAny(host, "/@ ") {
-		return "", 0, usererr.New(nil, "The address %q is not a host name or IP address. Enter just host or host:port, without a scheme, user or path.", c.Address)
+		return "", 0, usererr.New(nil, "The address %q is not a host name or an IP address. Enter just host or host:port, without a scheme, user or path.", c.Address)
 	}
 	if digits == "" {
 		return host, defaultPort, nil

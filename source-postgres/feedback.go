@@ -131,7 +131,8 @@ func (f *feedback) failed() error {
 func (f *feedback) close() {
 	f.once.Do(func() { close(f.stop) })
 	<-f.done
-	if f.failed() == nil {
-		_ = f.send(false) // the server learns a little earlier what is durable; the next session says it anyway
+	if f.failed() == nil && f.send(false) == nil {
+		// The server learns what is durable a little earlier than from the next session, and that we are not lost.
+		_, _ = f.conn.Write([]byte{'X', 0, 0, 0, 4})
 	}
 }

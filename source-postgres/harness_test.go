@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,6 +96,15 @@ func testEnv(t testing.TB) capture.Env {
 	return capture.Env{Task: "acme/" + t.Name(), Log: logrus.NewEntry(log)}
 }
 
+// dropSlot drops the driver's slot once the server has noticed that nobody reads it.
+func (db *database) dropSlot(d *driver) {
+	db.t.Helper()
+	eventually(db.t, "the slot can be dropped", func() bool {
+		return db.exec("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '"+d.slot+"' AND NOT active") != "" ||
+			db.exec("SELECT FROM pg_replication_slots WHERE slot_name = '"+d.slot+"'") == ""
+	})
+}
+
 // tables discovers tables in the schema public.
 func (db *database) tables(d *driver, names ...string) []*cdc.Table {
 	db.t.Helper()
@@ -133,16 +143,13 @@ type testStream struct {
 	t testing.TB
 	d *driver
 	cdc.Stream
-	closed bool
+	once   sync.Once
 	shapes []*cdc.Table
 	cursor cdc.Cursor
 }
 
 func (s *testStream) close() {
-	if !s.closed {
-		s.closed = true
-		_ = s.Close()
-	}
+	s.once.Do(func() { _ = s.Close() })
 }
 
 // fence waits until the stream has passed the log's present end, and returns the events up to there as text.

@@ -76,10 +76,18 @@ func (s *snapshot) sees(xid uint64) bool {
 	return !running
 }
 
-// without is the snapshot as if these transactions had ended.
+// without is the snapshot as if these transactions, which it does not see, had ended.
 func (s *snapshot) without(xids []uint64) *snapshot {
 	out := &snapshot{xmin: s.xmin, xmax: s.xmax}
+	for _, xid := range xids {
+		out.xmax = max(out.xmax, xid+1)
+	}
 	for _, xid := range s.running {
+		if !slices.Contains(xids, xid) {
+			out.running = append(out.running, xid)
+		}
+	}
+	for xid := s.xmax; xid < out.xmax; xid++ {
 		if !slices.Contains(xids, xid) {
 			out.running = append(out.running, xid)
 		}
@@ -124,14 +132,11 @@ const queryWriters = `
 		AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
 		AND x.locktype = 'transactionid' AND x.mode = 'ExclusiveLock' AND x.granted`
 
-// writers are the transactions that were in progress in the snapshot and have written to one of the tables.
+// writers are the transactions that the snapshot does not see, and that have written to one of the tables.
 //
 // The snapshot must have been taken before this is called: a transaction that ends between the two is missing here, but
 // then every later snapshot sees it.
 func (d *driver) writers(ctx context.Context, conn *pgx.Conn, s *snapshot, oids []uint32) ([]uint64, error) {
-	if len(s.running) == 0 {
-		return nil, nil
-	}
 	rows, err := conn.Query(ctx, queryWriters, oids)
 	if err != nil {
 		return nil, fmt.Errorf("reading the locks of writers: %w", err)
@@ -141,8 +146,8 @@ func (d *driver) writers(ctx context.Context, conn *pgx.Conn, s *snapshot, oids 
 		return nil, fmt.Errorf("reading the locks of writers: %w", err)
 	}
 	var out []uint64
-	for _, xid := range s.running {
-		if slices.Contains(short, int64(uint32(xid))) { //nolint:gosec // the lower half is meant
+	for _, x := range short {
+		if xid := fullXID(s.xmax, uint32(x)); !s.sees(xid) { //nolint:gosec // identifiers have 32 bits here
 			out = append(out, xid)
 		}
 	}

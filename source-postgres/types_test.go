@@ -203,7 +203,7 @@ func TestKeysThroughBothPaths(t *testing.T) {
 		found := db.scanKeys(d, table, scanned)
 		require.Len(t, found, len(scanned), c.typ)
 		stream.close()
-		db.exec("SELECT pg_drop_replication_slot('" + d.slot + "')")
+		db.dropSlot(d)
 	}
 }
 

@@ -1,0 +1,433 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/testkit/server"
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+// connectError is what a person reads when connecting with a configuration fails.
+func connectError(t *testing.T, cfg config) string {
+	t.Helper()
+	if err := cfg.Validate(); err != nil {
+		return usererr.Message(err)
+	}
+	d, _, err := connect(t.Context(), testEnv(t), cfg)
+	if err == nil {
+		_ = d.Close()
+	}
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "secret")
+	return usererr.Message(err)
+}
+
+func TestConnectErrors(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	closed := listener.Addr().String()
+	require.NoError(t, listener.Close())
+	for name, c := range map[string]struct {
+		change func(*config)
+		want   string
+	}{
+		"wrong password":    {func(c *config) { c.Password = "wrong" }, `does not accept the password of user "postgres". Check user and password.`},
+		"no such user":      {func(c *config) { c.User = "nobody" }, `does not accept the password of user "nobody"`},
+		"no such database":  {func(c *config) { c.Database = "Nowhere" }, `has no database "Nowhere". Check the name; upper and lower case matter.`},
+		"unknown host":      {func(c *config) { c.Address, c.SSLMode = "no-such-host.invalid", sslDisable }, `The host name of the address no-such-host.invalid is not known.`},
+		"nothing listens":   {func(c *config) { c.Address = closed }, "Nothing listens at " + closed},
+		"TLS is not on":     {func(c *config) { c.SSLMode = sslRequire }, "does not offer TLS. Switch it on there (ssl = on), or, if the network between is yours, set sslmode to disable."},
+		"no address":        {func(c *config) { c.Address = "" }, "Enter the server's address"},
+		"a URL":             {func(c *config) { c.Address = "postgres://h/db" }, `is not a host name or an IP address. Enter just host or host:port, without a scheme, user or path.`},
+		"a path":            {func(c *config) { c.Address = "/run/postgresql" }, `is not a host name or an IP address`},
+		"a wrong port":      {func(c *config) { c.Address = "localhost:70000" }, `The port "70000" of the address is not a number between 1 and 65535.`},
+		"a pooler":          {func(c *config) { c.Address = "aws-0-eu-central-1.pooler.supabase.com:6543" }, "is a connection pooler, which cannot carry a replication stream."},
+		"a bad mode":        {func(c *config) { c.SSLMode = "prefer" }, `The SSL mode "prefer" does not exist. Choose disable, require, verify-ca or verify-full.`},
+		"a bad certificate": {func(c *config) { c.SSLRootCert = "certificate" }, "The SSL root certificate holds no certificate."},
+		"a bad slot name":   {func(c *config) { c.Advanced.SlotName = "My-Slot" }, `The slot name "My-Slot" is not possible`},
+		"a bad duration":    {func(c *config) { c.Advanced.StatementTimeout = "long" }, `The statement timeout "long" is not a duration.`},
+		"bad globs":         {func(c *config) { c.Advanced.SkipBackfills = []string{"orders"} }, `The entry "orders" of skipBackfills names no table: write schema.table.`},
+		"many things": {func(c *config) { c.Database, c.User, c.Advanced.BackfillWorkers = "", "", -1 },
+			"The configuration has these problems:\n1. Enter the name of the database.\n2. Enter the name of the user to connect as.\n3. The number of backfill workers must be between 0 and 64, not -1."},
+	} {
+		cfg := db.cfg
+		c.change(&cfg)
+		require.Contains(t, connectError(t, cfg), c.want, name)
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"db.example.com": "db.example.com 5432", "db.example.com:6000": "db.example.com 6000", "10.0.0.1": "10.0.0.1 5432",
+		"::1": "::1 5432", "[::1]": "::1 5432", "[2001:db8::1]:6000": "2001:db8::1 6000", "localhost:5433": "localhost 5433",
+	} {
+		host, port, err := config{Address: address}.hostPort()
+		require.NoError(t, err, address)
+		require.Equal(t, want, fmt.Sprint(host, " ", port))
+	}
+	for _, address := range []string{"host:", ":5432", "a:b:c", "host:0", "host:port", "user@host", "a b"} {
+		_, _, err := config{Address: address}.hostPort()
+		require.Error(t, err, address)
+	}
+}
+
+// TLS is verified unless the user says otherwise, and is never given up silently.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	pg := server.Postgres(t, server.WithTLS(), server.WithSetting("listen_addresses", "127.0.0.1,127.0.0.2"), server.WithHBA("hostssl all all all scram-sha-256", "hostssl replication all all scram-sha-256"))
+	db := databaseOn(t, pg)
+	ca, err := os.ReadFile(pg.CAFile())
+	require.NoError(t, err)
+	named := strings.Replace(pg.Address(), "127.0.0.1", "localhost", 1)
+	unnamed := strings.Replace(pg.Address(), "127.0.0.1", "127.0.0.2", 1)
+
+	for name, c := range map[string]struct{ address, mode, ca, want string }{
+		"plain text is refused":        {pg.Address(), "", "", "may want TLS (sslmode)"},
+		"plain text asked for":         {pg.Address(), sslDisable, "", "may want TLS (sslmode)"},
+		"unknown authority":            {named, sslVerifyFull, "", "cannot be verified. Put the certificate of its authority into sslRootCert."},
+		"another name":                 {unnamed, sslVerifyFull, string(ca), "shows a certificate for another name."},
+		"the authority, but another's": {named, sslVerifyCA, otherCertificate, "cannot be verified"},
+	} {
+		cfg := db.cfg
+		cfg.Address, cfg.SSLMode, cfg.SSLRootCert = c.address, c.mode, c.ca
+		require.Contains(t, connectError(t, cfg), c.want, name)
+	}
+	db.exec("CREATE TABLE t (id int PRIMARY KEY, a text)", "INSERT INTO t VALUES (1)")
+	for _, c := range []struct{ address, mode, ca string }{
+		{named, sslVerifyFull, string(ca)}, {unnamed, sslVerifyCA, string(ca)}, {unnamed, sslRequire, ""}, {named, "", string(ca)},
+	} {
+		d := db.driver(func(cfg *config) { cfg.Address, cfg.SSLMode, cfg.SSLRootCert = c.address, c.mode, c.ca })
+		table := db.tables(d, "t")[0]
+		s := db.open(d, table)
+		rows, _ := db.scanAll(d, table, 10)
+		require.NotEmpty(t, rows)
+		db.exec("INSERT INTO t SELECT g, repeat('x', 500) FROM generate_series(10, 20000) g")
+		require.Len(t, s.fence(), 19991)
+		s.close()
+		db.dropSlot(d)
+		db.exec("DELETE FROM t WHERE id > 1")
+	}
+	// A remote address is verified without being asked to.
+	remote, err := config{Address: "db.example.com"}.tlsConfig("db.example.com")
+	require.NoError(t, err)
+	require.False(t, remote.InsecureSkipVerify)
+	require.Equal(t, "db.example.com", remote.ServerName)
+}
+
+// checkMessages are the problems that a check finds, as people read them.
+func checkMessages(t *testing.T, d *driver, tables ...string) []string {
+	t.Helper()
+	var ids []cdc.TableID
+	for _, name := range tables {
+		ids = append(ids, cdc.TableID{Schema: "public", Name: name})
+	}
+	var out []string
+	for _, err := range d.Check(t.Context(), ids) {
+		out = append(out, usererr.Message(err))
+	}
+	return out
+}
+
+func TestCheckFindsEverything(t *testing.T) {
+	t.Parallel()
+	pg := server.Postgres(t, server.WithSetting("wal_level", "replica"))
+	db := databaseOn(t, pg)
+	db.exec("CREATE ROLE reader LOGIN PASSWORD 'secret'",
+		"CREATE TABLE a (id int PRIMARY KEY)", "CREATE TABLE b (id int PRIMARY KEY)", "CREATE TABLE c (id int PRIMARY KEY)",
+		"GRANT SELECT ON a, c TO reader", "CREATE VIEW v AS SELECT 1 AS x", "CREATE UNLOGGED TABLE u (id int PRIMARY KEY)",
+		"CREATE TABLE keyless (id int)", "GRANT SELECT ON keyless TO reader", "CREATE TABLE hidden (id int PRIMARY KEY)",
+		"GRANT SELECT ON hidden TO reader", "ALTER TABLE hidden ENABLE ROW LEVEL SECURITY")
+	d := db.driver(func(c *config) { c.User, c.Advanced.PublicationName = "reader", "pub" })
+	require.Equal(t, []string{
+		`The server's log has not enough in it: wal_level is "replica". Have an administrator run ALTER SYSTEM SET wal_level = logical; and restart the server. (On Amazon RDS, set rds.logical_replication to 1; on Google Cloud SQL, cloudsql.logical_decoding to on.)`,
+		`User "reader" may not replicate. Have an administrator run: ALTER ROLE "reader" REPLICATION; (on Amazon RDS: GRANT rds_replication TO "reader";)`,
+		`User "reader" may not read table public.b. Have its owner run: GRANT SELECT ON "public"."b" TO "reader";`,
+		`The table public.gone does not exist. If it was dropped or renamed, remove it from the capture or discover again.`,
+		`Row-level security hides rows of table public.hidden from user "reader", while the log has all of them. Have an administrator run: ALTER ROLE "reader" BYPASSRLS;`,
+		`The table public.keyless has no primary key, so Postgres would refuse its updates and deletes once it is published. Give it a primary key, or have its owner run: ALTER TABLE "public"."keyless" REPLICA IDENTITY FULL;`,
+		`The table public.u is unlogged or temporary, so its changes are not in the log. Run: ALTER TABLE "public"."u" SET LOGGED;`,
+		`public.v is a view, which leaves no changes in the log. Capture the tables behind it.`,
+		"User \"reader\" cannot make the publication \"pub\": that needs the CREATE right on the database and the ownership of the tables. Have an administrator run:\n" +
+			`CREATE PUBLICATION "pub" FOR TABLE ONLY "public"."a", ONLY "public"."b", ONLY "public"."c", ONLY "public"."gone", ONLY "public"."hidden", ONLY "public"."keyless", ONLY "public"."u", ONLY "public"."v" WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true);`,
+	}, checkMessages(t, d, "a", "b", "c", "gone", "hidden", "keyless", "u", "v"))
+	require.Empty(t, db.exec("SELECT * FROM pg_publication"), "a check creates nothing")
+}
+
+// What the check proposes is enough: an administrator runs it, and a user with no more than that captures.
+func TestLeastPrivilege(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	role := "least_" + db.cfg.Database
+	db.exec("CREATE ROLE "+role+" LOGIN REPLICATION PASSWORD 'secret'", "CREATE SCHEMA s", "CREATE TABLE s.t (id int PRIMARY KEY)", "INSERT INTO s.t VALUES (1)")
+	d := db.driver(func(c *config) { c.User, c.Advanced.PublicationName = role, "pub" })
+	id := cdc.TableID{Schema: "s", Name: "t"}
+	problems := d.Check(t.Context(), []cdc.TableID{id})
+	require.Len(t, problems, 2)
+	_, statements, _ := strings.Cut(usererr.Message(problems[0]), "run: ")
+	db.exec(statements)
+	problems = d.Check(t.Context(), []cdc.TableID{id})
+	require.Len(t, problems, 1)
+	_, statement, _ := strings.Cut(usererr.Message(problems[0]), "run:\n")
+	db.exec(statement)
+	require.Empty(t, d.Check(t.Context(), []cdc.TableID{id}))
+
+	tables, err := d.Discover(t.Context(), id)
+	require.NoError(t, err)
+	s := db.open(d, tables...)
+	rows, _ := db.scanAll(d, tables[0], 10)
+	require.Equal(t, []string{`{"id":1}`}, rows)
+	db.exec("INSERT INTO s.t VALUES (2)")
+	require.Equal(t, []string{`c t {"id":2}`}, s.fence())
+
+	// The stream says the same as the check, if nobody asked that.
+	db.exec("CREATE TABLE s.more (id int PRIMARY KEY)", "GRANT SELECT ON s.more TO "+role)
+	more, err := d.Discover(t.Context(), cdc.TableID{Schema: "s", Name: "more"})
+	require.NoError(t, err)
+	s.close()
+	_, err = d.Stream(t.Context(), s.Start(), append(tables, more...))
+	require.Equal(t, "The publication \"pub\" could not be extended: must be owner of publication pub. Creating one needs the CREATE right on the database and the ownership of its tables. "+
+		"Have an administrator run:\nALTER PUBLICATION \"pub\" ADD TABLE ONLY \"s\".\"more\";", usererr.Message(err))
+
+	// A grant that is taken back stops the backfill with the same words.
+	db.exec("REVOKE SELECT ON s.t FROM " + role)
+	plan, err := d.Plan(t.Context(), tables[0])
+	require.NoError(t, err)
+	_, err = d.Scan(t.Context(), cdc.Chunk{Table: tables[0], Range: plan.Ranges[0], MaxRows: 10, MaxBytes: 1 << 20}, func(cdc.Row) error { return nil })
+	require.Equal(t, fmt.Sprintf(`User %q may not read table s.t. Have its owner run: GRANT SELECT ON "s"."t" TO "%s";`, role, role), usererr.Message(err))
+}
+
+func TestCheckSlotsAndPublications(t *testing.T) {
+	t.Parallel()
+	pg := server.Postgres(t, server.WithSetting("max_replication_slots", "1"))
+	db := databaseOn(t, pg)
+	db.exec("CREATE TABLE t (id int PRIMARY KEY)", "CREATE PUBLICATION partial FOR TABLE t WITH (publish = 'insert')")
+	d := db.driver(func(c *config) { c.Advanced.PublicationName = "partial" })
+	db.exec("SELECT pg_create_logical_replication_slot('other', 'pgoutput')")
+	require.Equal(t, []string{
+		`The server has no replication slot left: 1 of 1 are in use. Raise max_replication_slots (it needs a restart), or drop slots that nobody reads: SELECT slot_name FROM pg_replication_slots WHERE NOT active;`,
+		`The publication "partial" leaves out some kinds of changes. Have its owner run: ALTER PUBLICATION "partial" SET (publish = 'insert, update, delete, truncate');`,
+		`The publication "partial" names partitions instead of their tables. Have its owner run: ALTER PUBLICATION "partial" SET (publish_via_partition_root = true);`,
+	}, checkMessages(t, d, "t"))
+	_, err := d.Stream(t.Context(), cdc.Position{}, db.tables(d, "t"))
+	require.Equal(t, "The server has no replication slot left. Raise max_replication_slots there (it needs a restart), or drop slots that nobody reads: SELECT slot_name FROM pg_replication_slots WHERE NOT active;", usererr.Message(err))
+
+	db.exec("SELECT pg_drop_replication_slot('other')", "SELECT pg_create_logical_replication_slot('"+d.slot+"', 'test_decoding')")
+	require.Contains(t, checkMessages(t, d, "t")[0], `belongs to database "`+db.cfg.Database+`" and plugin "test_decoding". Choose another name in advanced.slotName.`)
+	_, err = d.Stream(t.Context(), cdc.Position{}, db.tables(d, "t"))
+	require.Equal(t, `A replication slot "`+d.slot+`" exists already and was not made by this capture. Drop it if nobody needs it, SELECT pg_drop_replication_slot('`+d.slot+`'); or choose another name in advanced.slotName.`, usererr.Message(err))
+}
+
+// Whatever became of the slot or the server while we were away is named, and nothing is skipped (hard cases 1 to 3 and 7).
+func TestResumeErrors(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	other := newDatabase(t)
+	db.exec("CREATE TABLE t (id int PRIMARY KEY)")
+	d := db.driver()
+	tables := db.tables(d, "t")
+	s := db.open(d, tables...)
+	s.close()
+	start := s.Start()
+	var id identity
+	require.NoError(t, json.Unmarshal(start.Identity, &id))
+
+	resume := func(d *driver, change func(*identity, *cdc.Position)) string {
+		t.Helper()
+		id, from := id, start
+		change(&id, &from)
+		text, err := json.Marshal(id)
+		require.NoError(t, err)
+		from.Identity = text
+		_, err = d.Stream(t.Context(), from, tables)
+		require.Error(t, err)
+		return usererr.Message(err)
+	}
+	same := func(*identity, *cdc.Position) {}
+	for name, c := range map[string]struct {
+		change func(*identity, *cdc.Position)
+		want   string
+	}{
+		"another server":   {func(i *identity, _ *cdc.Position) { i.System = "123" }, "Another server answers at " + db.cfg.Address + ": the capture has been reading from system 123, this is system " + id.System},
+		"promoted":         {func(i *identity, _ *cdc.Position) { i.Timeline = 7 }, "was promoted or restored since: its timeline is 1 and was 7."},
+		"another database": {func(i *identity, _ *cdc.Position) { i.Database = "elsewhere" }, `The capture has been reading from database "elsewhere", the configuration now says "` + db.cfg.Database},
+		"another slot":     {func(i *identity, _ *cdc.Position) { i.Slot = "before" }, `The capture has been reading from slot "before", the configuration now says "` + d.slot},
+		"restored":         {func(_ *identity, p *cdc.Position) { p.Cursor = "FFFF/0" }, "before the capture's position FFFF/0: it was restored from an older state."},
+		"slot ahead":       {func(_ *identity, p *cdc.Position) { p.Cursor = "0/10" }, "but the capture has read only up to 0/10: it was made again or read by somebody else, and the changes between are gone."},
+	} {
+		message := resume(d, c.change)
+		require.Contains(t, message, c.want, name)
+		require.Contains(t, message, "To begin anew, have every table of the capture backfilled again", name)
+	}
+
+	db.exec("SELECT pg_drop_replication_slot('" + d.slot + "')")
+	require.Contains(t, resume(d, same), `The replication slot "`+d.slot+`" is gone, and with it the changes since `+string(start.Cursor)+`. Find out who dropped it.`)
+
+	db.exec("INSERT INTO t VALUES (1)", "SELECT pg_create_logical_replication_slot('"+d.slot+"', 'pgoutput')")
+	require.Contains(t, resume(d, same), `The replication slot "`+d.slot+`" begins at `)
+
+	db.exec("SELECT pg_drop_replication_slot('" + d.slot + "')")
+	other.exec("SELECT pg_create_logical_replication_slot('" + d.slot + "', 'pgoutput')")
+	require.Contains(t, resume(d, same), `The replication slot "`+d.slot+`" is another one: it belongs to database "`+other.cfg.Database+`" and plugin "pgoutput".`)
+}
+
+// A slot that the server gave up is named, with the setting that limits it (hard case 7).
+func TestSlotLost(t *testing.T) {
+	t.Parallel()
+	pg := server.Postgres(t, server.WithSetting("max_slot_wal_keep_size", "1MB"), server.WithSetting("max_wal_size", "32MB"), server.WithSetting("min_wal_size", "32MB"))
+	db := databaseOn(t, pg)
+	db.exec("CREATE TABLE t (id int PRIMARY KEY)", "CREATE TABLE other (a text)")
+	d := db.driver()
+	tables := db.tables(d, "t")
+	s := db.open(d, tables...)
+	s.close()
+	eventually(t, "the slot is lost", func() bool {
+		db.exec("INSERT INTO other SELECT repeat('x', 1000) FROM generate_series(1, 20000)", "SELECT pg_switch_wal()", "CHECKPOINT")
+		return strings.TrimSpace(db.exec("SELECT wal_status FROM pg_replication_slots")) == "lost"
+	})
+	_, err := d.Stream(t.Context(), s.Start(), tables)
+	require.Contains(t, usererr.Message(err), `The server has given up the replication slot "`+d.slot+`" (`)
+	require.Contains(t, usererr.Message(err), "Raise max_slot_wal_keep_size there, or keep the capture running.")
+}
+
+// A slot in use is waited for, since the reader before us may only just be ending, but not for ever (hard case 13).
+func TestSlotInUse(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec("CREATE TABLE t (id int PRIMARY KEY)")
+	d := db.driver()
+	tables := db.tables(d, "t")
+	first := db.open(d, tables...)
+	time.AfterFunc(time.Second, first.close)
+	second := db.resume(d, first.Start(), tables...)
+	require.Empty(t, second.fence())
+	_, err := d.Stream(t.Context(), second.Start(), tables)
+	require.Regexp(t, `The replication slot "`+d.slot+`" is in use by another process \(replication slot "`+d.slot+`" is active for PID \d+\). Stop the other reader, or, if it hangs, run SELECT pg_terminate_backend\(pid\) for it. Two captures cannot share a slot.`,
+		usererr.Message(err))
+}
+
+// A capture whose state is gone makes its slot anew; nobody else's slot is touched.
+func TestStateGone(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec("CREATE TABLE t (id int PRIMARY KEY)")
+	d := db.driver()
+	first := db.open(d, db.tables(d, "t")...)
+	first.close()
+	require.Equal(t, d.owner(), strings.TrimSpace(db.exec("SELECT obj_description(oid, 'pg_publication') FROM pg_publication")))
+	db.exec("INSERT INTO t VALUES (1)")
+	second := db.open(d, db.tables(d, "t")...)
+	require.Empty(t, second.fence(), "it begins at the present end")
+	second.close()
+
+	d.task = "acme/another" // with the same names configured
+	_, err := d.Stream(t.Context(), cdc.Position{}, db.tables(d, "t"))
+	require.Contains(t, usererr.Message(err), "exists already and was not made by this capture")
+}
+
+// An ephemeral session leaves nothing behind.
+func TestEphemeral(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec("CREATE TABLE t (id int PRIMARY KEY)")
+	env := testEnv(t)
+	env.Ephemeral = true
+	drv, _, err := connect(t.Context(), env, db.cfg)
+	require.NoError(t, err)
+	d := drv.(*driver)
+	s := db.open(d, db.tables(d, "t")...)
+	db.exec("INSERT INTO t VALUES (1)")
+	require.Len(t, s.fence(), 1)
+	s.close()
+	require.NoError(t, d.Close())
+	left := "SELECT (SELECT count(*) FROM pg_publication) + (SELECT count(*) FROM pg_replication_slots WHERE database = current_database())"
+	eventually(t, "nothing is left", func() bool { return strings.TrimSpace(db.exec(left)) == "0" })
+}
+
+// A server that ends the stream is an error of the next read, in words.
+func TestServerGoesAway(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec("CREATE TABLE t (id int PRIMARY KEY)")
+	d := db.driver()
+	s := db.open(d, db.tables(d, "t")...)
+	require.Empty(t, s.fence())
+	db.exec("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '" + d.slot + "'")
+	var err error
+	for err == nil {
+		_, err = s.Next(t.Context(), 100*time.Millisecond)
+	}
+	require.Contains(t, usererr.Message(err), "The server ended the replication stream: terminating connection due to administrator command.")
+
+	// Sessions of the pool are replaced without a word.
+	db.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+	_, err = d.Discover(t.Context())
+	require.NoError(t, err)
+}
+
+// Scan says in the core's words what kept it from reading.
+func TestScanErrors(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec("CREATE TABLE t (id int PRIMARY KEY, a int, b int)", "INSERT INTO t SELECT g, g, g FROM generate_series(1, 1000) g")
+	d := db.driver()
+	table := db.tables(d, "t")[0]
+	plan, err := d.Plan(t.Context(), table)
+	require.NoError(t, err)
+	scan := func(table *cdc.Table) error {
+		_, err := d.Scan(t.Context(), cdc.Chunk{Table: table, Range: plan.Ranges[0], MaxRows: 10, MaxBytes: 1 << 20}, func(cdc.Row) error { return nil })
+		return err
+	}
+	require.NoError(t, scan(table))
+
+	failed := errors.New("no more")
+	_, err = d.Scan(t.Context(), cdc.Chunk{Table: table, Range: plan.Ranges[0], MaxRows: 10, MaxBytes: 1 << 20}, func(cdc.Row) error { return failed })
+	require.ErrorIs(t, err, failed)
+
+	db.exec("ALTER TABLE t DROP b")
+	require.ErrorIs(t, scan(table), cdc.ErrReshaped, "a column is gone")
+	table = db.tables(d, "t")[0]
+	require.NoError(t, scan(table))
+
+	db.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+	require.ErrorIs(t, scan(table), cdc.ErrInterrupted, "the session was ended")
+	require.NoError(t, scan(table))
+
+	db.exec("VACUUM FULL t")
+	require.ErrorIs(t, scan(table), cdc.ErrRewritten, "the rows are elsewhere")
+	plan, err = d.Plan(t.Context(), table)
+	require.NoError(t, err)
+	db.exec("ALTER TABLE t ALTER a TYPE bigint")
+	require.Error(t, scan(table), "a column has another type")
+
+	db.exec("DROP TABLE t")
+	require.ErrorIs(t, scan(table), cdc.ErrRewritten, "the table is gone")
+	_, err = d.Plan(t.Context(), table)
+	require.ErrorIs(t, err, cdc.ErrRewritten)
+}
+
+// otherCertificate is of an authority that signed nothing here. It is valid until 2126.
+const otherCertificate = `-----BEGIN CERTIFICATE-----
+MIIBjzCCATWgAwIBAgIUIL7KRCpwxUg7eU4O9UzXcUIFE8MwCgYIKoZIzj0EAwIw
+HDEaMBgGA1UEAwwRQW5vdGhlciBhdXRob3JpdHkwIBcNMjYxMTIxMDg1NDE4WhgP
+MjEyNjEwMjgwODU0MThaMBwxGjAYBgNVBAMMEUFub3RoZXIgYXV0aG9yaXR5MFkw
+EwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEqwpzxRnP7lap5b4fAeAy1215rIbQ/e0M
+n1mmRoOExWwFNiPQ2jIkoRwKFKv75Ep02l3gl5VDmphkfLazOUg8dqNTMFEwHQYD
+VR0OBBYEFDILIkcftYUlzsNsXgTEMJ1uSas2MB8GA1UdIwQYMBaAFDILIkcftYUl
+zsNsXgTEMJ1uSas2MA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSAAwRQIg
+IXGdqVcKlwbBzWB+OYg7tx5xNpnR0lca7ITt0zI7YNMCIQDEeLGxuzlL7KIZFHtB
+nVyOL3KnLioDac6rTtJNV7oCug==
+-----END CERTIFICATE-----
+`
