@@ -152,17 +152,30 @@ func TestRulesBite(t *testing.T) {
 		return slices.ContainsFunc(rules(), func(r rule) bool { return r.about(name) && r.denied(path) })
 	}
 	for _, c := range [][2]string{
-		{"protocol/frame", prefix + "sdk/usererr"}, {"protocol/frame", "github.com/sirupsen/logrus"}, {"sdk/tuple", prefix + "sdk/rowjson"},
-		{"sdk/capture", "github.com/jackc/pgx/v5"}, {"sdk/cdc", prefix + "protocol/flow"}, {"sdk/cdc", prefix + "sdk/materialize"},
-		{"sdk/materialize", prefix + "sdk/capture"}, {"sdk/process", prefix + "source-postgres"}, {"source-postgres", prefix + "protocol/flow"},
-		{"runtime/engine", prefix + "sdk/capture"}, {"runtime/engine", "github.com/jackc/pgx/v5"}, {"source-postgres/internal/pgoutput", "testing"},
-		{"runtime/engine", prefix + "sdk/testkit/server"}, {"sdk/schema", prefix + "sdk/process"},
+		{"protocol/frame", prefix + "sdk/usererr"},
+		{"protocol/frame", "github.com/sirupsen/logrus"},
+		{"sdk/tuple", prefix + "sdk/rowjson"},
+		{"sdk/capture", "github.com/jackc/pgx/v5"},
+		{"sdk/cdc", prefix + "protocol/flow"},
+		{"sdk/cdc", prefix + "sdk/materialize"},
+		{"sdk/materialize", prefix + "sdk/capture"},
+		{"sdk/process", prefix + "source-postgres"},
+		{"source-postgres", prefix + "protocol/flow"},
+		{"runtime/engine", prefix + "sdk/capture"},
+		{"runtime/engine", "github.com/jackc/pgx/v5"},
+		{"source-postgres/internal/pgoutput", "testing"},
+		{"runtime/engine", prefix + "sdk/testkit/server"},
+		{"sdk/schema", prefix + "sdk/process"},
 	} {
 		require.True(t, bites(c[0], c[1]), "%s may import %s", c[0], c[1])
 	}
 	for _, c := range [][2]string{
-		{"runtime/demo", prefix + "sdk/testkit/server/cluster"}, {"runtime/demo", "github.com/jackc/pgx/v5"}, {"sdk/capture", prefix + "protocol/capture"},
-		{"source-postgres", prefix + "sdk/cdc"}, {"sdk/testkit/server", "testing"}, {"sdk/testkit/session", prefix + "sdk/capture"},
+		{"runtime/demo", prefix + "sdk/testkit/server/cluster"},
+		{"runtime/demo", "github.com/jackc/pgx/v5"},
+		{"sdk/capture", prefix + "protocol/capture"},
+		{"source-postgres", prefix + "sdk/cdc"},
+		{"sdk/testkit/server", "testing"},
+		{"sdk/testkit/session", prefix + "sdk/capture"},
 	} {
 		require.False(t, bites(c[0], c[1]), "%s may not import %s", c[0], c[1])
 	}

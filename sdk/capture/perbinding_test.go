@@ -41,7 +41,8 @@ type polledReader struct {
 }
 
 func (r *polledReader) Read(ctx context.Context, tx *capture.Tx) error { return r.s.read(ctx, tx, r.b) }
-func (r *polledReader) Close() error                                   { r.s.closed.Add(1); return nil }
+
+func (r *polledReader) Close() error { r.s.closed.Add(1); return nil }
 
 // numbers reads 20 numbers, in transactions of different sizes, some of which go through the output while they grow.
 func numbers(ctx context.Context, tx *capture.Tx, b *binding) error {
