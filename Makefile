@@ -11,11 +11,11 @@ MODULES := protocol sdk $(sort $(wildcard source-* materialize-*)) runtime
 CONNECTORS := $(sort $(wildcard source-* materialize-*))
 PACKAGES := $(MODULES:%=./%/...)
 
-VERSION := $(shell cat VERSION)
+# A binary carries its own module's version. $(call build,<module>,<package>,<output>)
 REVISION := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 PROCESS := github.com/sluicedata/sluice/sdk/process
-LDFLAGS := -s -w -X $(PROCESS).version=$(VERSION) -X $(PROCESS).revision=$(REVISION)
-GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+build = CGO_ENABLED=0 go build -trimpath \
+	-ldflags "-s -w -X $(PROCESS).version=$$(cat $(1)/VERSION) -X $(PROCESS).revision=$(REVISION)" -o $(3) $(2)
 
 # Tests that hang are ended, with their goroutines printed.
 TEST_TIMEOUT ?= 20m
@@ -38,10 +38,11 @@ help: ## Show this list
 .PHONY: build
 build: ## Build all binaries into bin/
 	@mkdir -p bin
-	$(GOBUILD) -o bin/sluice ./runtime/cmd/sluice
+	@echo bin/sluice
+	@$(call build,runtime,./runtime/cmd/sluice,bin/sluice)
 	@for connector in $(CONNECTORS); do \
-		echo "go build -o bin/$$connector ./$$connector"; \
-		$(GOBUILD) -o "bin/$$connector" "./$$connector"; \
+		echo "bin/$$connector"; \
+		$(call build,$$connector,./$$connector,bin/$$connector); \
 	done
 
 .PHONY: demo
