@@ -37,17 +37,7 @@ func In(name string, err error) error {
 }
 
 // At is In for the element i of a list.
-func At(i int, err error) error {
-	if err == nil {
-		return nil
-	}
-	return In(fmt.Sprintf("[%d]", i), err)
-}
+func At(i int, err error) error { return In(fmt.Sprintf("[%d]", i), err) }
 
 // InAt is In and At: the element i of the list name.
-func InAt(name string, i int, err error) error {
-	if err == nil {
-		return nil
-	}
-	return In(name, At(i, err))
-}
+func InAt(name string, i int, err error) error { return In(name, At(i, err)) }

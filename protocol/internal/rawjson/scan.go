@@ -34,9 +34,6 @@ type Scanner struct {
 // NewScanner starts at the beginning of text.
 func NewScanner(text []byte) Scanner { return Scanner{text: text} }
 
-// Offset is the position of the next unread byte.
-func (s *Scanner) Offset() int { return s.pos }
-
 // Peek skips white space and returns the next byte without taking it; 0 at the end of the text.
 func (s *Scanner) Peek() byte {
 	for s.pos < len(s.text) {
