@@ -114,7 +114,7 @@ func (d database) sinkCase() sinktest.Case {
 		Rows: func(t testing.TB, table string) []json.RawMessage {
 			t.Helper()
 			var out []json.RawMessage
-			text := d.exec(t, fmt.Sprintf("SELECT to_jsonb(t) FROM public.%s t", quote(table)))
+			text := d.exec(t, fmt.Sprintf("SELECT row_to_json(t) FROM public.%s t", quote(table)))
 			for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
 				if line != "" {
 					out = append(out, json.RawMessage(line))

@@ -45,6 +45,11 @@ type Runtime struct {
 	State    json.RawMessage
 	Position int
 	version  int
+	columns  []map[string]string // by binding: field to column
+
+	// onLoaded is told of every loaded document; lie changes what the runtime believes about a key's existence.
+	onLoaded func(doc []byte)
+	lie      func(exists bool) bool
 
 	// Step is called for every message that crosses the pipe. It may kill the connector.
 	Step func(p *Peer, name string)
@@ -63,7 +68,8 @@ func (r *Runtime) Apply() (summary string, err error) {
 	if err != nil {
 		return "", err
 	}
-	spec, err := r.Task.Build(res.GetValidated())
+	validated := res.GetValidated()
+	spec, err := r.Task.Build(validated)
 	if err != nil {
 		return "", err
 	}
@@ -84,6 +90,10 @@ func (r *Runtime) Apply() (summary string, err error) {
 		}
 	}
 	r.Applied = spec
+	r.columns = r.columns[:0]
+	for _, b := range validated.GetBindings() {
+		r.columns = append(r.columns, columnsOf(b))
+	}
 	return res.GetApplied().GetActionDescription(), nil
 }
 
@@ -155,6 +165,10 @@ func (s *session) run() error {
 		return err
 	}
 	s.p.step("Opened")
+	return s.transactions()
+}
+
+func (s *session) transactions() error {
 	for {
 		if err := s.acknowledge(); err != nil {
 			return err
@@ -280,6 +294,9 @@ func (s *session) load(changes []Change) error {
 		if !asked[id] {
 			return fmt.Errorf("the loaded document %s was not asked for", m.GetLoaded().GetDocJson())
 		}
+		if s.onLoaded != nil {
+			s.onLoaded(m.GetLoaded().GetDocJson())
+		}
 		var doc map[string]json.RawMessage
 		if err := json.Unmarshal(m.GetLoaded().GetDocJson(), &doc); err != nil {
 			return fmt.Errorf("reading a loaded document: %w", err)
@@ -354,6 +371,9 @@ func (s *session) request(r row) (*materializepb.Request_Store, error) {
 		return nil, err
 	}
 	m := &materializepb.Request_Store{Binding: uint32(r.binding), Exists: r.exists, Delete: deleted(r.doc)}
+	if s.lie != nil {
+		m.Exists = s.lie(m.Exists)
+	}
 	keyText, keyPacked, err := extract(b, b.GetFieldSelection().GetKeys(), doc)
 	if err != nil {
 		return nil, err
