@@ -6,14 +6,18 @@ import (
 	"unicode/utf8"
 )
 
-// strayHint is the usual reason for bytes that are not a frame.
-const strayHint = "only protocol messages may be written to stdout, logs belong on stderr"
+const (
+	// strayHint is the usual reason for bytes that are not a frame.
+	strayHint = "only messages of the protocol belong here, and what a connector prints belongs on stderr"
+	// codecHint is the other one.
+	codecHint = "this looks like the codec json where proto is expected: SLUICE_CODEC or FLOW_RUNTIME_CODEC chooses, in the connector's environment"
+)
 
 // notAFrame is the error for text where a Proto frame should begin.
 func (r *Reader) notAFrame(waiting []byte) error {
 	hint := strayHint
 	if waiting[0] == '{' {
-		hint = "this looks like the codec json, while proto is being read"
+		hint = codecHint
 	}
 	return fmt.Errorf("message %d at byte %d is text and not a frame: it begins %s; %s",
 		r.count+1, r.offset, excerpt(waiting), hint)
