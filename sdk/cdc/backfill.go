@@ -312,7 +312,7 @@ func (r *reader) emitFenced() error {
 			if !c.void && c.span != nil && c.span.chunks[0] != c {
 				continue
 			}
-			if !c.void && r.out.Size() >= enough {
+			if !c.void && r.out.Size() >= r.limits.enough {
 				return nil
 			}
 			r.fenced = slices.Delete(r.fenced, i, i+1)
@@ -396,11 +396,18 @@ func (r *reader) reject(c *chunk, blocked []TxnID) {
 	t.retract(c)
 	r.recycle(c)
 	t.blocked = true
-	t.chunkRows = max(minChunkRows, t.chunkRows/8)
+	t.chunkRows = max(min(r.limits.minChunkRows, r.opts.ChunkRows), t.chunkRows/8)
 	t.attempts++
 	t.retryAt = r.now().Add(r.delay(t.attempts))
 	r.explain(t, blocked)
+	if t.attempts%patience == 0 {
+		r.unsettle(t)
+	}
 }
+
+// patience is how many chunks in a row are thrown away for the same reason before the driver is asked again what they must
+// see. A transaction that was in progress when the server crashed may never have been, and would be waited for in vain.
+const patience = 16
 
 // delay grows from about ten milliseconds to about ten seconds.
 func (r *reader) delay(attempts int) time.Duration {

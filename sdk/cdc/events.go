@@ -11,14 +11,6 @@ import (
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
-// Limits of what is remembered of one table in memory. Beyond the first the window forgets which keys were changed, beyond
-// the second also by whom; beyond the third a table is read again as a whole.
-const (
-	maxWindowBytes = 8 << 20
-	maxWindowTxns  = 16 << 10
-	maxHolesBytes  = 8 << 20
-)
-
 // change emits one changed row. In a live table it looks at nothing but what is emitted.
 func (r *reader) change(t *table, ev *Event) error {
 	switch ev.Op {
@@ -131,11 +123,11 @@ func (r *reader) note(t *table, txn TxnID, key []byte, lacks []string) {
 		return
 	}
 	t.window.add(t.noted, key, lacks)
-	if t.window.bytes <= maxWindowBytes {
+	if t.window.bytes <= r.limits.windowBytes {
 		return
 	}
 	t.window.collapse()
-	if len(t.window.txns) > maxWindowTxns {
+	if len(t.window.txns) > r.limits.windowTxns {
 		r.unsettle(t)
 	}
 }
@@ -181,7 +173,7 @@ func (r *reader) hole(t *table, key []byte, by TxnID) error {
 		return nil // all of it will be read anyway
 	}
 	t.holes.add(key, by)
-	if t.holes.bytes > maxHolesBytes {
+	if t.holes.bytes > r.limits.holesBytes {
 		r.log.WithField("table", t.id.String()).Warn("reading the table again because too many rows were logged without their unchanged values")
 		r.backfill(t)
 		return nil

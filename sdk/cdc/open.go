@@ -17,7 +17,7 @@ func open(ctx context.Context, s session) (*reader, error) {
 		return nil, usererr.New(err, "The stored position of this capture cannot be read, so it was not written by this connector. Backfill all of its bindings.")
 	}
 	r := &reader{
-		driver: s.driver, opts: s.opts, log: s.env.Log, pool: s.pool, now: s.now, rand: s.rand,
+		driver: s.driver, opts: s.opts, limits: s.limits, log: s.env.Log, pool: s.pool, now: s.now, rand: s.rand,
 		byID: map[TableID]*table{}, shared: shared, forget: s.env.Dormant,
 		fences: map[Mark][]*chunk{}, announced: map[*table]string{}, rework: true,
 	}

@@ -15,8 +15,6 @@ import (
 )
 
 const (
-	// enough is how much a capture transaction gathers before it ends at the next commit.
-	enough = 1 << 20
 	// linger is how long it waits for more before it ends, longest how long it goes on while there is more.
 	linger, longest = 2 * time.Millisecond, 50 * time.Millisecond
 	// poll is how long the log may be waited for while workers are busy, calm while nothing is to be done.
@@ -58,6 +56,7 @@ func (s sessionReader) Close() error { return s.close() }
 type reader struct {
 	driver Driver
 	opts   Options
+	limits limits
 	log    *logrus.Entry
 	pool   pool
 	now    func() time.Time
@@ -106,6 +105,7 @@ type reader struct {
 type session struct {
 	driver   Driver
 	opts     Options
+	limits   limits
 	env      capture.Env
 	bindings []*capture.Binding[Resource, TableState]
 	pool     pool
@@ -201,7 +201,7 @@ func (r *reader) complete() bool {
 	if !r.holdsSomething() {
 		return r.moved && r.now().Sub(r.lastEnd) >= idleCheckpoint
 	}
-	if r.out.Size() >= enough {
+	if r.out.Size() >= r.limits.enough {
 		return true
 	}
 	now := r.now()
@@ -233,7 +233,7 @@ func (r *reader) finish() error {
 		}
 	}
 	for _, t := range r.work {
-		if t.persist(r.latest) {
+		if t.persist(r.latest, r.limits) {
 			r.out.Save(t.binding)
 		}
 	}

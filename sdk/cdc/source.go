@@ -172,6 +172,7 @@ func (s *source[C]) Open(
 	r, err := open(ctx, session{
 		driver:   d,
 		opts:     opts.withDefaults(),
+		limits:   defaultLimits(),
 		env:      env,
 		bindings: bindings,
 		pool:     newWorkers(ctx, d),

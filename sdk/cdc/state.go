@@ -59,12 +59,6 @@ type ColumnState struct {
 	Nullable bool   `json:"nullable,omitempty"`
 }
 
-// Limits of what a table's state lists. Beyond them it only says that there was more.
-const (
-	maxUnseen    = 256
-	maxHoleBytes = 64 << 10
-)
-
 // sharedState is what all tables of a capture share.
 type sharedState struct {
 	Position

@@ -54,8 +54,23 @@ type span struct {
 // A table of which more chunk attempts than this fail in a row ends the capture.
 const maxAttempts = 20
 
-// minChunkRows is how far a chunk shrinks when it had to be thrown away.
-const minChunkRows = 500
+// limits bound what is remembered, in memory and in the state. The simulation has small ones.
+type limits struct {
+	enough          int // bytes of a capture transaction, after which it ends at the next commit
+	windowBytes     int // of a table's window; beyond it the window forgets which keys were changed,
+	windowTxns      int // and beyond this many transactions also by whom
+	holesBytes      int // of keys to be read; beyond it the table is read again as a whole
+	storedTxns      int // listed in the state; beyond it the next session asks the driver
+	storedHoleBytes int // of keys listed in the state; beyond it the next session backfills the table from the beginning
+	minChunkRows    int // how far a chunk shrinks when it had to be thrown away
+}
+
+func defaultLimits() limits {
+	return limits{
+		enough: 1 << 20, windowBytes: 8 << 20, windowTxns: 16 << 10, holesBytes: 8 << 20,
+		storedTxns: 256, storedHoleBytes: 64 << 10, minChunkRows: 500,
+	}
+}
 
 // keyed returns the table as its collection is keyed.
 func (t *table) keyed(s *Table) *Table {
@@ -160,17 +175,17 @@ func (t *table) idleSpan() *span {
 
 // persist brings the lists of the stored state up to date, and reports whether that changed them. The snapshot is the
 // newest that is known: what it sees, every chunk of the next session will see.
-func (t *table) persist(latest Visibility) bool {
+func (t *table) persist(latest Visibility, l limits) bool {
 	if t.state.Phase != Scanning && (t.state.Phase != Live || t.holes.len() == 0) {
 		return false
 	}
 	s := t.state
-	unseen, ok := t.window.unseen(latest, maxUnseen)
+	unseen, ok := t.window.unseen(latest, l.storedTxns)
 	unsettled := t.unsettled || !ok
 	if unsettled {
 		unseen = nil
 	}
-	keys, ok := t.holes.list(maxHoleBytes)
+	keys, ok := t.holes.list(l.storedHoleBytes)
 	same := slices.Equal(unseen, s.Unseen) && unsettled == s.Unsettled && !ok == s.Lossy &&
 		slices.EqualFunc(keys, s.Holes, func(a, b []byte) bool { return string(a) == string(b) })
 	s.Unseen, s.Unsettled, s.Holes, s.Lossy = unseen, unsettled, keys, !ok

@@ -1,0 +1,138 @@
+package cdc
+
+import (
+	"slices"
+	"strconv"
+)
+
+// alterSome changes a table as a whole, if nobody uses it.
+func (db *simDB) alterSome() {
+	ts := slices.DeleteFunc(db.sortedTables(), func(t *simTable) bool { return len(t.locks) > 0 || t.scans > 0 })
+	if len(ts) == 0 {
+		return
+	}
+	t := ts[db.rnd.IntN(len(ts))]
+	switch db.rnd.IntN(8) {
+	case 0:
+		db.addColumn(t, true)
+	case 1, 2:
+		db.addColumn(t, false)
+	case 3:
+		db.dropColumn(t)
+	case 4:
+		db.retype(t)
+	case 5:
+		db.truncate(t)
+	case 6:
+		db.rewrite(t)
+	default:
+		db.recreate(t)
+	}
+}
+
+func (db *simDB) addColumn(t *simTable, filled bool) {
+	t.colCount++
+	col := simColumn{name: "c" + strconv.Itoa(t.colCount), typ: "text", filled: filled}
+	value := "default." + col.name
+	fill := func(vals map[string]string) {
+		if filled {
+			vals[col.name] = value
+		}
+	}
+	db.ddlTxn("adding column "+col.name+mark(filled, " with a default")+" to "+t.id.String(),
+		func(s *simShadow) { s.alter(t, col.name, filled, false, fill) },
+		func(*simTxn) {
+			t.cols = append(slices.Clone(t.cols), col)
+			for _, v := range t.slots {
+				if v != nil {
+					v.vals = with(v.vals, fill)
+				}
+			}
+		})
+}
+
+// with copies a row and changes it; log records keep the row as it was.
+func with(vals map[string]string, f func(map[string]string)) map[string]string {
+	c := make(map[string]string, len(vals)+1)
+	for k, x := range vals {
+		c[k] = x
+	}
+	f(c)
+	return c
+}
+
+func (db *simDB) dropColumn(t *simTable) {
+	i := slices.IndexFunc(t.cols, func(c simColumn) bool { return c.name[0] == 'c' })
+	if i < 0 {
+		return
+	}
+	name := t.cols[i].name
+	drop := func(vals map[string]string) { delete(vals, name) }
+	db.ddlTxn("dropping column "+name+" of "+t.id.String(), func(s *simShadow) { s.alter(t, name, false, true, drop) }, func(*simTxn) {
+		t.cols = slices.Delete(slices.Clone(t.cols), i, i+1)
+		for _, v := range t.slots {
+			if v != nil {
+				v.vals = with(v.vals, drop)
+			}
+		}
+	})
+}
+
+// retype rewrites a column's values, and with them the table, without a word in the log.
+func (db *simDB) retype(t *simTable) {
+	i := slices.IndexFunc(t.cols, func(c simColumn) bool { return c.name == "a" })
+	db.ids++
+	suffix := "#" + strconv.Itoa(db.ids)
+	change := func(vals map[string]string) {
+		if x, ok := vals["a"]; ok {
+			vals["a"] = x + suffix
+		}
+	}
+	db.ddlTxn("retyping column a of "+t.id.String(), func(s *simShadow) { s.alter(t, "a", true, false, change) }, func(*simTxn) {
+		t.cols = slices.Clone(t.cols)
+		t.cols[i].typ += suffix
+		db.compact(t, change)
+	})
+}
+
+// rewrite moves all rows.
+func (db *simDB) rewrite(t *simTable) {
+	db.ddlTxn("rewriting "+t.id.String(), nil, func(*simTxn) { db.compact(t, func(map[string]string) {}) })
+}
+
+func (db *simDB) compact(t *simTable, change func(map[string]string)) {
+	var slots []*simVersion
+	for _, v := range t.slots {
+		if v != nil && v.xmax == nil {
+			v.vals = with(v.vals, change)
+			slots = append(slots, v)
+		}
+	}
+	db.rnd.Shuffle(len(slots), func(i, j int) { slots[i], slots[j] = slots[j], slots[i] })
+	t.slots = slots
+	db.ids++
+	t.relfile = db.ids
+	t.rewrites++
+}
+
+func (db *simDB) truncate(t *simTable) {
+	db.ddlTxn("truncating "+t.id.String(), func(s *simShadow) { s.empty(t) }, func(txn *simTxn) {
+		t.slots = nil
+		db.ids++
+		t.relfile = db.ids
+		t.rewrites++
+		txn.writes = append(txn.writes, &simWrite{op: Truncate, table: t, schema: t.shape(), carried: t.published})
+	})
+}
+
+// recreate drops a table, and creates another one of the same name now or later.
+func (db *simDB) recreate(t *simTable) {
+	db.ddlTxn("dropping "+t.id.String(), func(s *simShadow) { s.empty(t) }, func(txn *simTxn) {
+		t.dropped = true
+		delete(db.tables, t.id)
+		if db.cfg.dropEvents {
+			txn.writes = append(txn.writes, &simWrite{op: Drop, table: t, schema: t.shape(), carried: t.published})
+		}
+	})
+	db.create(t.id, t.key, db.rnd.IntN(12))
+}

@@ -1,0 +1,212 @@
+package cdc
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// simShadow is what the tables hold at a position in the log: what the output is compared with.
+type simShadow struct {
+	pos    int
+	tables map[TableID]*shadowTable
+}
+
+type shadowTable struct {
+	table    *simTable
+	born     int // versions up to this one were of another table of this name
+	rows     map[string]shadowRow
+	dropped  map[string]bool // columns that are gone
+	refilled map[string]bool // columns whose values changed without a word in the log
+	// ghosts are keys that ended without a word in the log, by a truncation or with their table, and their last version:
+	// the output may keep them.
+	ghosts map[string]int
+}
+
+type shadowRow struct {
+	vals map[string]string
+	v    int
+}
+
+func newShadow() *simShadow { return &simShadow{tables: map[TableID]*shadowTable{}} }
+
+func (s *simShadow) create(t *simTable) {
+	n := &shadowTable{table: t, born: t.born, rows: map[string]shadowRow{}, dropped: map[string]bool{}, refilled: map[string]bool{}, ghosts: map[string]int{}}
+	if old := s.tables[t.id]; old != nil {
+		n.ghosts = old.ghosts
+	}
+	s.tables[t.id] = n
+}
+
+func (s *simShadow) alter(t *simTable, column string, refilled, dropped bool, f func(map[string]string)) {
+	st := s.tables[t.id]
+	if refilled {
+		st.refilled[column] = true
+	}
+	if dropped {
+		st.dropped[column] = true
+	}
+	for k, row := range st.rows {
+		st.rows[k] = shadowRow{with(row.vals, f), row.v}
+	}
+}
+
+func (s *simShadow) empty(t *simTable) {
+	st := s.tables[t.id]
+	for k, row := range st.rows {
+		st.ghosts[k] = row.v
+	}
+	st.rows = map[string]shadowRow{}
+}
+
+// advance applies the log up to a position.
+func (s *simShadow) advance(log []*simTxn, to int) {
+	for ; s.pos < to; s.pos++ {
+		txn := log[s.pos]
+		if txn.ddl != nil {
+			txn.ddl(s)
+			continue
+		}
+		for _, w := range txn.writes {
+			st := s.tables[w.table.id]
+			if w.before != nil {
+				delete(st.rows, w.before.key)
+			}
+			if w.row != nil {
+				st.rows[w.row.key] = shadowRow{w.vals, w.v}
+			}
+		}
+	}
+}
+
+// simDoc is what the documents of one key reduce to. It does not change.
+type simDoc struct {
+	vals    map[string]string // null is simNull
+	v       int               // version of the row, or of its deletion
+	deleted bool
+	count   int // documents
+}
+
+const simNull = "\x00"
+
+// simReduced is the reduced output of one binding.
+type simReduced struct {
+	docs map[string]*simDoc
+}
+
+// parsed is one document.
+type parsed struct {
+	vals     map[string]string
+	op       string
+	v        int
+	snapshot bool
+}
+
+// parseDoc parses what the simulated rows write: strings without escapes, null, true, and nested objects.
+func parseDoc(doc []byte) (parsed, error) {
+	p := docParser{text: string(doc)}
+	top := p.object()
+	if p.bad || p.text != "" {
+		return parsed{}, fmt.Errorf("not a document: %s", doc)
+	}
+	d := parsed{vals: map[string]string{}}
+	for k, x := range top {
+		if text, ok := x.(string); ok {
+			d.vals[k] = text
+		}
+	}
+	meta, _ := top[metaColumn].(map[string]any)
+	d.op, _ = meta["op"].(string)
+	source, _ := meta["source"].(map[string]any)
+	d.snapshot, _ = source["snapshot"].(bool)
+	v, _ := source["v"].(string)
+	_, err := fmt.Sscan(v, &d.v)
+	return d, err
+}
+
+type docParser struct {
+	text string
+	bad  bool
+}
+
+func (p *docParser) take(prefix string) bool {
+	if strings.HasPrefix(p.text, prefix) {
+		p.text = p.text[len(prefix):]
+		return true
+	}
+	return false
+}
+
+func (p *docParser) object() map[string]any {
+	m := map[string]any{}
+	p.bad = p.bad || !p.take("{")
+	for !p.bad && !p.take("}") {
+		if len(m) > 0 {
+			p.bad = p.bad || !p.take(",")
+		}
+		key := p.str()
+		p.bad = p.bad || !p.take(":")
+		if _, twice := m[key]; twice {
+			p.bad = true
+		}
+		m[key] = p.value()
+	}
+	return m
+}
+
+func (p *docParser) str() string {
+	p.bad = p.bad || !p.take(`"`)
+	text, rest, ok := strings.Cut(p.text, `"`)
+	p.bad = p.bad || !ok
+	p.text = rest
+	return text
+}
+
+func (p *docParser) value() any {
+	switch {
+	case p.take("null"):
+		return simNull
+	case p.take("true"):
+		return true
+	case strings.HasPrefix(p.text, "{"):
+		return p.object()
+	default:
+		return p.str()
+	}
+}
+
+// ghost reports whether a version of a key ended without a word in the log.
+func (st *shadowTable) ghost(key string, v int) bool {
+	last, ok := st.ghosts[key]
+	return v <= st.born || ok && v <= last
+}
+
+// compare checks a reduced document against the row that the table has at that moment. If whole, no value may be missing.
+func (st *shadowTable) compare(doc *simDoc, row shadowRow, whole, strict bool) error {
+	for c, x := range doc.vals {
+		if st.dropped[c] || st.refilled[c] && !strict {
+			continue
+		}
+		want, ok := row.vals[c]
+		if !ok {
+			want = simNull
+		}
+		if x != want {
+			return fmt.Errorf("column %s is %q, in the table %q", c, x, want)
+		}
+	}
+	if !whole {
+		return nil
+	}
+	names := make([]string, 0, len(row.vals))
+	for c := range row.vals {
+		names = append(names, c)
+	}
+	slices.Sort(names)
+	for _, c := range names {
+		if _, ok := doc.vals[c]; !ok && !st.dropped[c] && (strict || !st.refilled[c]) {
+			return fmt.Errorf("column %s is missing, in the table it is %q", c, row.vals[c])
+		}
+	}
+	return nil
+}
