@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
@@ -94,14 +95,14 @@ func (t *Task) open(ctx context.Context, spec *flowpb.CaptureSpec, version strin
 }
 
 func pathName(path []string) string {
-	name := ""
+	var name strings.Builder
 	for i, part := range path {
 		if i > 0 {
-			name += "."
+			name.WriteString(".")
 		}
-		name += part
+		name.WriteString(part)
 	}
-	return name
+	return name.String()
 }
 
 func (s *session) handshake(ctx context.Context, open *capturepb.Request_Open) (*capturepb.Response_Opened, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"sync"
 	"time"
@@ -122,9 +123,7 @@ func (p *printer) Reader(j wal.Journal, _, _ int64) (wal.Reader, error) {
 func (p *printer) Put(_ context.Context, changes wal.Records) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for name, value := range changes {
-		p.records[name] = value
-	}
+	maps.Copy(p.records, changes)
 	return nil
 }
 

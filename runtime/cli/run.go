@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -61,9 +60,10 @@ func (a *app) run(cmd *cobra.Command, file string, f runFlags) error {
 	}
 	screen := a.screen()
 	if screen != nil {
-		a.p.Log.SetOutput(screen)
-		a.p.Log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, TimestampFormat: time.TimeOnly})
-		defer a.p.Log.SetOutput(a.p.Stderr)
+		if isTerminal(a.p.Stderr) { // else the log goes to a file, and not through the table
+			a.p.Log.SetOutput(screen)
+			defer a.p.Log.SetOutput(a.p.Stderr)
+		}
 	}
 	display := &live.Display{Board: board, Pipeline: filepath.Base(file), DataDir: f.data, Screen: screen, Logger: a.p.Log}
 	return a.show(ctx, display, engine.Options{Pipeline: p, DataDir: f.data, Logger: a.p.Log, Board: board, Launcher: a.launcher()})
@@ -83,7 +83,7 @@ func (a *app) show(ctx context.Context, d *live.Display, o engine.Options) error
 // screen is the terminal on stdout; nil if stdout is anything else.
 func (a *app) screen() *live.Screen {
 	file, ok := a.p.Stdout.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) {
+	if !ok || !isTerminal(file) {
 		return nil
 	}
 	width, _, err := term.GetSize(int(file.Fd()))
@@ -91,6 +91,11 @@ func (a *app) screen() *live.Screen {
 		width = 0
 	}
 	return &live.Screen{Out: file, Width: width}
+}
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
 }
 
 func (a *app) statusCommand() *cobra.Command {

@@ -108,7 +108,7 @@ func (p *Process) end() error {
 }
 
 func (p *Process) lastSaid() string {
-	if words := p.LastWords(); words != "" {
+	if words, _ := p.logs.lastWords(true); words != "" {
 		return "; it last said: " + words
 	}
 	return ""

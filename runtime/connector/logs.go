@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"regexp"
 	"strings"
@@ -34,8 +35,10 @@ type logReader struct {
 	onLog func(Line)
 	done  chan struct{}
 
-	mu   sync.Mutex
-	last string
+	mu    sync.Mutex
+	last  string // message
+	worst string // the last message that was a warning or worse
+	fatal bool   // the last message was an error
 }
 
 func newLogReader(pipe *os.File, entry *logrus.Entry, onLog func(Line)) *logReader {
@@ -46,7 +49,7 @@ func newLogReader(pipe *os.File, entry *logrus.Entry, onLog func(Line)) *logRead
 
 func (r *logReader) read() {
 	defer close(r.done)
-	defer r.pipe.Close() //nolint:errcheck // it was only read
+	defer r.pipe.Close()
 	in := bufio.NewReaderSize(r.pipe, 64<<10)
 	var plain []string // lines that are no JSON, one after the other: a stack trace is one message
 	flush := func() {
@@ -81,7 +84,10 @@ func (r *logReader) stop() {
 func (r *logReader) emit(line Line) {
 	r.mu.Lock()
 	if words := line.words(); words != "" {
-		r.last = words
+		r.last, r.fatal = words, line.Level <= logrus.ErrorLevel
+		if line.Level <= logrus.WarnLevel {
+			r.worst = words
+		}
 	}
 	r.mu.Unlock()
 	if r.onLog != nil {
@@ -92,10 +98,14 @@ func (r *logReader) emit(line Line) {
 	}
 }
 
-func (r *logReader) lastWords() string {
+// lastWords is the last message that was a warning or worse; without one the last message of all, if any counts.
+func (r *logReader) lastWords(orAny bool) (words string, isError bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.last
+	if r.worst == "" && orAny {
+		return r.last, false
+	}
+	return r.worst, r.fatal
 }
 
 // words is the message for people.
@@ -150,13 +160,9 @@ func parseLine(text string) (Line, bool) {
 	take("ts", "timestamp", "time")
 	if nested, ok := object["fields"].(map[string]any); ok {
 		delete(object, "fields")
-		for name, v := range nested {
-			line.Fields[name] = v
-		}
+		maps.Copy(line.Fields, nested)
 	}
-	for name, v := range object {
-		line.Fields[name] = v
-	}
+	maps.Copy(line.Fields, object)
 	line.Level = parseLevel(level, text)
 	return line, true
 }

@@ -13,9 +13,9 @@ import (
 	"syscall"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sluicedata/sluice/protocol/frame"
 	"github.com/sluicedata/sluice/runtime/pipeline"
@@ -188,9 +188,6 @@ func (p *Process) Stop(grace time.Duration) {
 	}
 }
 
-// LastWords is the last thing that the connector logged.
-func (p *Process) LastWords() string { return p.logs.lastWords() }
-
 // waitExit gives the process a moment to end after its pipes broke, and returns why it did; nil if it still runs or
 // ended well.
 func (p *Process) waitExit(d time.Duration) error {
@@ -206,32 +203,44 @@ func (p *Process) exitError() error {
 	if p.exitErr == nil {
 		return nil
 	}
-	return &ExitError{Name: p.name, LastWords: p.logs.lastWords(), cause: p.exitErr}
+	e := &ExitError{Name: p.name, cause: p.exitErr}
+	if exit, ok := errors.AsType[*exec.ExitError](p.exitErr); ok {
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			e.Signal = unix.SignalName(status.Signal())
+		}
+	}
+	// By convention the last message says what is wrong; but a process that was killed did not know.
+	e.LastWords, e.Logged = p.logs.lastWords(e.Signal == "")
+	return e
 }
 
 // ExitError is a connector that ended with a code other than 0, or by a signal.
 type ExitError struct {
 	Name      string
-	LastWords string // the last message that it logged: by convention, what is wrong
+	LastWords string // what it logged last: by convention, what is wrong
+	Logged    bool   // the last words stand in the log already, as an error
+	Signal    string // that killed it, such as SIGKILL; "" if it ended by itself
 	cause     error
 }
 
 func (e *ExitError) Error() string {
 	how := "ended: " + e.cause.Error()
 	var exit *exec.ExitError
-	if errors.As(e.cause, &exit) {
-		status, ok := exit.Sys().(syscall.WaitStatus)
-		switch {
-		case ok && status.Signaled():
-			how = fmt.Sprintf("was killed by signal %s", status.Signal())
-		default:
-			how = fmt.Sprintf("ended with exit code %d", exit.ExitCode())
-		}
+	switch {
+	case e.Signal != "":
+		how = fmt.Sprintf("was killed (%s)", e.Signal)
+	case errors.As(e.cause, &exit):
+		how = fmt.Sprintf("ended with exit code %d", exit.ExitCode())
 	}
-	if e.LastWords == "" {
-		return fmt.Sprintf("%s %s, and logged no reason", e.Name, how)
+	switch {
+	case e.LastWords != "" && e.Signal != "":
+		return fmt.Sprintf("%s %s; its last warning was: %s", e.Name, how, e.LastWords)
+	case e.LastWords != "":
+		return fmt.Sprintf("%s %s: %s", e.Name, how, e.LastWords)
+	case e.Signal != "":
+		return fmt.Sprintf("%s %s", e.Name, how)
 	}
-	return fmt.Sprintf("%s %s: %s", e.Name, how, e.LastWords)
+	return fmt.Sprintf("%s %s, and logged no reason", e.Name, how)
 }
 
 func (e *ExitError) Unwrap() error { return e.cause }

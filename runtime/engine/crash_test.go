@@ -107,10 +107,12 @@ func TestRuntimeIsKilled(t *testing.T) {
 				cmd := exec.CommandContext(t.Context(), os.Args[0])
 				cmd.Env = append(os.Environ(), "FAKE=runtime", "RUNTIME="+file)
 				cmd.Stderr = r.log
+				r.log.reset()
 				require.NoError(t, cmd.Start())
 				pause := 100*time.Millisecond + time.Duration(rnd.IntN(900))*time.Millisecond
 				if kills >= 12 || time.Since(began) > 40*time.Second {
 					r.wait("one")
+					r.waitLog("applied the materialization") // signals are handled
 					require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 					require.NoError(t, cmd.Wait(), "a clean stop\n%s", r.log)
 					break

@@ -111,11 +111,11 @@ func (o *Options) entry(kind, name string) *logrus.Entry {
 }
 
 // keep runs a task again and again until the context is over: after a clean end not before its interval has passed since
-// it began, after a failure with growing pauses.
+// it began, after a failure with pauses that grow until it works again.
 func (o *Options) keep(ctx context.Context, st *status.Task, log *logrus.Entry, interval time.Duration, run func(context.Context) error) {
 	failures := 0
 	for ctx.Err() == nil {
-		began := time.Now()
+		began, done := time.Now(), st.Checkpoints()
 		err := run(ctx)
 		lived := time.Since(began)
 		var pause time.Duration
@@ -126,17 +126,13 @@ func (o *Options) keep(ctx context.Context, st *status.Task, log *logrus.Entry, 
 			st.Set(status.Waiting)
 			log.WithField("next", max(pause, 0).Round(time.Second).String()).Info("the connector ended")
 		default:
-			if lived > healthy {
+			if lived > healthy || st.Checkpoints() != done {
 				failures = 0
 			}
 			failures++
 			pause = o.Backoff.Delay(failures, rand.Float64())
 			st.Fail(usererr.Message(err))
-			fields := logrus.Fields{"retry": pause.Round(time.Millisecond).String(), "failures": failures}
-			if full := err.Error(); full != usererr.Message(err) && !errors.Is(err, context.Canceled) {
-				fields["err"] = full
-			}
-			log.WithFields(fields).Error(usererr.Message(err))
+			logFailure(log.WithFields(logrus.Fields{"retry": pause.Round(time.Millisecond).String(), "failures": failures}), err)
 		}
 		select {
 		case <-ctx.Done():
@@ -144,4 +140,18 @@ func (o *Options) keep(ctx context.Context, st *status.Task, log *logrus.Entry, 
 		}
 	}
 	st.Set(status.Stopped)
+}
+
+// logFailure logs why a task failed, once: what its connector has logged as an error itself is not repeated as one.
+func logFailure(log *logrus.Entry, err error) {
+	message := usererr.Message(err)
+	if full := err.Error(); full != message {
+		log = log.WithField("err", full)
+	}
+	var exit *connector.ExitError
+	if errors.As(err, &exit) && exit.Logged {
+		log.Warn("the task failed and starts again")
+		return
+	}
+	log.Error(message)
 }

@@ -257,7 +257,7 @@ func runScript() error {
 		line := lines.Text()
 		switch {
 		case line == "?":
-			if _, err := in.ReadString('\n'); err != nil {
+			if _, err := in.ReadString('\n'); errors.Is(err, io.EOF) {
 				return nil
 			}
 		case line == "hang":
@@ -265,7 +265,7 @@ func runScript() error {
 		case line == "eof":
 			_, _ = io.Copy(io.Discard, in)
 		case strings.HasPrefix(line, "> "):
-			fmt.Println(line[2:])
+			fmt.Fprintln(os.Stdout, line[2:])
 		case strings.HasPrefix(line, "! "):
 			fmt.Fprintln(os.Stderr, line[2:])
 		case strings.HasPrefix(line, "exit "):

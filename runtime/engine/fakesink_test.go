@@ -118,7 +118,8 @@ func (f *fakeSink) run() error {
 func resourceOf(raw []byte) (r struct {
 	Table string `json:"table"`
 	Delta bool   `json:"delta"`
-}) {
+},
+) {
 	_ = json.Unmarshal(raw, &r)
 	return r
 }
@@ -311,7 +312,7 @@ func (f *fakeSink) store(r *materializepb.Request_Store) error {
 }
 
 func (f *fakeSink) checkValues(b *flowpb.MaterializationSpec_Binding, r *materializepb.Request_Store) error {
-	n := 0
+	var n int
 	if f.codec == frame.JSON {
 		var values []json.RawMessage
 		if err := json.Unmarshal(r.ValuesJson, &values); err != nil {

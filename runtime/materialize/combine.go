@@ -1,9 +1,9 @@
 package materialize
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
@@ -102,7 +102,7 @@ func (x *transaction) sorted() []*entry {
 		if a.binding.index != b.binding.index {
 			return int(a.binding.index) - int(b.binding.index)
 		}
-		return bytes.Compare([]byte(a.key), []byte(b.key))
+		return strings.Compare(a.key, b.key)
 	})
 	return x.order
 }

@@ -64,10 +64,6 @@ func (p *positions) get(j wal.Journal, stateKey string) int64 {
 	return p.sources[sourceName(j, stateKey)]
 }
 
-func (p *positions) set(j wal.Journal, stateKey string, offset int64) {
-	p.sources[sourceName(j, stateKey)] = offset
-}
-
 func (p *positions) checkpoint() *flowpb.Checkpoint {
 	cp := &flowpb.Checkpoint{Sources: make(map[string]*flowpb.Checkpoint_Source, len(p.sources))}
 	for name, offset := range p.sources {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"time"
 
@@ -174,8 +175,7 @@ func (s *session) run(ctx context.Context) error {
 
 // explain prefers what became of the connector over what we noticed of it.
 func (s *session) explain(err error) error {
-	var exit *connector.ExitError
-	if errors.As(err, &exit) {
+	if _, ok := errors.AsType[*connector.ExitError](err); ok {
 		return err
 	}
 	if !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
@@ -240,9 +240,7 @@ func (s *session) keepState(ctx context.Context, update *flowpb.ConnectorState) 
 // commit ends the transaction: the connector gets the positions to keep them with its rows, and we keep them together
 // with the state that it returns.
 func (s *session) commit(ctx context.Context) error {
-	for name, offset := range s.txn.read {
-		s.positions.sources[name] = offset
-	}
+	maps.Copy(s.positions.sources, s.txn.read)
 	cp := s.positions.checkpoint()
 	s.receiver.sentCommit()
 	if err := s.send(&materializepb.Request{StartCommit: &materializepb.Request_StartCommit{RuntimeCheckpoint: cp}}); err != nil {

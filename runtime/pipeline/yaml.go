@@ -182,8 +182,9 @@ func (s *source) appendJSON(dst []byte, n *yaml.Node, expand bool, depth int) ([
 			}
 		}
 		return append(dst, ']'), nil
+	default:
+		return s.appendScalar(dst, n, expand)
 	}
-	return s.appendScalar(dst, n, expand)
 }
 
 func (s *source) appendScalar(dst []byte, n *yaml.Node, expand bool) ([]byte, error) {

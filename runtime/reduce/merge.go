@@ -255,7 +255,7 @@ func (m *Merger) sortedArrays(dst, left, right []byte, active []*node, key []str
 		if !first {
 			dst = append(dst, ',')
 		}
-		c := 0
+		var c int
 		switch {
 		case !okl:
 			c = 1
@@ -284,7 +284,7 @@ func (m *Merger) sortedArrays(dst, left, right []byte, active []*node, key []str
 }
 
 func (m *Merger) extreme(dst, left, right []byte, active []*node, key []string, by strategy) ([]byte, error) {
-	c := 0
+	var c int
 	if len(key) == 0 {
 		c = compare(left, right)
 	} else {

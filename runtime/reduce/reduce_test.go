@@ -108,7 +108,7 @@ func TestRecursiveSchemaEnds(t *testing.T) {
 }
 
 // fields of the documents that the property tests draw, and how each is reduced.
-var drawn = map[string]string{ //nolint:gochecknoglobals // test table
+var drawn = map[string]string{
 	"first": "firstWriteWins", "last": "lastWriteWins", "sum": "sum", "min": "minimize", "max": "maximize", "list": "append", "plain": "",
 }
 

@@ -31,8 +31,10 @@ func TestProjections(t *testing.T) {
 		by[p.Field] = p
 		names = append(names, p.Field)
 	}
-	require.Equal(t, []string{"_meta", "_meta/before", "_meta/before/at", "_meta/before/id", "_meta/before/name", "_meta/before/price", "_meta/op", "_meta/source",
-		"_meta/source/loc", "_meta/source/loc/0", "at", "flow_document", "id", "name", "price", "title"}, names)
+	require.Equal(t, []string{
+		"_meta", "_meta/before", "_meta/before/at", "_meta/before/id", "_meta/before/name", "_meta/before/price", "_meta/op", "_meta/source",
+		"_meta/source/loc", "_meta/source/loc/0", "at", "flow_document", "id", "name", "price", "title",
+	}, names)
 	require.True(t, by["id"].IsPrimaryKey)
 	require.Equal(t, []string{"integer"}, by["id"].Inference.Types)
 	require.Equal(t, flowpb.Inference_MUST, by["id"].Inference.Exists)
@@ -73,9 +75,11 @@ func TestUnionOfSourcedSchemas(t *testing.T) {
 
 func TestJSONKeepsTheShape(t *testing.T) {
 	t.Parallel()
-	for _, text := range []string{discovered, `true`, `false`, `{"type":["integer","null"],"minimum":1,"maximum":9}`,
+	for _, text := range []string{
+		discovered, `true`, `false`, `{"type":["integer","null"],"minimum":1,"maximum":9}`,
 		`{"type":"array","prefixItems":[{"type":"string"}],"items":{"type":"integer"},"minItems":1,"maxItems":4}`,
-		`{"anyOf":[{"type":"string"},{"type":"integer"}],"title":"T","default":3}`} {
+		`{"anyOf":[{"type":"string"},{"type":"integer"}],"title":"T","default":3}`,
+	} {
 		s := parse(t, text)
 		require.Equal(t, string(s.JSON()), string(parse(t, string(s.JSON())).JSON()))
 	}

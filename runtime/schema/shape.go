@@ -119,76 +119,76 @@ func Union(a, b *Shape) *Shape {
 	return &u
 }
 
-func (u *Shape) unionBounds(a, b *Shape) {
+func (s *Shape) unionBounds(a, b *Shape) {
 	numeric := Number | Integer
 	switch {
 	case b.Types&numeric == 0:
 	case a.Types&numeric == 0:
-		u.Min, u.Max = b.Min, b.Max
+		s.Min, s.Max = b.Min, b.Max
 	default:
-		u.Min, u.Max = wider(a.Min, b.Min, -1), wider(a.Max, b.Max, 1)
+		s.Min, s.Max = wider(a.Min, b.Min, -1), wider(a.Max, b.Max, 1)
 	}
 	switch {
 	case b.Types&String == 0:
 	case a.Types&String == 0:
-		u.MaxLength = b.MaxLength
+		s.MaxLength = b.MaxLength
 	case a.MaxLength == 0 || b.MaxLength == 0:
-		u.MaxLength = 0
+		s.MaxLength = 0
 	default:
-		u.MaxLength = max(a.MaxLength, b.MaxLength)
+		s.MaxLength = max(a.MaxLength, b.MaxLength)
 	}
 }
 
-func (u *Shape) unionObject(a, b *Shape) {
+func (s *Shape) unionObject(a, b *Shape) {
 	switch {
 	case b.Types&Object == 0:
 		return
 	case a.Types&Object == 0:
-		u.Props, u.Closed = b.Props, b.Closed
+		s.Props, s.Closed = b.Props, b.Closed
 		return
 	}
-	u.Closed = a.Closed && b.Closed
+	s.Closed = a.Closed && b.Closed
 	if len(a.Props)+len(b.Props) == 0 {
 		return
 	}
-	u.Props = make(map[string]Property, len(a.Props))
+	s.Props = make(map[string]Property, len(a.Props))
 	for name, p := range a.Props {
 		if q, ok := b.Props[name]; ok {
 			p = Property{Shape: Union(p.Shape, q.Shape), Required: p.Required && q.Required}
 		} else {
 			p.Required = false
 		}
-		u.Props[name] = p
+		s.Props[name] = p
 	}
 	for name, q := range b.Props {
 		if _, ok := a.Props[name]; !ok {
-			u.Props[name] = Property{Shape: q.Shape}
+			s.Props[name] = Property{Shape: q.Shape}
 		}
 	}
 }
 
-func (u *Shape) unionArray(a, b *Shape) {
+func (s *Shape) unionArray(a, b *Shape) {
 	switch {
 	case b.Types&Array == 0:
 		return
 	case a.Types&Array == 0:
-		u.Items, u.Prefix, u.MinItems, u.MaxItems = b.Items, b.Prefix, b.MinItems, b.MaxItems
+		s.Items, s.Prefix, s.MinItems, s.MaxItems = b.Items, b.Prefix, b.MinItems, b.MaxItems
 		return
 	}
-	u.Items, u.Prefix = nil, nil
+	s.Items, s.Prefix = nil, nil
 	if a.Items != nil && b.Items != nil {
-		u.Items = Union(a.Items, b.Items)
+		s.Items = Union(a.Items, b.Items)
 	}
 	if len(a.Prefix) == len(b.Prefix) {
 		for i := range a.Prefix {
-			u.Prefix = append(u.Prefix, Union(a.Prefix[i], b.Prefix[i]))
+			s.Prefix = append(s.Prefix, Union(a.Prefix[i], b.Prefix[i]))
 		}
 	}
-	u.MinItems = min(a.MinItems, b.MinItems)
-	if u.MaxItems = b.MaxItems; a.MaxItems == nil || b.MaxItems == nil {
-		u.MaxItems = nil
+	s.MinItems = min(a.MinItems, b.MinItems)
+	if s.MaxItems = b.MaxItems; a.MaxItems == nil || b.MaxItems == nil {
+		s.MaxItems = nil
 	} else if *a.MaxItems > *b.MaxItems {
-		u.MaxItems = a.MaxItems
+		s.MaxItems = a.MaxItems
 	}
 }
 

@@ -125,6 +125,9 @@ func (t *Task) Checkpoint(n int) {
 	t.problem, t.failures = "", 0
 }
 
+// Checkpoints is how many were counted.
+func (t *Task) Checkpoints() uint64 { return t.checkpoints.Load() }
+
 // Count adds documents that were committed.
 func (b *Binding) Count(documents, bytes int) {
 	b.documents.Add(uint64(documents))

@@ -46,8 +46,7 @@ func freeBytes(dir string) (uint64, error) {
 
 // bare is a file system error without the path, which the sentence around it names.
 func bare(err error) error {
-	var pathErr *os.PathError
-	if errors.As(err, &pathErr) {
+	if pathErr, ok := errors.AsType[*os.PathError](err); ok {
 		return pathErr.Err
 	}
 	return err
