@@ -239,6 +239,13 @@ func TestReadConfig(t *testing.T) {
 		_, err := read(text)
 		require.ErrorContains(t, err, want, text)
 	}
+	bomb := "a: &a [xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx]\n"
+	for c := 'b'; c < 'k'; c++ {
+		bomb += fmt.Sprintf("%c: &%c [%s]\n", c, c, strings.Repeat(fmt.Sprintf("*%c, ", c-1), 10))
+	}
+	_, err := read(bomb)
+	require.ErrorContains(t, err, "its aliases make it larger than 64 MiB")
+
 	p, _ := fake(nil)
 	p.Stdin = strings.NewReader("a: 1")
 	got, err := p.ReadConfig("-")

@@ -24,11 +24,18 @@ func toJSON(text []byte) (json.RawMessage, error) {
 	return appendNode(nil, &doc, 0)
 }
 
-const maxDepth = 100
+// What a configuration cannot exceed: a few lines of YAML whose aliases refer to one another can.
+const (
+	maxDepth = 100
+	maxSize  = 64 << 20
+)
 
 func appendNode(dst []byte, n *yaml.Node, depth int) ([]byte, error) {
-	if depth > maxDepth {
+	switch {
+	case depth > maxDepth:
 		return nil, fmt.Errorf("line %d: it is nested too deeply", n.Line)
+	case len(dst) > maxSize:
+		return nil, fmt.Errorf("line %d: its aliases make it larger than %d MiB", n.Line, maxSize>>20)
 	}
 	switch n.Kind {
 	case yaml.DocumentNode:

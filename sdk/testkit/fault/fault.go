@@ -4,7 +4,6 @@ package fault
 import (
 	"errors"
 	"io"
-	"sync"
 )
 
 // ErrInjected is the failure.
@@ -51,22 +50,4 @@ func (w *Writer) Write(p []byte) (int, error) {
 		err = ErrInjected
 	}
 	return n, err
-}
-
-// Gate is a writer that can be blocked and released, like a pipe whose reader has stopped reading. The zero value is open.
-type Gate struct {
-	W  io.Writer
-	mu sync.Mutex
-}
-
-// Block has every Write wait from now on until the function that it returns is called.
-func (g *Gate) Block() (release func()) {
-	g.mu.Lock()
-	return g.mu.Unlock
-}
-
-func (g *Gate) Write(p []byte) (int, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.W.Write(p)
 }
