@@ -4,7 +4,7 @@
 // against one throw-away Postgres that answers for the addresses the pages use. HTML comments, which readers do not
 // see, stand directly above a block and say what the test cannot know:
 //
-//	<!-- prints: REGEXP -->         what the block prints must match
+//	<!-- prints: REGEXP -->         what the block prints must match; ^ and $ are ends of lines
 //	<!-- not run: needs an engine -->  the reason why this one is not run
 //
 // `make` is replaced by a script that checks only whether the target exists: the pages' blocks run inside `make test`.

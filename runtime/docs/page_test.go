@@ -62,7 +62,7 @@ func parse(text string) ([]block, error) {
 		case m == nil && strings.TrimSpace(line) != "":
 			next = block{}
 		case m != nil && m[1] == "prints":
-			pattern, err := regexp.Compile(m[2])
+			pattern, err := regexp.Compile("(?m)" + m[2])
 			if err != nil {
 				return nil, fmt.Errorf("line %d: %w", i+1, err)
 			}
@@ -85,7 +85,7 @@ func TestParse(t *testing.T) {
 	require.Len(t, blocks, 3)
 	require.Equal(t, "echo 1\n", blocks[0].script)
 	require.Equal(t, 5, blocks[0].line)
-	require.Equal(t, "^1$", blocks[0].prints.String())
+	require.Equal(t, "(?m)^1$", blocks[0].prints.String())
 	require.Equal(t, "asks for a password", blocks[1].notRun)
 	require.Nil(t, blocks[2].prints)
 
