@@ -62,7 +62,7 @@ func (s *sim) check(c *simCheckpoint, strict bool) error {
 
 func (s *sim) checkTable(b *simBinding, st *TableState, strict bool) error {
 	sh := s.shadow.tables[b.id]
-	if n, _ := strconv.Atoi(st.Incarnation); n > sh.table.incarnation {
+	if n, _ := strconv.Atoi(st.Incarnation); n > sh.table.incarnation || st.Phase == Missing {
 		return nil // the capture knows already that the table of that position is gone, and follows it no further
 	}
 	strict = strict && b.mode == Normal

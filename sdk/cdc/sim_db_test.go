@@ -29,6 +29,7 @@ type simDB struct {
 	snapshots []*simSnapshot
 	budget    int               // statements left
 	ids       int               // incarnations and relfiles
+	gone      []*simTable       // dropped, and not created again yet
 	births    map[TableID][]int // when tables of this name were created, in versions
 	trace     func(format string, args ...any)
 }
@@ -540,12 +541,14 @@ func (db *simDB) step() {
 		db.vacuum(ts[db.rnd.IntN(len(ts))])
 	case n < 98 && db.cfg.ddl && db.budget > 0:
 		db.alterSome()
+	case n == 99 && len(db.gone) > 0 && db.chance(30):
+		db.comeBack()
 	}
 }
 
 // work runs a statement of a transaction.
 func (db *simDB) work(txn *simTxn) {
-	if db.budget <= 0 || txn.size <= 0 {
+	if db.budget <= 0 || txn.size <= 0 || len(db.tables) == 0 {
 		return
 	}
 	db.budget--
@@ -569,6 +572,9 @@ func (db *simDB) showSome() {
 // quiesce brings everything to an end.
 func (db *simDB) quiesce() {
 	db.budget = 0
+	if len(db.gone) > 0 && db.chance(60) {
+		db.comeBack()
+	}
 	for _, txn := range slices.Clone(db.running) {
 		db.rollback(txn)
 	}

@@ -134,5 +134,16 @@ func (db *simDB) recreate(t *simTable) {
 			txn.writes = append(txn.writes, &simWrite{op: Drop, table: t, schema: t.shape(), carried: t.published})
 		}
 	})
+	if db.chance(50) {
+		db.create(t.id, t.key, db.rnd.IntN(12))
+	} else {
+		db.gone = append(db.gone, t)
+	}
+}
+
+// comeBack creates a table that was dropped a while ago.
+func (db *simDB) comeBack() {
+	t := db.gone[0]
+	db.gone = db.gone[1:]
 	db.create(t.id, t.key, db.rnd.IntN(12))
 }

@@ -46,7 +46,7 @@ func (d *simDriver) Plan(ctx context.Context, want *Table) (*Plan, error) {
 	}
 	db := d.s.db
 	t := db.tables[want.ID]
-	if t == nil {
+	if t == nil || db.chance(5) {
 		return nil, ErrInterrupted
 	}
 	d.s.scans = slices.DeleteFunc(d.s.scans, func(scan simScan) bool { return scan.table == t })

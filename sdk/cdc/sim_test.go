@@ -183,7 +183,7 @@ func (s *sim) settled() bool {
 		return false
 	}
 	for _, t := range r.tables {
-		if t.state.Phase != Live {
+		if s.db.tables[t.id] != nil && t.state.Phase != Live || s.db.tables[t.id] == nil && t.state.Phase != Missing {
 			return false
 		}
 	}
@@ -195,6 +195,8 @@ func (s *sim) run() error {
 	for {
 		err := s.session()
 		switch {
+		case err != nil && strings.Contains(err.Error(), "None of the tables"):
+			s.db.comeBack()
 		case errors.Is(err, errSimSettled):
 			return s.final()
 		case errors.Is(err, errSimCrash), err != nil && strings.Contains(err.Error(), "the server closed the connection"):
