@@ -48,7 +48,7 @@ build: ## Build all binaries into bin/
 .PHONY: demo
 demo: build ## Capture one live Postgres into another, crash on the way, compare (DEMO_KEEP=1: stay up)
 	@scripts/services install default
-	@cd runtime && go run ./demo
+	@cd runtime && go run ./demo -bin "$(CURDIR)/bin"
 
 .PHONY: services
 services: ## Install what tests and the demo need: Postgres, in several versions
