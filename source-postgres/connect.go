@@ -164,17 +164,18 @@ func (c config) dial(ctx context.Context, settings map[string]string) (*pgx.Conn
 	return conn, nil
 }
 
-// dialReplication opens a session that can run replication commands, and returns the socket below it too.
-func (c config) dialReplication(ctx context.Context) (*pgconn.PgConn, *net.TCPConn, error) {
+// dialReplication opens a session that can run replication commands, and whose connection can be taken over.
+func (c config) dialReplication(ctx context.Context) (*pgconn.PgConn, error) {
 	cc, err := c.connConfig()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	cc.RuntimeParams["replication"] = "database"
-	var socket *net.TCPConn
 	cc.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dialTCP(ctx, network, addr)
-		socket, _ = conn.(*net.TCPConn)
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			return newLowatConn(tcp)
+		}
 		return conn, err
 	}
 	cc.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
@@ -182,7 +183,7 @@ func (c config) dialReplication(ctx context.Context) (*pgconn.PgConn, *net.TCPCo
 	}
 	conn, err := pgconn.ConnectConfig(ctx, &cc.Config)
 	if err != nil {
-		return nil, nil, c.connectAdvice(err)
+		return nil, c.connectAdvice(err)
 	}
-	return conn, socket, nil
+	return conn, nil
 }

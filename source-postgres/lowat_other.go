@@ -2,7 +2,14 @@
 
 package main
 
-import "net"
+import (
+	"errors"
+	"syscall"
+)
 
 // setLowWater is not possible here: the reader then wakes for every change, which is only slower.
-func setLowWater(*net.TCPConn, int) bool { return false }
+func setLowWater(syscall.RawConn, int) bool { return false }
+
+func readWoken(syscall.RawConn, []byte) (int, error) { return 0, errors.ErrUnsupported }
+
+func readRest(syscall.RawConn, []byte) (int, error) { return 0, errors.ErrUnsupported }

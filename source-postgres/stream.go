@@ -61,11 +61,11 @@ const idleCursorEvery = time.Second
 
 // Stream implements cdc.Driver.
 func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Table) (cdc.Stream, error) {
-	conn, socket, err := d.cfg.dialReplication(ctx)
+	conn, err := d.cfg.dialReplication(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s, err := d.stream(ctx, conn, socket, from, tables)
+	s, err := d.stream(ctx, conn, from, tables)
 	if err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
@@ -75,7 +75,7 @@ func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Ta
 	return s, nil
 }
 
-func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *net.TCPConn, from cdc.Position, tables []*cdc.Table) (*stream, error) {
+func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, from cdc.Position, tables []*cdc.Table) (*stream, error) {
 	sys, err := identifySystem(ctx, conn)
 	if err != nil {
 		return nil, err
@@ -109,7 +109,7 @@ func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *net.TC
 		return nil, fmt.Errorf("taking over the replication connection: %w", err)
 	}
 	s.conn = hijacked.Conn
-	s.wire = newWire(s.conn, socket)
+	s.wire = newWire(s.conn)
 	s.feedback = startFeedback(s.conn, s.passed)
 	return s, nil
 }

@@ -15,40 +15,22 @@ import (
 // A wire reads the messages of a replication connection, after it was taken over from its driver, into a buffer of its
 // own. A message is a byte of type, a length that counts itself, and a body:
 // https://www.postgresql.org/docs/current/protocol-message-formats.html
-//
-// A server sends every change at once, and a reader that keeps up would wake up for each of them. While much arrives, the
-// wire therefore asks the kernel to be woken for a good lot of bytes only, or after a few milliseconds. That divides the
-// processor time of reading by ten (docs/performance.md).
 type wire struct {
-	conn   net.Conn     // what to read from: the socket, or TLS above it
-	socket *net.TCPConn // nil if the connection is none
-	buf    []byte
-	r, w   int // what lies between is unread
-	limit  int // of a message
-
-	bulk   bool      // the low-water mark is up
-	since  time.Time // the present count of reads began
-	reads  int
-	filled int64 // bytes read in all
+	conn  net.Conn
+	buf   []byte
+	r, w  int // what lies between is unread
+	limit int // of a message
 }
 
 const (
-	wireBuffer = 256 << 10
+	wireBuffer = 512 << 10
 	// maxMessage is how large a single change may be. Its document must be smaller than 63 MiB, and bytea in base64 takes
 	// two thirds of what it takes here.
 	maxMessage = 128 << 20
-
-	lowWater = 64 << 10
-	bulkWait = 5 * time.Millisecond
-	// Many reads in a short time mean that the low-water mark pays; a wait that brought little means that it no longer
-	// does.
-	countFor  = 10 * time.Millisecond
-	manyReads = 48
-	little    = 8 << 10
 )
 
-func newWire(conn net.Conn, socket *net.TCPConn) *wire {
-	return &wire{conn: conn, socket: socket, buf: make([]byte, wireBuffer), limit: maxMessage}
+func newWire(conn net.Conn) *wire {
+	return &wire{conn: conn, buf: make([]byte, wireBuffer), limit: maxMessage}
 }
 
 // next takes a whole message out of the buffer, without reading; ok is false if there is none. The body is valid until
@@ -78,40 +60,6 @@ func (e *errTooLarge) Error() string {
 
 var errFrame = errors.New("the server sent something that is not its protocol")
 
-// fill reads more, waiting until the deadline at most. It reports whether something arrived.
-func (w *wire) fill(deadline time.Time) (bool, error) {
-	if err := w.room(); err != nil {
-		return false, err
-	}
-	now := time.Now()
-	if w.bulk {
-		got, err := w.read(earlier(deadline, now.Add(bulkWait)))
-		if got || err != nil {
-			return got, err
-		}
-		// The mark was not reached in time. What lies below it is read without waiting.
-		before := w.filled
-		got, err = w.read(now.Add(time.Millisecond))
-		if w.filled-before < little {
-			w.lower()
-		}
-		if got || err != nil {
-			return got, err
-		}
-	}
-	if w.reads++; now.Sub(w.since) > countFor {
-		w.since, w.reads = now, 0
-	} else if w.reads > manyReads && w.socket != nil {
-		w.bulk = setLowWater(w.socket, lowWater)
-	}
-	return w.read(deadline)
-}
-
-func (w *wire) lower() {
-	w.bulk, w.reads = false, 0
-	setLowWater(w.socket, 1)
-}
-
 func earlier(a, b time.Time) time.Time {
 	if a.Before(b) {
 		return a
@@ -119,14 +67,16 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// read reads once.
-func (w *wire) read(deadline time.Time) (bool, error) {
+// fill reads more, waiting until the deadline at most. It reports whether something arrived.
+func (w *wire) fill(deadline time.Time) (bool, error) {
+	if err := w.room(); err != nil {
+		return false, err
+	}
 	if err := w.conn.SetReadDeadline(deadline); err != nil {
 		return false, fmt.Errorf("reading the replication stream: %w", err)
 	}
 	n, err := w.conn.Read(w.buf[w.w:])
 	w.w += n
-	w.filled += int64(n)
 	switch {
 	case n > 0, errors.Is(err, os.ErrDeadlineExceeded):
 		return n > 0, nil

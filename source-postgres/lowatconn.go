@@ -1,0 +1,136 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// A lowatConn is a socket that is read in large pieces while much arrives.
+//
+// A server sends every change by itself, and a reader that keeps up wakes for each of them, which costs several times what
+// decoding does. While reads are frequent, this connection therefore lets the kernel wake it only for a good lot of bytes, or
+// after a few milliseconds, whichever is first; as soon as little arrives, it wakes for every byte again. Measured: a tenth
+// of the processor time (docs/performance.md).
+//
+// It lies below TLS, whose records are as small as the changes, and buffers for it.
+type lowatConn struct {
+	*net.TCPConn
+	raw syscall.RawConn
+
+	deadline time.Time
+	bulk     bool      // the low-water mark is up
+	since    time.Time // when the present count of reads began
+	reads    int
+
+	buf  []byte // for readers that ask for little
+	r, w int
+}
+
+const (
+	lowWater = 256 << 10
+	bulkWait = 8 * time.Millisecond
+	// So many reads in so short a time raise the mark.
+	countFor  = 10 * time.Millisecond
+	manyReads = 48
+	// A wait that brought less than this lowers it.
+	little = 8 << 10
+	// A reader that asks for less than this is served from the buffer.
+	ample = 32 << 10
+)
+
+func newLowatConn(conn *net.TCPConn) (*lowatConn, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("preparing the connection: %w", err)
+	}
+	return &lowatConn{TCPConn: conn, raw: raw}, nil
+}
+
+// SetReadDeadline implements net.Conn. It must not be called while a Read waits.
+func (c *lowatConn) SetReadDeadline(t time.Time) error {
+	c.deadline = t
+	return c.TCPConn.SetReadDeadline(t)
+}
+
+// SetDeadline implements net.Conn.
+func (c *lowatConn) SetDeadline(t time.Time) error {
+	c.deadline = t
+	return c.TCPConn.SetDeadline(t)
+}
+
+// Read implements net.Conn.
+func (c *lowatConn) Read(p []byte) (int, error) {
+	if c.r == c.w {
+		if len(p) >= ample {
+			return c.fill(p)
+		}
+		if c.buf == nil {
+			c.buf = make([]byte, 64<<10)
+		}
+		n, err := c.fill(c.buf)
+		c.r, c.w = 0, n
+		if n == 0 {
+			return 0, err
+		}
+	}
+	n := copy(p, c.buf[c.r:c.w])
+	c.r += n
+	return n, nil
+}
+
+func (c *lowatConn) fill(b []byte) (int, error) {
+	now := time.Now()
+	if c.bulk {
+		n, err := c.fillBulk(b, now)
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+	if now.Sub(c.since) > countFor {
+		c.since, c.reads = now, 0
+	}
+	if c.reads++; c.reads > manyReads {
+		c.bulk = setLowWater(c.raw, lowWater)
+		c.reads = 0
+	}
+	return c.TCPConn.Read(b)
+}
+
+// fillBulk waits for much, and then takes what there is. If that is little it lowers the mark.
+func (c *lowatConn) fillBulk(b []byte, now time.Time) (n int, err error) {
+	soon := now.Add(bulkWait)
+	hurry := c.deadline.IsZero() || soon.Before(c.deadline)
+	if hurry {
+		if err := c.TCPConn.SetReadDeadline(soon); err != nil {
+			return 0, err
+		}
+	}
+	n, err = readWoken(c.raw, b)
+	late := errors.Is(err, os.ErrDeadlineExceeded)
+	if late {
+		n, err = readRest(c.raw, b)
+	}
+	if hurry {
+		if err := c.TCPConn.SetReadDeadline(c.deadline); err != nil {
+			return n, err
+		}
+	}
+	switch {
+	case errors.Is(err, syscall.EAGAIN):
+		err = nil
+	case err == nil && n == 0:
+		return 0, io.EOF
+	case err != nil:
+		return n, os.NewSyscallError("read", err)
+	}
+	if late && n < little {
+		c.bulk, c.reads = false, 0
+		setLowWater(c.raw, 1)
+	}
+	return n, err
+}
