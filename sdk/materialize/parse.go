@@ -11,7 +11,9 @@ import (
 const endpoint = "the endpoint configuration"
 
 // resourceOf names a binding's configuration in messages.
-func resourceOf(collection string) string { return fmt.Sprintf("the resource of collection %q", collection) }
+func resourceOf(collection string) string {
+	return fmt.Sprintf("the resource of collection %q", collection)
+}
 
 // parse reads a configuration strictly, fills in defaults and validates it.
 func parse[T Config](raw json.RawMessage, what string) (T, error) {

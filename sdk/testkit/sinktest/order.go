@@ -34,23 +34,28 @@ func (s suite) outOfOrder(t *testing.T) {
 		requests []*materializepb.Request
 		end      bool // the stream ends behind them
 		text     string
+		// authoritative says that only a destination that keeps the position can object.
+		authoritative bool
 	}{
-		{"load before acknowledge", []*materializepb.Request{load}, false, "expects Acknowledge"},
-		{"store while loading", []*materializepb.Request{ack, store(nil)}, false, "expects Load or Flush"},
-		{"load after flush", []*materializepb.Request{ack, nil, flush, load}, false, "expects Store or StartCommit"},
-		{"acknowledge twice", []*materializepb.Request{ack, nil, ack}, false, "expects Load or Flush"},
-		{"open twice", []*materializepb.Request{ack, nil, {Open: &materializepb.Request_Open{}}}, false, "sent Open"},
-		{"end inside loads", []*materializepb.Request{ack, load}, true, "ended inside a transaction"},
-		{"end inside stores", []*materializepb.Request{ack, nil, flush, store(nil)}, true, "ended inside a transaction"},
-		{"load of a binding that is not there", []*materializepb.Request{ack, {Load: &materializepb.Request_Load{Binding: 7, KeyPacked: packed}}}, false, "binding 7 does not exist"},
-		{"load of delta updates", []*materializepb.Request{ack, {Load: &materializepb.Request_Load{Binding: 1, KeyPacked: packed}}}, false, "delta updates"},
-		{"key too short", []*materializepb.Request{ack, {Load: &materializepb.Request_Load{KeyPacked: tuple.AppendInt(nil, 1)}}}, false, "1 elements, the selection has 2"},
-		{"values too many", []*materializepb.Request{ack, nil, flush, store(func(m *materializepb.Request_Store) { m.ValuesPacked = append(values, values...) })}, false, "6 elements, the selection has 3"},
-		{"broken tuple", []*materializepb.Request{ack, nil, flush, store(func(m *materializepb.Request_Store) { m.KeyPacked = []byte{0x99} })}, false, "unknown type code"},
-		{"commit without checkpoint", []*materializepb.Request{ack, nil, flush, store(nil), {StartCommit: &materializepb.Request_StartCommit{}}}, false, "no checkpoint"},
+		{"load before acknowledge", []*materializepb.Request{load}, false, "expects Acknowledge", false},
+		{"store while loading", []*materializepb.Request{ack, store(nil)}, false, "expects Load or Flush", false},
+		{"load after flush", []*materializepb.Request{ack, nil, flush, load}, false, "expects Store or StartCommit", false},
+		{"acknowledge twice", []*materializepb.Request{ack, nil, ack}, false, "expects Load or Flush", false},
+		{"open twice", []*materializepb.Request{ack, nil, {Open: &materializepb.Request_Open{}}}, false, "sent Open", false},
+		{"end inside loads", []*materializepb.Request{ack, load}, true, "ended inside a transaction", false},
+		{"end inside stores", []*materializepb.Request{ack, nil, flush, store(nil)}, true, "ended inside a transaction", false},
+		{"load of a binding that is not there", []*materializepb.Request{ack, {Load: &materializepb.Request_Load{Binding: 7, KeyPacked: packed}}}, false, "binding 7 does not exist", false},
+		{"load of delta updates", []*materializepb.Request{ack, {Load: &materializepb.Request_Load{Binding: 1, KeyPacked: packed}}}, false, "delta updates", false},
+		{"key too short", []*materializepb.Request{ack, {Load: &materializepb.Request_Load{KeyPacked: tuple.AppendInt(nil, 1)}}}, false, "1 elements, the selection has 2", false},
+		{"values too many", []*materializepb.Request{ack, nil, flush, store(func(m *materializepb.Request_Store) { m.ValuesPacked = append(values, values...) })}, false, "6 elements, the selection has 3", false},
+		{"broken tuple", []*materializepb.Request{ack, nil, flush, store(func(m *materializepb.Request_Store) { m.KeyPacked = []byte{0x99} })}, false, "unknown type code", false},
+		{"commit without checkpoint", []*materializepb.Request{ack, nil, flush, store(nil), {StartCommit: &materializepb.Request_StartCommit{}}}, false, "no checkpoint", true},
 	} {
 		p := Start(t, s.c, s.codec)
 		require.NoError(t, r.Open(p), c.name)
+		if c.authoritative && !r.authoritative {
+			continue
+		}
 		var err error
 		for _, m := range c.requests {
 			if m == nil {

@@ -45,7 +45,9 @@ type Runtime struct {
 	State    json.RawMessage
 	Position int
 	version  int
-	columns  []map[string]string // by binding: field to column
+	// authoritative says that the destination keeps the position, learned when it was opened.
+	authoritative bool
+	columns       []map[string]string // by binding: field to column
 
 	// onLoaded is told of every loaded document; lie changes what the runtime believes about a key's existence.
 	onLoaded func(doc []byte)
@@ -146,7 +148,8 @@ func (r *Runtime) Open(p *Peer) error {
 	if res.GetOpened() == nil {
 		return fmt.Errorf("the connector answered Open with %v", res)
 	}
-	if cp := res.GetOpened().GetRuntimeCheckpoint(); cp != nil {
+	cp := res.GetOpened().GetRuntimeCheckpoint()
+	if r.authoritative = cp != nil; cp != nil {
 		r.Position = int(cp.GetSources()["log"].GetReadThrough())
 	}
 	return nil
