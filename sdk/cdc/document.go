@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/sluicedata/sluice/sdk/rowjson"
 )
@@ -86,7 +87,7 @@ func appendPatch(dst, doc []byte, key, columns []string) ([]byte, error) {
 	}
 	start, found := len(dst), false
 	dst = append(dst, '{')
-	for i, name := range append(key[:len(key):len(key)], columns...) {
+	for i, name := range append(slices.Clip(key), columns...) {
 		value, ok := members[name]
 		if !ok {
 			continue

@@ -100,14 +100,16 @@ type Stream interface {
 	Close() error
 }
 
-// Cursor, Mark and TxnID are the driver's own notation, compared by nobody but the driver. A Cursor is a place
-// between transactions where reading can resume; a Mark is any place in the log, noted for a fence; a TxnID is a
-// transaction, in a form that never repeats.
-type (
-	Cursor string
-	Mark   string
-	TxnID  string
-)
+// Cursor is a place between transactions where reading can resume. Like Mark and TxnID it is the driver's own notation,
+// compared by nobody but the driver.
+type Cursor string
+
+// Mark is any place in the log, noted for a fence.
+type Mark string
+
+// TxnID is a transaction, in a form that never repeats on a server, except that a crash may have lost a transaction without
+// a trace and its name be given out again.
+type TxnID string
 
 // Position is where a stream resumes, kept in the capture's state.
 type Position struct {

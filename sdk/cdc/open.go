@@ -58,6 +58,7 @@ func (r *reader) load(ctx context.Context) error {
 	anew := true
 	for _, t := range r.tables {
 		errs = append(errs, t.load(discovered[t.id]))
+		t.started = r.now()
 		anew = anew && t.binding.New
 	}
 	if anew {

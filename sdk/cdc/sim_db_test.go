@@ -2,6 +2,7 @@ package cdc
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sort"
@@ -306,13 +307,9 @@ func (db *simDB) insert(txn *simTxn, t *simTable) {
 
 func (db *simDB) update(txn *simTxn, t *simTable, old *simVersion, rekey bool) {
 	vals := map[string]string{}
-	for k, x := range old.vals {
-		vals[k] = x
-	}
+	maps.Copy(vals, old.vals)
 	if rekey {
-		for k, x := range db.newKey(t) {
-			vals[k] = x
-		}
+		maps.Copy(vals, db.newKey(t))
 		if key := t.keyOf(vals, 0); key == old.key || !t.lockable(txn, key) || t.exists(txn, key) {
 			return
 		}

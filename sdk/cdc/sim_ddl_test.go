@@ -1,6 +1,7 @@
 package cdc
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 )
@@ -54,9 +55,7 @@ func (db *simDB) addColumn(t *simTable, filled bool) {
 // with copies a row and changes it; log records keep the row as it was.
 func with(vals map[string]string, f func(map[string]string)) map[string]string {
 	c := make(map[string]string, len(vals)+1)
-	for k, x := range vals {
-		c[k] = x
-	}
+	maps.Copy(c, vals)
 	f(c)
 	return c
 }

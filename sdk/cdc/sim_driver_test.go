@@ -342,7 +342,6 @@ type simStream struct {
 	known   map[TableID]*Table
 	cursor  int // entries delivered
 	entry   *simTxn
-	begun   bool
 	at      int // writes of the entry delivered
 	fences  []Mark
 	idle    int // cursor that was told last

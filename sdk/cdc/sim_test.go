@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -346,9 +347,7 @@ func (s *sim) apply(target capture.Target, doc []byte) error {
 		}
 		if !before.deleted && !s.shadow.tables[sb.id].ghost(key, before.v) && !s.db.reborn(sb.id, before.v, d.v) && !next.deleted {
 			next.vals = with(before.vals, func(m map[string]string) {
-				for c, x := range d.vals {
-					m[c] = x
-				}
+				maps.Copy(m, d.vals)
 			})
 		}
 	} else if patch {

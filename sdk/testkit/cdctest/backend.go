@@ -1,0 +1,46 @@
+// Package cdctest is the conformance suite of change-capture connectors: it runs a connector built on package cdc against a
+// real server, writes to it at random, stops and resumes the connector at random, and compares what the connector emitted,
+// reduced by key, with what the tables hold.
+package cdctest
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/sluicedata/sluice/sdk/capture"
+)
+
+// Backend is a connector and a real server of its kind. Open makes an empty database for one test, which is gone when the
+// test ends.
+type Backend struct {
+	Open func(t testing.TB) Database
+	// Big is a text that the server stores out of line, so that its log leaves it out of updates that do not change it;
+	// it must be different for every seed. Nil if the server's log always has whole rows.
+	Big func(seed uint64) string
+}
+
+// Database is one database. The suite writes plain SQL that Postgres and MySQL both understand: BIGINT, INTEGER and TEXT
+// columns, names in lower case that need no quotes, PRIMARY KEY, ALTER TABLE … ADD COLUMN … DEFAULT. Its methods may be
+// called from several goroutines; they fail the test when the server refuses.
+type Database interface {
+	// Connector is the connector under test: capture.New(cdc.New(…)).
+	Connector() capture.Connector
+	// Config is its endpoint configuration for this database, with small chunks and several workers, and with
+	// rediscovery every second or so if that can be configured.
+	Config() json.RawMessage
+	// Namespace is the schema that unqualified tables are in.
+	Namespace() string
+	// Exec runs one statement by itself.
+	Exec(t testing.TB, sql string)
+	// Query returns rows as the server writes their values as text; null is nil.
+	Query(t testing.TB, sql string) [][]*string
+	// Begin opens a transaction on a connection of its own.
+	Begin(t testing.TB) Tx
+}
+
+// Tx is an open transaction.
+type Tx interface {
+	Exec(t testing.TB, sql string)
+	Commit(t testing.TB)
+	Rollback(t testing.TB)
+}
