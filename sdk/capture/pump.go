@@ -59,8 +59,8 @@ var errUnfinished = errors.New("stopped inside a transaction whose documents wer
 
 func newPump(s *session, f form) *pump {
 	p := &pump{session: s, form: f, full: make(chan chunk), empty: make(chan []byte, 2)}
-	p.empty <- make([]byte, 0, writeThrough+writeThrough/4)
-	p.empty <- make([]byte, 0, writeThrough+writeThrough/4)
+	p.empty <- make([]byte, 0, newBuffer)
+	p.empty <- make([]byte, 0, newBuffer)
 	return p
 }
 
@@ -195,7 +195,7 @@ func (p *pump) write(ctx context.Context, out output, stop context.CancelCauseFu
 		}
 		buf := c.buf[:0]
 		if cap(buf) > keepBuffer {
-			buf = make([]byte, 0, writeThrough+writeThrough/4)
+			buf = make([]byte, 0, newBuffer)
 		}
 		p.empty <- buf // never blocks: there are two buffers, and room for both
 	}

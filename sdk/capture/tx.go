@@ -10,8 +10,12 @@ import (
 )
 
 const (
-	// writeThrough is how much a transaction gathers before it is written while it still grows.
-	writeThrough = 1 << 20
+	// writeThrough is how much a transaction gathers before it is written while it still grows. It is more than the
+	// megabyte at which a good Read returns, so that such a transaction is written in one piece with its checkpoint: the
+	// checkpoint alone would make the reader wait for the writer.
+	writeThrough = 5 << 18
+	// newBuffer is a buffer's first capacity: it need not grow unless documents are large.
+	newBuffer = writeThrough + 1<<16
 	// maxDocument keeps a response below the 64 MiB that runtimes accept, with room for what they add to a document.
 	maxDocument = 63 << 20
 )
