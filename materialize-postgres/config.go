@@ -111,6 +111,9 @@ func (c config) hostPort() (host string, port uint16, err error) {
 	host, text, err := net.SplitHostPort(c.Address)
 	if err != nil {
 		host, text = strings.Trim(c.Address, "[]"), defaultPort
+		if _, err := netip.ParseAddr(host); err != nil && strings.Contains(host, ":") {
+			host = ""
+		}
 	}
 	n, err := strconv.ParseUint(text, 10, 16)
 	if err != nil || host == "" || n == 0 {

@@ -124,6 +124,7 @@ func decodeTextValue(dst, v []byte) ([]byte, error) {
 type member struct {
 	name     []byte // the member's name as JSON, with the colon
 	column   int    // index into the result, -1 if no column holds this location
+	echo     int    // index of a key's own words for it, -1 if the column's will do
 	decode   decoder
 	null     bool // a NULL column means an explicit null
 	children []*member
@@ -137,6 +138,7 @@ type place struct {
 	field  materialize.Field
 	tokens []string
 	column int
+	echo   int // index of the result that repeats the key as it was asked for, -1 if there is none
 	decode decoder
 }
 
@@ -161,14 +163,14 @@ func (m *member) add(p place) {
 		i := slices.IndexFunc(m.children, func(c *member) bool { return string(c.name) == string(name) })
 		if i < 0 {
 			i = len(m.children)
-			m.children = append(m.children, &member{name: name, column: -1})
+			m.children = append(m.children, &member{name: name, column: -1, echo: -1})
 		}
 		m = m.children[i]
 	}
 	if m.column >= 0 {
 		return // another field has the same location
 	}
-	m.column, m.decode = p.column, p.decode
+	m.column, m.echo, m.decode = p.column, p.echo, p.decode
 	// Absent and null are both NULL in a column. Where the location can be absent, absence keeps more documents as
 	// they were; not so where an absent one would get a default.
 	m.null = p.field.Nullable && (p.field.Required || len(p.field.Default) > 0)
@@ -202,6 +204,9 @@ func (m *member) appendObject(dst []byte, row [][]byte) ([]byte, error) {
 // which may be older or fewer.
 func (m *member) append(dst []byte, row [][]byte) (out []byte, some bool, err error) {
 	dst = append(dst, m.name...)
+	if m.echo >= 0 && row[m.echo] != nil {
+		return append(dst, row[m.echo]...), true, nil
+	}
 	if m.column >= 0 && row[m.column] != nil {
 		dst, err = m.decode(dst, row[m.column])
 		return dst, true, err

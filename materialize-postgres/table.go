@@ -85,7 +85,7 @@ func planColumn(f materialize.Field, have existingColumn, key bool) column {
 	c := column{field: f, name: have.name, kind: k, native: native, typeName: have.typeName, castName: have.castName, encode: encoderOf(k, key)}
 	if key {
 		switch k {
-		case kindBool, kindInt8, kindDate:
+		case kindBool, kindDate:
 			c.echo = !native
 		case kindText:
 			c.echo = !native || !f.Is("string")
@@ -113,10 +113,11 @@ func (t *table) planDocument(b *materialize.Binding[resource]) {
 		if !ok {
 			continue
 		}
-		p := place{field: c.field, tokens: tokens, decode: decoderOf(c.kind, c.field)}
+		p := place{field: c.field, tokens: tokens, decode: decoderOf(c.kind, c.field), echo: -1}
+		if c.echo {
+			p.echo = add(fmt.Sprintf("k.e%d", i), false)
+		}
 		switch {
-		case c.echo:
-			p.column, p.decode = add(fmt.Sprintf("k.e%d", i), false), decodeJSON
 		case c.native:
 			p.column = add("t."+quote(c.name), kinds[c.kind].binary)
 		default:
@@ -201,6 +202,10 @@ func (t *table) appendLoadKey(dst []byte, key []tuple.Element) ([]byte, error) {
 			continue
 		}
 		n++
+		if key[i].Kind == tuple.Int && t.columns[i].kind == kindInt8 {
+			dst = appendNull(dst) // the column says it
+			continue
+		}
 		dst, err = measured(dst, func(dst []byte) ([]byte, error) { return appendEcho(dst, key[i]), nil })
 		if err != nil {
 			return dst[:start], err

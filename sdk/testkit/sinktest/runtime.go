@@ -49,8 +49,8 @@ type Runtime struct {
 	authoritative bool
 	columns       []map[string]string // by binding: field to column
 
-	// onLoaded is told of every loaded document; lie changes what the runtime believes about a key's existence.
-	onLoaded func(doc []byte)
+	// OnLoaded, if set, is told of every loaded document; lie changes what the runtime believes about a key's existence.
+	OnLoaded func(doc []byte)
 	lie      func(exists bool) bool
 
 	// Step is called for every message that crosses the pipe. It may kill the connector.
@@ -297,8 +297,8 @@ func (s *session) load(changes []Change) error {
 		if !asked[id] {
 			return fmt.Errorf("the loaded document %s was not asked for", m.GetLoaded().GetDocJson())
 		}
-		if s.onLoaded != nil {
-			s.onLoaded(m.GetLoaded().GetDocJson())
+		if s.OnLoaded != nil {
+			s.OnLoaded(m.GetLoaded().GetDocJson())
 		}
 		var doc map[string]json.RawMessage
 		if err := json.Unmarshal(m.GetLoaded().GetDocJson(), &doc); err != nil {

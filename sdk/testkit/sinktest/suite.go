@@ -329,7 +329,7 @@ func (s suite) wholeDocuments(t *testing.T) {
 	}
 	r.MustApply()
 	var last string
-	r.onLoaded = func(doc []byte) { last = string(doc) }
+	r.OnLoaded = func(doc []byte) { last = string(doc) }
 	require.NoError(t, r.Run())
 	r.RequireTable(t, 0, s.table("whole"), false)
 	require.JSONEq(t, change(1, "x", `"size":1,"unknown":{"deep":[1,2.50,"\u0000"]},"_meta":{"op":"c"}`), last)

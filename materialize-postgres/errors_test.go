@@ -1,0 +1,272 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/protocol/frame"
+	"github.com/sluicedata/sluice/sdk/testkit/server"
+	"github.com/sluicedata/sluice/sdk/testkit/sinktest"
+)
+
+// newTask is a task with one table of orders.
+func newTask(t *testing.T, db database, config json.RawMessage) *sinktest.Runtime {
+	t.Helper()
+	c := db.sinkCase()
+	r := sinktest.NewRuntime(t, c, frame.Proto, sinktest.Task{Name: "acme/sink", Config: config, Bindings: []sinktest.Binding{
+		{Collection: orders(), Resource: c.Resource("orders", false)},
+	}})
+	for i := range 20 {
+		r.Log = append(r.Log, sinktest.Change{Doc: fmt.Sprintf(`{"id":%d,"note":"n"}`, i)})
+	}
+	return r
+}
+
+// What people read when they configured something wrong.
+func TestWrongConfiguration(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	set := func(name string, value any) json.RawMessage {
+		return db.config(func(c map[string]any) { c[name] = value })
+	}
+	db.exec(t, "CREATE ROLE "+db.name+"_reader LOGIN PASSWORD 'secret'", "REVOKE ALL ON SCHEMA public FROM PUBLIC",
+		"REVOKE TEMPORARY ON DATABASE "+db.name+" FROM PUBLIC")
+	t.Cleanup(func() { db.exec(t, "DROP ROLE "+db.name+"_reader") })
+	for name, c := range map[string]struct {
+		config json.RawMessage
+		texts  []string
+	}{
+		"wrong password":   {set("password", "s3cr3t-wrong"), []string{`refused user "postgres": the password is wrong`}},
+		"wrong database":   {set("database", "nowhere"), []string{`There is no database "nowhere"`}},
+		"wrong host":       {db.config(func(c map[string]any) { c["address"] = "no-such-host.invalid"; c["sslmode"] = "disable" }), []string{`The host "no-such-host.invalid" cannot be found`}},
+		"wrong port":       {set("address", "127.0.0.1:1"), []string{"The server at 127.0.0.1:1 cannot be reached"}},
+		"no TLS":           {set("sslmode", "verify-full"), []string{"does not speak TLS, and sslmode is verify-full"}},
+		"unknown field":    {set("adress", "x"), []string{`The field "adress" of the endpoint configuration is unknown`, "address"}},
+		"unknown mode":     {set("sslmode", "prefer"), []string{"sslmode", "verify-full"}},
+		"no certificate":   {set("sslRootCert", "nonsense"), []string{"sslRootCert holds no certificate"}},
+		"bad duration":     {set("advanced", map[string]any{"lockTimeout": "soon"}), []string{`advanced.lockTimeout "soon" is not a duration`}},
+		"everything wrong": {json.RawMessage(`{"address":"a:b:c","password":""}`), []string{"1. database is required.", "user is required.", "password is required.", `address "a:b:c" is not of the form`}},
+		"no privileges":    {set("user", db.name+"_reader"), []string{"may not create tables in schema \"public\". GRANT CREATE", "may not create temporary tables"}},
+		"no schema": {db.config(func(c map[string]any) { c["user"] = db.name + "_reader"; c["schema"] = "elsewhere" }),
+			[]string{`There is no schema "elsewhere"`, "may not create it"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := newTask(t, db, c.config).Apply()
+			require.Error(t, err)
+			for _, text := range c.texts {
+				require.ErrorContains(t, err, text)
+			}
+			require.NotContains(t, err.Error(), "s3cr3t-wrong")
+		})
+	}
+}
+
+func TestUntrustedCertificate(t *testing.T) {
+	t.Parallel()
+	pg := server.Postgres(t, server.WithTLS("127.0.0.1"))
+	db := database{pg, pg.NewDatabase(t)}
+	ca, err := os.ReadFile(pg.CAFile())
+	require.NoError(t, err)
+	with := func(mode string, cert string, host string) error {
+		_, err := newTask(t, db, db.config(func(c map[string]any) {
+			c["sslmode"], c["sslRootCert"] = mode, cert
+			c["address"] = fmt.Sprintf("%s:%d", host, pg.Port())
+		})).Apply()
+		return err
+	}
+	require.ErrorContains(t, with("verify-full", "", "127.0.0.1"), "signed by an authority that is not trusted. Set sslRootCert")
+	require.ErrorContains(t, with("verify-ca", "", "127.0.0.1"), "signed by an authority that is not trusted")
+	require.ErrorContains(t, with("verify-full", string(ca), "localhost"), "is not made for the name")
+	require.NoError(t, with("verify-ca", string(ca), "localhost"))
+	require.NoError(t, with("verify-full", string(ca), "127.0.0.1"))
+	require.NoError(t, with("require", "", "127.0.0.1"))
+}
+
+// An address that is not of this machine is verified unless somebody says otherwise.
+func TestTLSIsVerifiedByDefault(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"localhost": "disable", "127.0.0.1:5433": "disable", "[::1]:5432": "disable", "::1": "disable",
+		"db.example.com": "verify-full", "10.0.0.1:5432": "verify-full", "localhost.example.com": "verify-full",
+	} {
+		require.Equal(t, want, config{Address: address}.sslmode(), address)
+	}
+	tlsConfig, err := config{Address: "db.example.com"}.tls("db.example.com")
+	require.NoError(t, err)
+	require.False(t, tlsConfig.InsecureSkipVerify)
+	require.Equal(t, "db.example.com", tlsConfig.ServerName)
+	options, err := config{Address: "db.example.com", User: "u", Password: "p", Database: "d"}.options()
+	require.NoError(t, err)
+	require.Empty(t, options.Fallbacks, "nothing may fall back to an unprotected connection")
+}
+
+func TestReadOnlyDestination(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	r := newTask(t, db, db.config(nil))
+	r.MustApply()
+	db.exec(t, "ALTER DATABASE "+db.name+" SET default_transaction_read_only = on")
+	_, err := r.Apply()
+	require.ErrorContains(t, err, "The destination is read-only")
+	require.ErrorContains(t, r.Run(), "The destination is read-only: it is a standby, or default_transaction_read_only is on")
+}
+
+func TestLockedTable(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	r := newTask(t, db, db.config(func(c map[string]any) { c["advanced"] = map[string]any{"lockTimeout": "1s"} }))
+	r.MustApply()
+	other := db.connect(t)
+	defer other.close()
+	require.NoError(t, other.exec(t.Context(), "BEGIN; LOCK TABLE public.orders IN ACCESS EXCLUSIVE MODE"))
+	start := time.Now()
+	require.ErrorContains(t, r.Run(), "locked by another session, longer than the lock timeout")
+	require.Less(t, time.Since(start), 30*time.Second)
+	require.NoError(t, other.exec(t.Context(), "ROLLBACK"))
+	require.NoError(t, r.Run())
+	r.RequireTable(t, 0, "orders", false)
+}
+
+// A statement that does not end is given up from our side, whatever the server does (hard case 61).
+func TestStatementDeadline(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	r := newTask(t, db, db.config(func(c map[string]any) {
+		c["advanced"] = map[string]any{"statementTimeout": "2s", "lockTimeout": "1h"}
+	}))
+	r.MustApply()
+	other := db.connect(t)
+	defer other.close()
+	require.NoError(t, other.exec(t.Context(), "BEGIN; LOCK TABLE public.orders IN ACCESS EXCLUSIVE MODE"))
+	require.ErrorContains(t, r.Run(), "The destination did not finish a statement within 2s")
+	require.NoError(t, other.exec(t.Context(), "ROLLBACK"))
+	require.NoError(t, r.Run())
+}
+
+// The disk is a real one of 24 megabytes, and becomes full.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	dir := filepath.Join(t.TempDir(), "small")
+	require.NoError(t, os.Mkdir(dir, 0o777))
+	if out, err := exec.CommandContext(t.Context(), "mount", "-t", "tmpfs", "-o", "size=24m,mode=777", "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Skipf("a small disk can only be mounted by root: %s", out)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() }) //nolint:noctx // the test's context has ended
+	openPath(t, dir, db.pg.DataDir())
+	space := db.name + "_small"
+	db.exec(t, fmt.Sprintf("CREATE TABLESPACE %s LOCATION '%s'", space, dir))
+	r := newTask(t, db, db.config(nil))
+	r.MustApply()
+	t.Cleanup(func() { db.exec(t, "DROP TABLE orders", "DROP TABLESPACE "+space) })
+	db.exec(t, "ALTER TABLE orders SET TABLESPACE "+space)
+	require.NoError(t, r.Run())
+	for i := range 300 {
+		r.Log = append(r.Log, sinktest.Change{Doc: fmt.Sprintf(`{"id":%d,"note":%q}`, 100+i, incompressible(i))})
+	}
+	r.Batch = 500
+	require.ErrorContains(t, r.Run(), "The destination's disk is full")
+	require.Equal(t, "20", db.exec(t, "SELECT count(*) FROM orders"), "nothing of the transaction is left")
+	db.exec(t, "ALTER TABLE orders SET TABLESPACE pg_default")
+	require.NoError(t, r.Run())
+	r.RequireTable(t, 0, "orders", false)
+}
+
+// openPath lets the server's user reach a folder inside the test's own.
+func openPath(t *testing.T, dir, dataDir string) {
+	t.Helper()
+	for d := filepath.Dir(dir); len(d) > len(os.TempDir()); d = filepath.Dir(d) {
+		require.NoError(t, os.Chmod(d, 0o755))
+	}
+	require.NoError(t, exec.CommandContext(t.Context(), "chown", "--reference="+dataDir, dir).Run())
+}
+
+func incompressible(seed int) string {
+	var b strings.Builder
+	v := uint64(seed)*2862933555777941757 + 3037000493
+	for b.Len() < 100_000 {
+		v = v*6364136223846793005 + 1442695040888963407
+		fmt.Fprintf(&b, "%016x", v)
+	}
+	return b.String()
+}
+
+// Tables that are not ours, or not what they were.
+func TestTablesThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	r := newTask(t, db, db.config(nil))
+	db.exec(t, "CREATE TABLE orders (id bigint PRIMARY KEY)")
+	_, err := r.Apply()
+	require.ErrorContains(t, err, "Table public.orders exists already and was not created by this materialization")
+	db.exec(t, "DROP TABLE orders", "CREATE VIEW orders AS SELECT 1 AS id")
+	_, err = r.Apply()
+	require.ErrorContains(t, err, "is not a table")
+	db.exec(t, "DROP VIEW orders")
+	r.MustApply()
+
+	other := newTask(t, db, db.config(nil))
+	other.Task.Name = "acme/other"
+	_, err = other.Apply()
+	require.ErrorContains(t, err, `Table public.orders belongs to materialization "acme/sink"`)
+
+	delta := newTask(t, db, db.config(nil))
+	delta.Task.Bindings[0].Resource = json.RawMessage(`{"table":"orders","deltaUpdates":true}`)
+	_, err = delta.Apply()
+	require.ErrorContains(t, err, "is to take delta updates, but holds one row per key. Increase the binding's backfill counter")
+
+	retyped := newTask(t, db, db.config(nil))
+	retyped.Task.Bindings[0].Collection.Columns[0].Types = []string{"boolean"}
+	_, err = retyped.Apply()
+	require.ErrorContains(t, err, `Column "id" of public.orders is of type bigint, which cannot be changed to boolean without losing values. Increase the binding's backfill counter`)
+	retyped.Task.Bindings[0].Backfill = 1
+	require.Equal(t, "Replaced table public.orders for backfill 1.", retyped.MustApply())
+
+	rekeyed := newTask(t, db, db.config(nil))
+	rekeyed.Task.Bindings[0].Backfill = 1
+	rekeyed.Task.Bindings[0].Collection.Columns[0].Types = []string{"boolean"}
+	rekeyed.Task.Bindings[0].Collection.Columns[1] = sinktest.Column{Name: "note", Types: []string{"string"}, Key: true}
+	_, err = rekeyed.Apply()
+	require.ErrorContains(t, err, `The primary key of public.orders is (id), but the collection's key is (id, note). Increase the binding's backfill counter`)
+
+	require.NoError(t, runWith(retyped, `{"id":true}`))
+	db.exec(t, "DROP TABLE orders")
+	require.ErrorContains(t, runWith(retyped, `{"id":false}`), "Table public.orders does not exist. If it was dropped by hand")
+}
+
+func TestUnstorableValue(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	r := newTask(t, db, db.config(nil))
+	r.Log = []sinktest.Change{{Doc: `{"id":18446744073709551615,"note":"n"}`}}
+	r.MustApply()
+	err := r.Run()
+	require.ErrorContains(t, err, `The value 18446744073709551615 of field "id" cannot be stored in column "id" of public.orders, which is of type bigint: it is not an integer between`)
+	require.ErrorContains(t, err, "The row's key is [18446744073709551615]")
+	require.ErrorContains(t, err, "castToString")
+}
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	require.ErrorContains(t, resource{Table: strings.Repeat("x", 64)}.Validate(), "has 64 bytes; Postgres allows 63")
+	require.ErrorContains(t, resource{}.Validate(), "table is required")
+	require.Len(t, columnName(strings.Repeat("x", 64)), 63)
+	require.NotEqual(t, columnName(strings.Repeat("x", 64)), columnName(strings.Repeat("x", 65)))
+	require.LessOrEqual(t, len(columnName(strings.Repeat("ü", 40))), 63)
+	require.Equal(t, "ctid_", columnName("ctid"))
+}
+
+// runWith appends a document to the log and runs.
+func runWith(r *sinktest.Runtime, doc string) error {
+	r.Log = []sinktest.Change{{Doc: doc}}
+	return r.Run()
+}
