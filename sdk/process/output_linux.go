@@ -11,7 +11,7 @@ import (
 
 // watchOutput cancels when nobody can read what is written to out any more: a runtime that died. A source that has nothing
 // to write would not notice it otherwise, and would hold what only one process may hold. The channel is closed when the
-// watch is over, which takes a second at most after ctx has ended.
+// watch is over, which is right after ctx has ended.
 func watchOutput(ctx context.Context, out io.Writer, cancel func()) <-chan struct{} {
 	done := make(chan struct{})
 	f, ok := out.(*os.File)
@@ -19,15 +19,22 @@ func watchOutput(ctx context.Context, out io.Writer, cancel func()) <-chan struc
 		close(done)
 		return done
 	}
+	// poll(2) waits for both: the output's other end to be closed, and the end of ctx, which closes this pipe.
+	wake, end, err := os.Pipe()
+	if err != nil {
+		close(done) // out of descriptors; the next write will notice as well
+		return done
+	}
+	context.AfterFunc(ctx, func() { _ = end.Close() })
 	go func() {
 		defer close(done)
-		fds := []unix.PollFd{{Fd: int32(f.Fd())}}
+		defer wake.Close()
+		fds := []unix.PollFd{{Fd: int32(f.Fd())}, {Fd: int32(wake.Fd())}}
 		for ctx.Err() == nil {
-			n, err := unix.Poll(fds, 200)
-			if err != nil && !errors.Is(err, unix.EINTR) {
+			if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
 				return
 			}
-			if n > 0 && fds[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0 {
+			if fds[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0 {
 				cancel()
 				return
 			}

@@ -201,6 +201,25 @@ func TestOutputThatNobodyReads(t *testing.T) {
 	require.Equal(t, 7, code)
 }
 
+// TestOutputThatIsRead: the watch does not keep a program that is done from ending.
+func TestOutputThatIsRead(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	defer r.Close()
+	defer w.Close()
+	for range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := watchOutput(ctx, w, func() { t.Error("the other end is open") })
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			require.FailNow(t, "the watch goes on")
+		}
+	}
+}
+
 func TestReadConfig(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
