@@ -36,7 +36,8 @@ type Options struct {
 	Capture             capture.Timeouts
 	Materialize         materialize.Timeouts
 	MaxTransactionBytes int
-	MinFreeBytes        uint64
+	MinFreeBytes        uint64                 // see wal.Options
+	FreeBytes           func() (uint64, error) // see wal.Options
 	// Ready is called once when the data folder is ours and the tasks start; nil is nobody.
 	Ready func()
 }
@@ -57,7 +58,7 @@ func Run(ctx context.Context, o Options) error {
 	if o.Backoff == (retry.Backoff{}) {
 		o.Backoff = retry.Backoff{Min: 500 * time.Millisecond, Max: 30 * time.Second, Factor: 2, Jitter: 0.2}
 	}
-	log, err := wal.Open(wal.Options{Dir: o.DataDir, Log: logrus.NewEntry(o.Logger), MinFreeBytes: o.MinFreeBytes})
+	log, err := wal.Open(wal.Options{Dir: o.DataDir, Log: logrus.NewEntry(o.Logger), MinFreeBytes: o.MinFreeBytes, FreeBytes: o.FreeBytes})
 	if err != nil {
 		return err
 	}

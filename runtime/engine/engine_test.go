@@ -181,7 +181,7 @@ func (r *rig) wait(name string) {
 			break
 		}
 		if time.Now().After(deadline) {
-			require.Equal(r.t, want.rows, rows, "%s", r.log)
+			require.Equal(r.t, want.rows, rows, "%.5000s", r.log)
 		}
 		time.Sleep(5 * time.Millisecond) //nolint:forbidigo // polling with a deadline
 	}

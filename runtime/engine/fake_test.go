@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -243,42 +245,57 @@ func (f *fakeCapture) stream(r *capturepb.Request_Open, next int, acks <-chan ui
 	select {} // idle until it is stopped
 }
 
-// runScript answers each request with the next lines of a file, whatever the request was: lines "> text" are written to
-// stdout, "! text" to stderr, "exit N" ends, "hang" never answers, "?" reads a request.
+// runScript is a capture that answers each kind of request with the lines of its script, in the JSON codec: "> text" is
+// written to stdout, "! text" to stderr, "exit N" ends, "hang" waits for ever, "once NAME" goes on only the first time.
+// What the script leaves out is answered well, in the oddest spelling that is allowed.
 func runScript() error {
-	file, err := os.Open(os.Getenv("SCRIPT"))
+	script := map[string][]string{
+		"spec":     {`> {"spec":{"protocol":3032023,"config_schema":{},"resource_config_schema_json":{},"documentation_url":"https://example.com","discovered":null,"unknown":[1]},"validated":null}`},
+		"validate": {`> {"validated":{"bindings":[{"resource_path":["things"]}]},"$internal":"AAAA"}`, ""},
+		"apply":    {`> {"applied":{"action_description":"","state":null}}`},
+		"open":     {`> {"opened":{"explicit_acknowledgements":false}}`},
+	}
+	text, err := os.ReadFile(os.Getenv("SCRIPT"))
 	if err != nil {
 		return err
 	}
-	in := bufio.NewReader(os.Stdin)
-	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		line := lines.Text()
+	var given map[string][]string
+	if err := json.Unmarshal(text, &given); err != nil {
+		return err
+	}
+	maps.Copy(script, given)
+	in := bufio.NewScanner(os.Stdin)
+	in.Buffer(nil, 1<<24)
+	for in.Scan() {
+		var request map[string]json.RawMessage
+		if err := json.Unmarshal(in.Bytes(), &request); err != nil {
+			return err
+		}
+		for kind := range request {
+			play(script[kind])
+		}
+	}
+	return in.Err()
+}
+
+func play(lines []string) {
+	for _, line := range lines {
 		switch {
-		case line == "?":
-			if _, err := in.ReadString('\n'); errors.Is(err, io.EOF) {
-				return nil
-			}
 		case line == "hang":
 			select {}
-		case line == "eof":
-			_, _ = io.Copy(io.Discard, in)
 		case strings.HasPrefix(line, "> "):
 			fmt.Fprintln(os.Stdout, line[2:])
 		case strings.HasPrefix(line, "! "):
 			fmt.Fprintln(os.Stderr, line[2:])
 		case strings.HasPrefix(line, "exit "):
-			var code int
-			_, _ = fmt.Sscan(line[5:], &code)
+			code, _ := strconv.Atoi(line[5:])
 			os.Exit(code)
-		case line == "unless-first":
-			// The first life ends here; later ones go on.
-			mark := os.Getenv("SCRIPT") + ".lived"
-			if _, err := os.Stat(mark); err != nil {
-				return os.WriteFile(mark, nil, 0o600)
+		case strings.HasPrefix(line, "once "):
+			file, err := os.OpenFile(os.Getenv("SCRIPT")+"."+line[5:], os.O_CREATE|os.O_EXCL, 0o600)
+			if err != nil {
+				return
 			}
+			_ = file.Close()
 		}
 	}
-	return lines.Err()
 }

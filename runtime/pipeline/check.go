@@ -75,10 +75,10 @@ func checkName(name string) string {
 
 // CommandProblem says in words for people why a command cannot be started.
 func CommandProblem(command string, err error) string {
+	if info, statErr := os.Stat(command); statErr == nil && info.IsDir() {
+		return fmt.Sprintf("%s is a folder, not a program", command)
+	}
 	if errors.Is(err, fs.ErrPermission) {
-		if info, statErr := os.Stat(command); statErr == nil && info.IsDir() {
-			return fmt.Sprintf("%s is a folder, not a program", command)
-		}
 		return fmt.Sprintf("%s is not executable (chmod +x it, or name the interpreter as the first element of the command)", command)
 	}
 	if errors.Is(err, fs.ErrNotExist) {

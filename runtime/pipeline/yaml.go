@@ -16,9 +16,13 @@ import (
 
 // source is one file being read.
 type source struct {
-	file string
-	opts Options
+	file   string
+	opts   Options
+	values int // converted to JSON so far
 }
+
+// maxValues bounds what a file can become: anchors that refer to each other grow without end.
+const maxValues = 2_000_000
 
 // readYAML parses a file of exactly one document.
 func (s *source) readYAML() (*yaml.Node, error) {
@@ -153,8 +157,8 @@ func (s *source) toJSON(n *yaml.Node, expand bool) (json.RawMessage, error) {
 
 func (s *source) appendJSON(dst []byte, n *yaml.Node, expand bool, depth int) ([]byte, error) {
 	n = deref(n)
-	if depth > 1000 {
-		return nil, s.fail(n, "the value is nested too deeply")
+	if s.values++; depth > 1000 || s.values > maxValues {
+		return nil, s.fail(n, "the value is nested too deeply or too large")
 	}
 	var err error
 	switch n.Kind {

@@ -1,0 +1,139 @@
+package materialize
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	flowpb "github.com/sluicedata/sluice/protocol/flow"
+	"github.com/sluicedata/sluice/protocol/frame"
+	"github.com/sluicedata/sluice/runtime/collection"
+	"github.com/sluicedata/sluice/runtime/pipeline"
+	"github.com/sluicedata/sluice/runtime/reduce"
+	"github.com/sluicedata/sluice/runtime/schema"
+	"github.com/sluicedata/sluice/runtime/specs"
+	"github.com/sluicedata/sluice/sdk/tuple"
+)
+
+const rowSchema = `{"type":"object","required":["id"],"reduce":{"strategy":"merge"},
+ "if":{"properties":{"_meta":{"properties":{"op":{"const":"d"}},"required":["op"]}},"required":["_meta"]},"then":{"reduce":{"strategy":"merge","delete":true}},
+ "properties":{"id":{"type":"integer"},"a":{"type":"integer"},"b":{"type":"string","default":"none"},"sum":{"type":"integer","reduce":{"strategy":"sum"}},"tags":{"type":"array"},"_meta":{"type":"object","properties":{"op":{"type":"string"}}}}}`
+
+func testBinding(t require.TestingT, delta bool, key ...string) *binding {
+	shape, err := schema.Parse([]byte(rowSchema))
+	require.NoError(t, err)
+	if key == nil {
+		key = []string{"/id"}
+	}
+	spec, err := specs.Collection(&pipeline.Collection{Name: "acme/t", Key: key, Schema: json.RawMessage(rowSchema)}, shape)
+	require.NoError(t, err)
+	plan, err := reduce.Compile([]byte(rowSchema))
+	require.NoError(t, err)
+	keys := make([]string, len(key))
+	for i, k := range key {
+		keys[i] = schema.FieldOf(k)
+	}
+	b, err := newBinding(0, &flowpb.MaterializationSpec_Binding{
+		Collection: spec, DeltaUpdates: delta, FieldSelection: &flowpb.FieldSelection{Keys: keys, Values: []string{"_meta/op", "a", "b", "tags"}, Document: "flow_document"},
+	}, &collection.Version{Number: 1, Spec: spec, Plan: plan}, nil)
+	require.NoError(t, err)
+	return b
+}
+
+func TestKeysAndValuesInBothForms(t *testing.T) {
+	t.Parallel()
+	b := testBinding(t, false, "/id", "/b")
+	doc := []byte(`{"id":7,"a":null,"tags":[1, {"x":"y"}],"_meta":{"op":"c"}}`)
+	array, err := b.keys.appendFields(nil, frame.JSON, doc)
+	require.NoError(t, err)
+	require.Equal(t, `[7,"none"]`, string(array), "a location that is missing has its default")
+	packed, err := b.keys.appendFields(nil, frame.Proto, doc)
+	require.NoError(t, err)
+	elements, err := tuple.Unpack(packed)
+	require.NoError(t, err)
+	require.Equal(t, []any{int64(7), "none"}, elements)
+	array, err = b.values.appendFields(nil, frame.JSON, doc)
+	require.NoError(t, err)
+	require.Equal(t, `["c",null,"none",[1, {"x":"y"}]]`, string(array))
+	packed, err = b.values.appendFields(nil, frame.Proto, doc)
+	require.NoError(t, err)
+	elements, err = tuple.Unpack(packed)
+	require.NoError(t, err)
+	require.Equal(t, []any{"c", nil, "none", []byte(`[1,{"x":"y"}]`)}, elements)
+}
+
+func TestUnusableDocuments(t *testing.T) {
+	t.Parallel()
+	b := testBinding(t, false)
+	x := newTransaction(1)
+	_, err := x.add(b, []byte(`{"id":1,"sum":1}`))
+	require.NoError(t, err)
+	_, err = x.add(b, []byte(`{"id":1,"sum":"x"}`))
+	require.ErrorContains(t, err, `two documents of the collection acme/t cannot be reduced: sum: the reduction strategy sum needs numbers, but got "x"`)
+}
+
+// TestCombineIsTheSequence: whatever the transactions' boundaries are, and whatever is loaded, a key ends as if its
+// documents had been applied to it one by one.
+func TestCombineIsTheSequence(t *testing.T) {
+	t.Parallel()
+	type row struct {
+		A, B any
+		Sum  int
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		b := testBinding(t, false)
+		model, stored := map[int]*row{}, map[int][]byte{}
+		for range rapid.IntRange(1, 4).Draw(t, "transactions") {
+			x := newTransaction(1)
+			touched := map[int]bool{}
+			for n := range rapid.IntRange(1, 8).Draw(t, "documents") {
+				id := rapid.IntRange(0, 2).Draw(t, "id")
+				op := rapid.SampledFrom([]string{"c", "u", "u", "d"}).Draw(t, "op")
+				fields := fmt.Sprintf(`{"id":%d,"sum":1,"_meta":{"op":%q}`, id, op)
+				old := model[id]
+				if old == nil {
+					old = &row{}
+				}
+				next := &row{old.A, old.B, old.Sum + 1}
+				if rapid.Bool().Draw(t, "a") {
+					fields += fmt.Sprintf(`,"a":%d`, n)
+					next.A = float64(n)
+				}
+				if rapid.Bool().Draw(t, "b") {
+					fields += fmt.Sprintf(`,"b":"b%d"`, n)
+					next.B = fmt.Sprintf("b%d", n)
+				}
+				if model[id] = next; op == "d" {
+					delete(model, id)
+				}
+				touched[id] = true
+				_, err := x.add(b, []byte(fields+"}"))
+				require.NoError(t, err)
+			}
+			for id := range touched {
+				if stored[id] != nil {
+					require.NoError(t, x.loaded(b, stored[id]))
+				}
+			}
+			require.NoError(t, x.loaded(b, []byte(`{"id":99}`)), "what nobody asked for does no harm")
+			require.Len(t, x.sorted(), len(touched))
+			for _, e := range x.sorted() {
+				var v struct{ ID int }
+				require.NoError(t, json.Unmarshal(e.doc, &v))
+				require.Equal(t, stored[v.ID] != nil, e.exists)
+				if stored[v.ID] = e.doc; e.deleted {
+					delete(stored, v.ID)
+				}
+			}
+		}
+		require.Len(t, stored, len(model))
+		for id, want := range model {
+			var got row
+			require.NoError(t, json.Unmarshal(stored[id], &got))
+			require.Equal(t, *want, got)
+		}
+	})
+}

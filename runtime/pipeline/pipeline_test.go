@@ -1,0 +1,157 @@
+package pipeline
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/protocol/frame"
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+// files writes files into a folder and returns the path of the pipeline.
+func files(t *testing.T, pipeline string, others map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if others == nil {
+		others = map[string]string{}
+	}
+	others["pipeline.yaml"] = pipeline
+	for name, text := range others {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		mode := os.FileMode(0o600)
+		if strings.HasPrefix(text, "#!") {
+			mode = 0o700
+		}
+		require.NoError(t, os.WriteFile(path, []byte(text), mode))
+	}
+	return filepath.Join(dir, "pipeline.yaml")
+}
+
+func getenv(name string) (string, bool) {
+	value, ok := map[string]string{"PASSWORD": "s3cret: #x", "EMPTY": ""}[name]
+	return value, ok
+}
+
+const whole = `
+captures:
+  acme/source:
+    interval: 30s
+    autoDiscover: {addNewBindings: true}
+    endpoint:
+      local:
+        command: [bin/source, --flag]
+        protobuf: true
+        env: {HOME: "/x/${EMPTY}"}
+        config: source.yaml
+    bindings:
+      - {resource: {name: orders}, target: acme/orders, backfill: 2}
+      - {resource: {name: old}, target: acme/old, disable: true}
+collections:
+  acme/orders:
+    key: [/id]
+    schema: {type: object, properties: {id: {type: integer}}, required: [id]}
+    projections: {the_id: /id, total: {location: /sum, partition: false}}
+materializations:
+  acme/off:
+    shards: {disable: true}
+    endpoint: {connector: {image: "ghcr.io/acme/x:v1", config: {}}}
+    bindings: []
+  acme/warehouse:
+    endpoint: {connector: {image: "ghcr.io/acme/materialize-x:v1", config: {password: "${PASSWORD}", price: "$${x}", port: 0x10, big: 12345678901234567890, ratio: 1.50, list: [true, null, "5"]}}}
+    bindings:
+      - source: {name: acme/orders}
+        resource: {table: orders}
+        fields: {recommended: 3, require: {sum: {a: 1}}, exclude: [x], groupBy: [the_id]}
+        priority: 2
+`
+
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	file := files(t, whole, map[string]string{"bin/source": "#!/bin/sh\n", "source.yaml": "address: localhost\npassword: ${PASSWORD}\n"})
+	p, err := Load(file, Options{Getenv: getenv})
+	require.NoError(t, err)
+	require.Len(t, p.Captures, 1)
+	c := p.Captures[0]
+	require.Equal(t, 30*time.Second, c.Interval)
+	require.Equal(t, []string{filepath.Join(filepath.Dir(file), "bin/source"), "--flag"}, c.Endpoint.Command)
+	require.Equal(t, frame.Proto, c.Endpoint.Codec)
+	require.Equal(t, map[string]string{"HOME": "/x/"}, c.Endpoint.Env)
+	require.JSONEq(t, `{"address":"localhost","password":"s3cret: #x"}`, string(c.Endpoint.Config))
+	require.Len(t, c.Bindings, 1)
+	require.Equal(t, CaptureBinding{Resource: []byte(`{"name":"orders"}`), Target: "acme/orders", Backfill: 2}, c.Bindings[0])
+	require.Len(t, p.Materializations, 1)
+	m := p.Materializations[0]
+	require.Equal(t, "ghcr.io/acme/materialize-x:v1", m.Endpoint.Image)
+	require.Equal(t, `{"password":"s3cret: #x","price":"${x}","port":16,"big":12345678901234567890,"ratio":1.50,"list":[true,null,"5"]}`, string(m.Endpoint.Config))
+	b := m.Bindings[0]
+	require.Equal(t, 3, b.Fields.Depth)
+	require.Equal(t, `{"a":1}`, string(b.Fields.Require["sum"]))
+	require.Equal(t, []string{"the_id"}, b.Fields.GroupBy)
+	require.Equal(t, map[string]string{"the_id": "/id", "total": "/sum"}, p.Collections["acme/orders"].Projections)
+}
+
+func TestErrorsNameFileAndLine(t *testing.T) {
+	t.Parallel()
+	const capture = "captures:\n  acme/c:\n    endpoint: {local: {command: [sh]}}\n    bindings: [{resource: {a: 1}, target: acme/x}]\n"
+	const collection = "collections:\n  acme/x: {key: [/id], schema: {type: object}}\n"
+	for name, c := range map[string]struct{ yaml, want string }{
+		"empty":                  {"", "is empty"},
+		"not YAML":               {"a: [", "is not valid YAML: line 1"},
+		"unknown field":          {"captures: {}\ncolections: {}\n", `pipeline.yaml:2: unknown field "colections" in the pipeline; known are captures, collections, materializations, tests`},
+		"case":                   {"Captures: {}\n", `did you mean captures?`},
+		"unknown in a binding":   {"captures:\n  acme/c:\n    bindings:\n      - resource: {}\n        traget: x\n", `pipeline.yaml:5: unknown field "traget" in a binding of the capture acme/c`},
+		"twice":                  {"captures: {}\ncaptures: {}\n", `pipeline.yaml:2: "captures" stands twice in the pipeline`},
+		"nothing to run":         {"captures: {}\n", "there is nothing to run"},
+		"no endpoint":            {"captures:\n  acme/c:\n    bindings: []\n", "pipeline.yaml:3: the capture acme/c needs an endpoint"},
+		"no target":              {"captures:\n  acme/c:\n    endpoint: {local: {command: [sh]}}\n    bindings: [{resource: {a: 1}, target: acme/y}]\n", "pipeline.yaml:3: the capture acme/c writes to the collection acme/y, which is not defined"},
+		"bad name":               {"captures:\n  'a b':\n    {}\n", `pipeline.yaml:2: the name "a b" may have letters`},
+		"bad interval":           {"captures:\n  acme/c:\n    interval: often\n", "pipeline.yaml:3: interval must be a duration such as 30s or 5m"},
+		"missing binary":         {"captures:\n  acme/c:\n    endpoint: {local: {command: [bin/none]}}\n", "the capture acme/c cannot be started: there is no file"},
+		"not on the PATH":        {"captures:\n  acme/c:\n    endpoint: {local: {command: [no-such-program]}}\n", "there is no program no-such-program on the PATH"},
+		"not executable":         {"captures:\n  acme/c:\n    endpoint: {local: {command: [plain/file]}}\n", "is not executable (chmod +x it"},
+		"a folder":               {"captures:\n  acme/c:\n    endpoint: {local: {command: [plain/]}}\n", "is a folder, not a program"},
+		"key without a slash":    {capture + "collections:\n  acme/x: {key: [id], schema: true}\n", `the key "id" of the collection acme/x must be a JSON pointer`},
+		"no key":                 {capture + "collections:\n  acme/x: {schema: true}\n", "pipeline.yaml:6: the collection acme/x needs a key"},
+		"derivation":             {capture + "collections:\n  acme/x: {derive: {}}\n", "derivations are not supported"},
+		"unset variable":         {"captures:\n  acme/c:\n    endpoint:\n      local:\n        command: [sh]\n        config:\n          password: ${NONE}\n", "pipeline.yaml:7: the environment variable NONE is not set"},
+		"open brace":             {"captures:\n  acme/c:\n    endpoint: {local: {command: [sh], config: {a: '${X'}}}\n", "${ without its closing brace"},
+		"sops":                   {"captures:\n  acme/c:\n    endpoint: {local: {command: [sh], config: {a: 1, sops: {}}}}\n", "is encrypted with sops"},
+		"missing config":         {"captures:\n  acme/c:\n    endpoint: {local: {command: [sh], config: none.yaml}}\n", "none.yaml: no such file or directory"},
+		"config of another kind": {"captures:\n  acme/c:\n    endpoint: {local: {command: [sh], config: [1]}}\n", "config must be a mapping, or the name of a file"},
+		"infinity":               {"captures:\n  acme/c:\n    endpoint: {local: {command: [sh], config: {a: .inf}}}\n", "has no form in JSON"},
+		"two endpoints":          {"captures:\n  acme/c:\n    endpoint: {local: {command: [sh]}, connector: {image: x}}\n", "has two endpoints"},
+		"backfill":               {"captures:\n  acme/c:\n    bindings: [{backfill: -1}]\n", "backfill must be a whole number, zero or more"},
+		"no source":              {capture + collection + "materializations:\n  acme/m:\n    endpoint: {local: {command: [sh]}}\n    bindings: [{resource: {}, source: acme/z}]\n", "reads the collection acme/z, which is not defined"},
+		"one name for two":       {capture + collection + "materializations:\n  acme/c:\n    endpoint: {local: {command: [sh]}}\n    bindings: [{resource: {}, source: acme/x}]\n", "a capture and a materialization are both called acme/c"},
+		"two problems":           {strings.ReplaceAll(capture, "bindings: [", "bindings: [{resource: {b: 1}, target: acme/q}, "), "the pipeline cannot run:\n1. "},
+		"recommended":            {"materializations:\n  acme/m:\n    bindings: [{fields: {recommended: much}}]\n", "recommended must be true, false, or how deep"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := Load(files(t, c.yaml, map[string]string{"plain/file": "x"}), Options{Getenv: getenv})
+			require.Error(t, err)
+			require.Contains(t, usererr.Message(err), c.want)
+			require.NotContains(t, usererr.Message(err), "yaml.")
+		})
+	}
+	_, err := Load("/no/such/file.yaml", Options{})
+	require.Equal(t, "cannot read /no/such/file.yaml: no such file or directory", usererr.Message(err))
+}
+
+// FuzzLoad demands that no text makes reading fail otherwise than with an error.
+func FuzzLoad(f *testing.F) {
+	f.Add(whole)
+	f.Add("a: &a [*a]")
+	f.Add("captures: {x: {endpoint: {local: {config: &c {a: *c}}}}}")
+	f.Fuzz(func(t *testing.T, text string) {
+		file := filepath.Join(t.TempDir(), "p.yaml")
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+		_, _ = Load(file, Options{Getenv: getenv})
+	})
+}
