@@ -121,7 +121,7 @@ func (d *demo) startServer(ctx context.Context) error {
 
 // writePipeline does what a user would: `sluice discover` writes the capture's part, and the materialization is added.
 func (d *demo) writePipeline(ctx context.Context) (string, error) {
-	catalog, err := launch.Discover(ctx, d.bins, launch.SourcePostgres, d.login(shopDatabase), d.folder)
+	catalog, err := launch.Discover(ctx, d.bins, launch.SourcePostgres, "demo/"+shopDatabase, d.login(shopDatabase), d.folder)
 	if err != nil {
 		return "", err
 	}

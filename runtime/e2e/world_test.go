@@ -91,11 +91,12 @@ func newWorldOn(t testing.TB, bins launch.Binaries, source, destination side, sq
 	return w
 }
 
-// discover fills the catalog with a capture of the tables, or of all.
+// discover fills the catalog with a capture of the tables, or of all. Its name is the database's, since a server has the slots of
+// all its databases.
 func (w *world) discover(t testing.TB, tables ...string) {
 	t.Helper()
 	var err error
-	w.catalog, err = launch.Discover(t.Context(), w.bins, launch.SourcePostgres, w.source.login(), w.folder)
+	w.catalog, err = launch.Discover(t.Context(), w.bins, launch.SourcePostgres, "e2e/"+w.source.database, w.source.login(), w.folder)
 	require.NoError(t, err)
 	if len(tables) > 0 {
 		require.NoError(t, w.catalog.Keep(tables...))

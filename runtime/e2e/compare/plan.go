@@ -148,6 +148,9 @@ func destinationText(source, destination column) string {
 		return "to_jsonb(" + ident + ")::text"
 	case source.Category == "A", source.Type == "json", source.Type == "jsonb":
 		return ident + "::text::jsonb::text"
+	case destination.Type == "jsonb" || destination.Type == "json":
+		// A column that has had values of several types. What was text is text again without its quotes.
+		return "(" + ident + " #>> '{}')"
 	case source.Type == "bytea" && destination.Type == "bytea":
 		return "encode(" + ident + ", 'hex')"
 	case source.Type == "bytea":

@@ -76,13 +76,14 @@ type Local struct {
 	Config   any               `yaml:"config"` // a mapping, or the name of a file
 }
 
-// Discover runs `sluice discover` on a source connector and reads what it printed.
-func Discover(ctx context.Context, bins Binaries, connector string, config map[string]any, folder string) (*Catalog, error) {
+// Discover runs `sluice discover` on a source connector, for a capture of some name, and reads what it printed. The
+// configuration is written to a file in the folder, to which the catalog refers.
+func Discover(ctx context.Context, bins Binaries, connector, name string, config map[string]any, folder string) (*Catalog, error) {
 	file := filepath.Join(folder, "source.yaml")
 	if err := writeYAML(file, config); err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, bins.Sluice(), "discover", bins.Path(connector), "--config", file)
+	cmd := exec.CommandContext(ctx, bins.Sluice(), "discover", bins.Path(connector), "--config", file, "--name", name)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
