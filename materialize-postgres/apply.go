@@ -118,6 +118,9 @@ func (a *applier) table(cat *catalog, name tableName, ch materialize.Change[reso
 	t := cat.tables[name]
 	switch {
 	case t == nil:
+		if err := cat.mayCreate(name, a.task, b.Backfill); err != nil {
+			return err
+		}
 		a.schema(cat, name.schema)
 		a.create(name, b)
 		a.say("Created table %s.", name)

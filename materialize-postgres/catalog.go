@@ -32,6 +32,8 @@ type catalog struct {
 	meta    bool
 	schemas map[string]bool
 	tables  map[tableName]*existing
+	// vanished are tables that we created and that are there no more, with their materialization and backfill counter.
+	vanished map[tableName]*existing
 }
 
 // existing is a table in the destination.
@@ -87,9 +89,22 @@ func (t *existing) sameKey(name tableName, keys []string) error {
 		name, strings.Join(t.key, ", "), strings.Join(keys, ", "))
 }
 
+// mayCreate refuses to create a table anew whose rows were stored already: the position is beyond them, so they would be
+// missing for good.
+func (cat *catalog) mayCreate(name tableName, task string, backfill uint32) error {
+	if t := cat.vanished[name]; t != nil && t.owner == task && t.backfill == backfill {
+		return missingTable(name)
+	}
+	return nil
+}
+
+func missingTable(name tableName) error {
+	return usererr.New(nil, "Table %s does not exist. If it was dropped by hand, increase the binding's backfill counter to create it anew.", name)
+}
+
 // readCatalog reads what exists under the given names. metaSchema holds the connector's own tables.
 func readCatalog(ctx context.Context, c *conn, metaSchema string, names []tableName) (*catalog, error) {
-	cat := &catalog{schemas: map[string]bool{}, tables: map[tableName]*existing{}}
+	cat := &catalog{schemas: map[string]bool{}, tables: map[tableName]*existing{}, vanished: map[tableName]*existing{}}
 	meta := []tableName{{metaSchema, checkpointsTable}, {metaSchema, tablesTable}}
 	if err := cat.readTables(ctx, c, slices.Concat(names, meta)); err != nil {
 		return nil, fmt.Errorf("reading the catalog: %w", err)
@@ -179,9 +194,11 @@ func (cat *catalog) readOwners(ctx context.Context, c *conn, metaSchema string) 
 		return err
 	}
 	for _, r := range rows {
-		t := cat.tables[tableName{string(r[0]), string(r[1])}]
+		name := tableName{string(r[0]), string(r[1])}
+		t := cat.tables[name]
 		if t == nil {
-			continue
+			t = &existing{}
+			cat.vanished[name] = t
 		}
 		backfill, err := strconv.ParseUint(string(r[3]), 10, 32)
 		if err != nil {

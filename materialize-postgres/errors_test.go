@@ -241,6 +241,10 @@ func TestTablesThatCannotBeUsed(t *testing.T) {
 	require.NoError(t, runWith(retyped, `{"id":true}`))
 	db.exec(t, "DROP TABLE orders")
 	require.ErrorContains(t, runWith(retyped, `{"id":false}`), "Table public.orders does not exist. If it was dropped by hand")
+	_, err = retyped.Apply()
+	require.ErrorContains(t, err, "Table public.orders does not exist. If it was dropped by hand, increase the binding's backfill counter")
+	retyped.Task.Bindings[0].Backfill++
+	require.Equal(t, "Created table public.orders.", retyped.MustApply())
 }
 
 func TestUnstorableValue(t *testing.T) {

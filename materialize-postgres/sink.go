@@ -139,7 +139,7 @@ func checkServer(ctx context.Context, c *conn, cfg config) error {
 func (s sink) checkTable(env materialize.Env, cat *catalog, name tableName, p *materialize.Proposal[resource]) error {
 	t, exists := cat.tables[name]
 	if !exists {
-		return nil
+		return cat.mayCreate(name, env.Task, p.Backfill)
 	}
 	if err := t.mayUse(name, env.Task); err != nil {
 		return err

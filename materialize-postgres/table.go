@@ -53,7 +53,7 @@ func planTable(cat *catalog, b *materialize.Binding[resource], task string) (*ta
 	name := nameOf(b.Target.Path)
 	have := cat.tables[name]
 	if have == nil {
-		return nil, usererr.New(nil, "Table %s does not exist. If it was dropped by hand, increase the binding's backfill counter to create it anew.", name)
+		return nil, missingTable(name)
 	}
 	if err := have.mayUse(name, task); err != nil {
 		return nil, err
