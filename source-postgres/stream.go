@@ -44,6 +44,7 @@ type stream struct {
 	cursor   lsn // the last one that was given
 	cursorAt time.Time
 	fences   []fence
+	nudgeAt  time.Time   // when to do something about a fence that is not passed
 	queue    []cdc.Event // events that one message gave at once
 
 	event       cdc.Event
@@ -224,11 +225,43 @@ func (s *stream) Fence(_ context.Context, mark cdc.Mark) error {
 	if err != nil {
 		return err
 	}
+	if len(s.fences) == 0 {
+		s.nudgeAt = time.Now().Add(nudgeFirst)
+	}
 	s.fences = append(s.fences, fence{at: at, mark: mark})
 	if at > s.passed {
 		s.feedback.ask(true)
 	}
 	return nil
+}
+
+// A server sends only what it has flushed, and it flushes for commits. What else is in its log, such as the changes of a
+// transaction that is still open, or the tidying of pages that a mere scan does, may lie there for fifteen seconds when
+// nobody commits. A fence that waits for longer than it should is therefore helped by a transaction that takes an
+// identifier and does nothing else: no table is touched, and its commit has the server flush soon. It happens only while
+// the server is idle.
+const (
+	nudgeFirst = 100 * time.Millisecond
+	nudgeAgain = time.Second
+)
+
+func (s *stream) nudge(ctx context.Context) {
+	now := time.Now()
+	if len(s.fences) == 0 || now.Before(s.nudgeAt) {
+		return
+	}
+	s.nudgeAt = now.Add(nudgeAgain)
+	last := s.fences[len(s.fences)-1].at
+	if last <= s.passed {
+		return
+	}
+	err := s.d.conns.with(ctx, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "SELECT CASE WHEN pg_catalog.pg_current_wal_flush_lsn() < $1::pg_catalog.pg_lsn THEN pg_catalog.txid_current() END", last.String())
+		return err
+	})
+	if err != nil && ctx.Err() == nil {
+		s.d.log.WithError(err).Debug("could not have the server flush its log; the fence is passed a little later")
+	}
 }
 
 // mark is a log position that a fence can be satisfied at. The server gives the position of the next byte to be inserted,
@@ -312,6 +345,7 @@ func (s *stream) fill(ctx context.Context, deadline time.Time) (idle bool, err e
 		if got {
 			return false, nil
 		}
+		s.nudge(ctx)
 		if !time.Now().Before(deadline) {
 			return true, nil
 		}
