@@ -112,9 +112,9 @@ func (c *conversation) release() {
 	}
 }
 
-// unlessStopped drops an error that is only the echo of ctx's end.
+// unlessStopped drops an error that came after ctx's end, for it is the echo of that.
 func unlessStopped(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+	if ctx.Err() != nil {
 		return nil
 	}
 	return err

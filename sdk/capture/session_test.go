@@ -215,6 +215,21 @@ func TestStopInsideHugeTransaction(t *testing.T) {
 	require.ErrorContains(t, process.Stop(), "stopped inside a transaction")
 }
 
+// TestStopThatSoundsLikeAFailure: a driver may answer the end of its context with an error of its own.
+func TestStopThatSoundsLikeAFailure(t *testing.T) {
+	t.Parallel()
+	process := start(t, func(ctx context.Context, tx *capture.Tx, b *binding) error {
+		if b.State.Next++; b.State.Next == 1 {
+			return tx.Emit(b, 1)
+		}
+		<-ctx.Done()
+		return errors.New("read tcp: use of closed network connection")
+	})
+	_, err := process.Transaction()
+	require.NoError(t, err)
+	require.NoError(t, process.Stop())
+}
+
 func TestDocumentsThatAreTooLarge(t *testing.T) {
 	t.Parallel()
 	huge := []byte(`"` + strings.Repeat("x", 63<<20) + `"`)

@@ -84,7 +84,7 @@ func TestMistakes(t *testing.T) {
 		`{} {}`:                                `The configuration is not valid JSON: something follows at byte 3.`,
 		`null`:                                 `The configuration must be an object, but it is null.`,
 		`"text"`:                               `The configuration must be an object, but it is a text.`,
-		`{"addres": "x"}`:                      `The field "addres" of the configuration is unknown. Did you mean "address"?`,
+		`{"addrezz": "x"}`:                      `The field "addrezz" of the configuration is unknown. Did you mean "address"?`,
 		`{"Address": "x"}`:                     `The field "Address" of the configuration is unknown. Did you mean "address"?`,
 		`{"advanced": {"zzzzzzz": 1}}`:         `The field "advanced.zzzzzzz" of the configuration is unknown. The fields are workers, ratio, timeout, limit, verbose, patterns.`,
 		`{"advanced": {"sops": 1}}`:            `The field "advanced.sops" of the configuration is unknown. The fields are workers`,
@@ -109,9 +109,9 @@ func TestMistakes(t *testing.T) {
 		message := usererr.Message(err)
 		require.Contains(t, message, want, text)
 	}
-	_, err := schema.Parse[everything](json.RawMessage(`{"addres": 1, "level": "x", "advanced": {"workers": []}}`), "the configuration")
+	_, err := schema.Parse[everything](json.RawMessage(`{"addrezz": 1, "level": "x", "advanced": {"workers": []}}`), "the configuration")
 	require.Equal(t, `The configuration has 3 problems:
-1. The field "addres" of the configuration is unknown. Did you mean "address"?
+1. The field "addrezz" of the configuration is unknown. Did you mean "address"?
 2. The field "advanced.workers" of the configuration must be a whole number, but it is a list.
 3. The field "level" of the configuration must be a whole number, but it is a text.`, usererr.Message(err))
 }
