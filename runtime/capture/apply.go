@@ -52,6 +52,7 @@ func (t *Task) apply(ctx context.Context, spec *flowpb.CaptureSpec) (version str
 		changes := wal.Records{}
 		if done {
 			changes[t.specName()] = encoded
+			t.beginAnew(last, changes)
 		} else if state, err = patch.Reduce(state, applied.State); err != nil {
 			return "", nil, err
 		} else {
@@ -80,4 +81,34 @@ func (t *Task) applyOnce(ctx context.Context, request *capturepb.Request_Apply) 
 		},
 	})
 	return response.Applied, err
+}
+
+// beginAnew marks the collections of bindings whose backfill counter was raised: all that is in the log of them is
+// about to come again, and whoever reads them from the beginning must begin here. What was deleted in the source while
+// nobody listened is in the old documents, and has no deletion in the new ones.
+func (t *Task) beginAnew(last *flowpb.CaptureSpec, changes wal.Records) {
+	writers := map[string]int{}
+	for _, b := range t.Def.Bindings {
+		writers[b.Target]++
+	}
+	for i, b := range t.Def.Bindings {
+		raised := false
+		for _, old := range append(last.GetBindings(), last.GetInactiveBindings()...) {
+			raised = raised || old.Collection.GetName() == b.Target && string(old.ResourceConfigJson) == string(b.Resource) && old.Backfill < b.Backfill
+		}
+		if !raised {
+			continue
+		}
+		log := t.Logger.WithFields(map[string]any{"collection": b.Target, "backfill": b.Backfill, "binding": i})
+		if writers[b.Target] > 1 {
+			log.Warn("captured anew, but other bindings write to the same collection: new destinations still read it from its start")
+			continue
+		}
+		for _, h := range t.Log.Heads(b.Target) {
+			if h.Journal.Capture == t.Def.Name {
+				changes[wal.BeginRecord(h.Journal)] = wal.EncodeOffset(h.Offset)
+			}
+		}
+		log.Warn("captured anew: rows that were deleted meanwhile stay in a destination until the backfill counter of its binding is raised, too")
+	}
 }

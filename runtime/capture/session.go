@@ -302,7 +302,8 @@ func (s *session) checkpoint(update *flowpb.ConnectorState) error {
 	return nil
 }
 
-// announced takes a schema that the source says its documents have from now on.
+// announced takes a schema that the source says its documents have. By the protocol it takes effect at the next
+// checkpoint, wherever it stands before it: documents of the open checkpoint may need it already.
 func (s *session) announced(ctx context.Context, m *capturepb.Response_SourcedSchema) error {
 	if int(m.Binding) >= len(s.byIndex) {
 		return usererr.New(nil, "%s sent a schema of binding %d, and there are only %d", s.proc.Name(), m.Binding, len(s.byIndex))
@@ -317,11 +318,13 @@ func (s *session) announced(ctx context.Context, m *capturepb.Response_SourcedSc
 		return nil
 	}
 	s.task.Logger.WithFields(map[string]any{"collection": st.collection, "version": version.Number}).Info("the collection's schema changed")
-	if err := s.seal(ctx, st); err != nil {
-		return err
+	if s.ready > 0 {
+		if err := s.commit(ctx); err != nil {
+			return err
+		}
 	}
 	st.block.Schema = version.Number
-	return nil
+	return s.writer.Require(st.collection, version.Number)
 }
 
 // commit makes the group durable, tells materializations by that, and acknowledges it.

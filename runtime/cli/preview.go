@@ -145,6 +145,9 @@ func (p *printer) Append(_ string, b *wal.Block) error {
 	})
 }
 
+// Require implements wal.Writer.
+func (p *printer) Require(string, uint32) error { return nil }
+
 // Commit implements wal.Writer.
 func (p *printer) Commit(ctx context.Context, changes wal.Records) error {
 	return errors.Join(p.Put(ctx, changes), p.out.Flush())

@@ -54,28 +54,40 @@ func TestLaterMaterializationReplaysTheLog(t *testing.T) {
 }
 
 // TestSchemaChangesWhileRunning: the field is there before the first row that has it is stored, and nothing is lost at
-// the change of sessions.
+// the change of sessions; also when the source announces it behind the documents, and these are so large that the log
+// has them already.
 func TestSchemaChangesWhileRunning(t *testing.T) {
 	t.Parallel()
-	for _, fake := range []string{"atomic", "staged"} {
-		t.Run(fake, func(t *testing.T) {
+	for name, c := range map[string]struct {
+		fake   string
+		source fakeConfig
+	}{
+		"atomic":     {"atomic", fakeConfig{Total: 400, Batch: 5, Keys: 20, AlterAt: 203}},
+		"staged":     {"staged", fakeConfig{Total: 400, Batch: 5, Keys: 20, AlterAt: 203}},
+		"late":       {"atomic", fakeConfig{Total: 300, Batch: 5, Keys: 20, AlterAt: 203, Late: true}},
+		"late large": {"atomic", fakeConfig{Total: 30, Batch: 5, Keys: 20, AlterAt: 21, Late: true, Pad: 200 << 10}},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, frame.Proto, fakeConfig{Total: 400, Batch: 5, Keys: 20, AlterAt: 203, Paced: true})
-			r.sink("one", fake, frame.Proto, fakeConfig{})
+			c.source.Paced = true
+			r := newRig(t, frame.Proto, c.source)
+			m := r.sink("one", c.fake, frame.Proto, fakeConfig{})
+			m.Bindings[0].Fields.Exclude, m.Bindings[1].Fields.Exclude = []string{"pad"}, []string{"pad"}
 			stop := r.start()
 			r.wait("one")
 			stop()
 			r.same("one")
 			db, err := readDB(filepath.Join(r.dir, "one"))
 			require.NoError(t, err)
-			require.Equal(t, []string{"id", "_meta/op", "count", "extra", "n", "pad"}, db.Fields["things"])
+			require.Equal(t, []string{"id", "_meta/op", "count", "extra", "n"}, db.Fields["things"])
+			require.False(t, db.Lost, "a document was stored before its field was there")
 			require.Contains(t, r.log.String(), "opening again with the new schema")
 			require.NotContains(t, r.log.String(), "level=error")
 		})
 	}
 }
 
-func TestBackfillCounters(t *testing.T) {
+func TestBackfillCounterOfAMaterialization(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, frame.Proto, fakeConfig{Total: 200, Batch: 5, Keys: 30})
 	m := r.sink("one", "atomic", frame.Proto, fakeConfig{})
@@ -89,6 +101,38 @@ func TestBackfillCounters(t *testing.T) {
 	r.wait("one")
 	stop()
 	r.same("one")
+}
+
+// TestBackfillCounterOfACapture: what the source lost while nobody listened is gone from destinations which begin anew
+// as well: they read from where the new backfill began.
+func TestBackfillCounterOfACapture(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, frame.Proto, fakeConfig{Total: 200, Batch: 5, Keys: 1000})
+	m := r.sink("one", "atomic", frame.Proto, fakeConfig{})
+	stop := r.start()
+	r.wait("one")
+	stop()
+	before, _ := r.rows("one")
+	r.source.From, r.source.Total = 90, 220
+	raw, err := json.Marshal(r.source)
+	require.NoError(t, err)
+	r.p.Captures[0].Endpoint.Config = raw
+	r.p.Captures[0].Bindings[0].Backfill = 1
+	m.Bindings[0].Backfill, m.Bindings[1].Backfill = 1, 1
+	r.sink("late", "staged", frame.Proto, fakeConfig{})
+	stop = r.start()
+	r.wait("one")
+	r.wait("late")
+	stop()
+	r.same("one")
+	r.same("late")
+	after, _ := r.rows("one")
+	require.NotSubset(t, after, before)
+	require.Contains(t, r.log.String(), "captured anew: rows that were deleted meanwhile stay in a destination until")
+	stop = r.start() // and only once
+	r.wait("one")
+	stop()
+	require.Equal(t, 1, strings.Count(r.log.String(), "captured anew"))
 }
 
 func TestSweepsKeepTheirInterval(t *testing.T) {

@@ -130,7 +130,7 @@ type expected struct {
 func (r *rig) expect() expected {
 	e := expected{rows: map[string]string{}}
 	counts := map[string]int{}
-	for n := range r.source.Total {
+	for n := r.source.From; n < r.source.Total; n++ {
 		var doc struct {
 			ID   int `json:"id"`
 			Meta struct {

@@ -57,6 +57,8 @@ type fakeConfig struct {
 	AlterAt int    `json:"alterAt"` // from this document on there is one more field, announced before
 	Legacy  bool   `json:"legacy"`  // constraints as a map
 	Deletes bool   `json:"deletes"` // every eleventh document deletes its key
+	Late    bool   `json:"late"`    // announce the new field behind the documents of its checkpoint
+	From    int    `json:"from"`    // where a new state begins: what came before was deleted in the source
 	Paced   bool   `json:"paced"`   // send a checkpoint only when the last one is acknowledged
 }
 
@@ -166,8 +168,9 @@ func (f *fakeCapture) apply(r *capturepb.Request_Apply) *capturepb.Response_Appl
 }
 
 type fakeState struct {
-	Next    int  `json:"next"`
-	Applied bool `json:"applied"`
+	Next    int    `json:"next"`
+	Applied bool   `json:"applied"`
+	Key     string `json:"key"` // the state key that Next belongs to
 }
 
 func (f *fakeCapture) open(r *capturepb.Request_Open) error {
@@ -177,6 +180,9 @@ func (f *fakeCapture) open(r *capturepb.Request_Open) error {
 	}
 	if !state.Applied {
 		return errors.New("opened without the state that Apply returned")
+	}
+	if state.Key != r.Capture.Bindings[0].StateKey {
+		state.Next = f.config.From
 	}
 	f.at("open")
 	if err := errors.Join(f.out.Write(&capturepb.Response{Opened: &capturepb.Response_Opened{ExplicitAcknowledgements: !f.config.NoAcks}}), f.out.Flush()); err != nil {
@@ -195,18 +201,25 @@ func (f *fakeCapture) open(r *capturepb.Request_Open) error {
 	return f.stream(r, state.Next, acks)
 }
 
+func (f *fakeCapture) announce(r *capturepb.Request_Open) error {
+	schema := `{"type":"object","additionalProperties":false,"required":["id"],"properties":{"id":{"type":"integer"},"n":{"type":"integer"},"count":{"type":"integer"},"extra":{"type":"string"},"_meta":{"type":"object"}}}`
+	for b := range r.Capture.Bindings {
+		if err := f.out.Write(&capturepb.Response{SourcedSchema: &capturepb.Response_SourcedSchema{Binding: uint32(b), SchemaJson: []byte(schema)}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (f *fakeCapture) stream(r *capturepb.Request_Open, next int, acks <-chan uint32) error {
 	c := &f.config
 	announced := false
 	for next < c.Total {
 		for end := min(next+c.Batch, c.Total); next < end; next++ {
-			if c.AlterAt > 0 && next >= c.AlterAt && !announced {
+			if c.AlterAt > 0 && next >= c.AlterAt && !announced && !c.Late {
 				announced = true
-				schema := `{"type":"object","additionalProperties":false,"required":["id"],"properties":{"id":{"type":"integer"},"n":{"type":"integer"},"count":{"type":"integer"},"extra":{"type":"string"},"_meta":{"type":"object"}}}`
-				for b := range r.Capture.Bindings {
-					if err := f.out.Write(&capturepb.Response{SourcedSchema: &capturepb.Response_SourcedSchema{Binding: uint32(b), SchemaJson: []byte(schema)}}); err != nil {
-						return err
-					}
+				if err := f.announce(r); err != nil {
+					return err
 				}
 			}
 			for b := range r.Capture.Bindings {
@@ -218,9 +231,15 @@ func (f *fakeCapture) stream(r *capturepb.Request_Open, next int, acks <-chan ui
 			}
 			f.at("captured")
 		}
-		state := fmt.Sprintf(`{"next":%d}`, next)
+		if c.AlterAt > 0 && next > c.AlterAt && !announced {
+			announced = true
+			if err := f.announce(r); err != nil {
+				return err
+			}
+		}
+		state := fmt.Sprintf(`{"next":%d,"key":%q}`, next, r.Capture.Bindings[0].StateKey)
 		if c.Replace {
-			state = fmt.Sprintf(`{"next":%d,"applied":true}`, next)
+			state = fmt.Sprintf(`{"next":%d,"applied":true,"key":%q}`, next, r.Capture.Bindings[0].StateKey)
 		}
 		if err := errors.Join(f.out.Write(&capturepb.Response{Checkpoint: &capturepb.Response_Checkpoint{State: &flowpb.ConnectorState{UpdatedJson: []byte(state), MergePatch: !c.Replace}}}), f.out.Flush()); err != nil {
 			return err

@@ -46,7 +46,7 @@ type (
 		Deltas     map[string][]json.RawMessage `json:"deltas"`
 		Applied    map[string]bool              `json:"applied"`
 		Fields     map[string][]string          `json:"fields"`
-		Txns       int                          `json:"txns"`
+		Lost       bool                         `json:"lost"` // a document had a field that its table has not
 	}
 	fakeStage struct {
 		Tables map[string]fakeTable         `json:"tables"`
@@ -291,6 +291,9 @@ func (f *fakeSink) store(r *materializepb.Request_Store) error {
 	if err := f.checkValues(b, r); err != nil {
 		return err
 	}
+	if bytes.Contains(r.DocJson, []byte(`"extra"`)) && !slices.Contains(b.FieldSelection.Values, "extra") {
+		f.db.Lost = true
+	}
 	if b.DeltaUpdates {
 		f.deltas[table] = append(f.deltas[table], bytes.Clone(r.DocJson))
 		return nil
@@ -348,7 +351,6 @@ func (f *fakeSink) merge(tables map[string]fakeTable, deltas map[string][]json.R
 	for table, docs := range deltas {
 		f.db.Deltas[table] = append(f.db.Deltas[table], docs...)
 	}
-	f.db.Txns++
 }
 
 func (f *fakeSink) commit(r *materializepb.Request_StartCommit) error {

@@ -85,7 +85,15 @@ func (s *session) resume(opened *materializepb.Response_Opened) (err error) {
 	for _, b := range s.bindings {
 		b.known = map[string]int64{}
 		for _, h := range s.task.Log.Heads(b.source) {
-			b.known[sourceName(h.Journal, b.stateKey)] = s.positions.get(h.Journal, b.stateKey)
+			name := sourceName(h.Journal, b.stateKey)
+			if _, began := s.positions.sources[name]; !began {
+				begin, err := s.task.Store.Get(wal.BeginRecord(h.Journal))
+				if err != nil {
+					return err
+				}
+				s.positions.sources[name] = wal.DecodeOffset(begin)
+			}
+			b.known[name] = s.positions.sources[name]
 		}
 	}
 	return nil

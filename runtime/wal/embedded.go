@@ -20,7 +20,8 @@ import (
 
 // Embedded is a log and a store in one folder, made of Pebble. One process has it open at a time.
 //
-// Keys: 'i' identity · 'j' journal name → number · 'h' number → head · 'd' number, offset → block · 'r' name → record.
+// Keys: 'i' identity · 'j' journal name → number · 'h' number → head · 'd' number, offset → block ·
+// 'v' number, offset → schema version · 'r' name → record.
 type Embedded struct {
 	db       *pebble.DB
 	lock     *os.File
@@ -33,8 +34,26 @@ type Embedded struct {
 }
 
 type journal struct {
-	number uint32
-	head   int64
+	number   uint32
+	head     int64
+	versions []versionMark // ascending by offset
+}
+
+// versionMark says that documents from an offset on need at least a version of their collection's schema.
+type versionMark struct {
+	offset  int64
+	version uint32
+}
+
+// version is what a block at an offset needs by the marks. The lock must be held.
+func (j *journal) version(offset int64) uint32 {
+	var version uint32
+	for _, m := range j.versions {
+		if m.offset <= offset {
+			version = max(version, m.version)
+		}
+	}
+	return version
 }
 
 // Options of an embedded log.
@@ -54,6 +73,7 @@ const (
 	keyHead     = 'h'
 	keyBlock    = 'd'
 	keyRecord   = 'r'
+	keyVersion  = 'v'
 )
 
 // Open opens or creates the log in a folder. Errors are for people.
@@ -132,12 +152,26 @@ func (e *Embedded) loadJournals() error {
 		if len(head) == 8 {
 			j.head = int64(binary.BigEndian.Uint64(head))
 		}
+		if err := e.loadVersions(j); err != nil {
+			return err
+		}
 		e.journals[Journal{collection, capture}] = j
 	}
 	if err := iter.Error(); err != nil {
 		return fmt.Errorf("reading the journals: %w", err)
 	}
 	return nil
+}
+
+func (e *Embedded) loadVersions(j *journal) error {
+	iter, err := e.db.NewIter(&pebble.IterOptions{LowerBound: versionKey(j.number, 0), UpperBound: versionKey(j.number+1, 0)})
+	if err != nil {
+		return fmt.Errorf("reading the schema versions: %w", err)
+	}
+	for iter.First(); iter.Valid(); iter.Next() {
+		j.versions = append(j.versions, versionMark{int64(binary.BigEndian.Uint64(iter.Key()[5:])), binary.BigEndian.Uint32(iter.Value())})
+	}
+	return iter.Close()
 }
 
 // Close closes the log. Nobody may use it any more.
@@ -243,8 +277,12 @@ func headKey(number uint32) []byte {
 	return binary.BigEndian.AppendUint32([]byte{keyHead}, number)
 }
 
-func blockKey(number uint32, offset int64) []byte {
-	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32([]byte{keyBlock}, number), uint64(offset))
+func blockKey(number uint32, offset int64) []byte { return placeKey(keyBlock, number, offset) }
+
+func versionKey(number uint32, offset int64) []byte { return placeKey(keyVersion, number, offset) }
+
+func placeKey(kind byte, number uint32, offset int64) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32([]byte{kind}, number), uint64(offset))
 }
 
 // logger hands Pebble's own messages on. They are for debugging, but for the last one before it gives up.

@@ -46,6 +46,9 @@ type Records map[string][]byte
 type Writer interface {
 	// Append adds a block behind all that was appended before. The block may be reused when it returns.
 	Append(collection string, b *Block) error
+	// Require says that what was appended to a collection since the last commit needs at least this version of its
+	// schema: a source may announce a schema behind the first documents that have it.
+	Require(collection string, version uint32) error
 	// Commit makes what was appended visible and durable, with the records, all or nothing.
 	Commit(ctx context.Context, changes Records) error
 }
@@ -140,4 +143,19 @@ func parseBlock(value []byte) (Block, error) {
 		Count:  int(binary.LittleEndian.Uint32(value[13:])),
 		docs:   value[headerSize:],
 	}, nil
+}
+
+// BeginRecord names the record that says where a journal begins for those who read it from the beginning: behind
+// documents which have come again since.
+func BeginRecord(j Journal) string { return "begin/" + j.String() }
+
+// EncodeOffset is an offset as a record.
+func EncodeOffset(offset int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(offset)) }
+
+// DecodeOffset reads what EncodeOffset wrote; of anything else it is zero.
+func DecodeOffset(record []byte) int64 {
+	if len(record) != 8 {
+		return 0
+	}
+	return int64(binary.BigEndian.Uint64(record))
 }

@@ -10,6 +10,7 @@ import (
 )
 
 type reader struct {
+	log     *Embedded
 	iter    *pebble.Iterator
 	journal Journal
 	offset  int64
@@ -29,7 +30,7 @@ func (e *Embedded) Reader(journal Journal, from, to int64) (Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the journal %s: %w", journal, err)
 	}
-	return &reader{iter: iter, journal: journal, offset: from, to: to}, nil
+	return &reader{log: e, iter: iter, journal: journal, offset: from, to: to}, nil
 }
 
 // Next implements Reader.
@@ -53,8 +54,16 @@ func (r *reader) Next() (Block, int64, bool, error) {
 	if err != nil {
 		return Block{}, 0, false, fmt.Errorf("reading the journal %s at byte %d: %w", r.journal, r.offset, err)
 	}
+	block.Schema = max(block.Schema, r.required())
 	r.offset += int64(len(value))
 	return block, r.offset, true, nil
+}
+
+// required is what the log's marks say of the block at hand.
+func (r *reader) required() uint32 {
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	return r.log.journals[r.journal].version(r.offset)
 }
 
 func (r *reader) advance() bool {

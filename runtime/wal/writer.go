@@ -27,6 +27,8 @@ type tail struct {
 	offset  int64 // behind what is appended
 	fresh   bool  // the journal may have no name in the log yet
 	moved   bool  // since the last commit
+	start   int64 // behind what is committed
+	require uint32
 }
 
 // Writer implements Log.
@@ -38,7 +40,7 @@ func (e *Embedded) Writer(capture string) (Writer, error) {
 		if name.Capture != capture {
 			continue
 		}
-		w.tails[name.Collection] = &tail{journal: name, number: j.number, offset: j.head, fresh: j.head == 0}
+		w.tails[name.Collection] = &tail{journal: name, number: j.number, offset: j.head, start: j.head, fresh: j.head == 0}
 		if err := e.db.DeleteRange(blockKey(j.number, j.head), blockKey(j.number+1, 0), pebble.NoSync); err != nil {
 			return nil, fmt.Errorf("dropping what was not committed of %s: %w", name, err)
 		}
@@ -71,6 +73,15 @@ func (w *writer) Append(collection string, b *Block) error {
 	return w.flush()
 }
 
+// Require implements Writer.
+func (w *writer) Require(collection string, version uint32) error {
+	t, err := w.tail(collection)
+	if err == nil && t.moved {
+		t.require = version
+	}
+	return err
+}
+
 // flush hands the gathered blocks to the engine, not synced and not visible.
 func (w *writer) flush() error {
 	if err := w.log.roomLeft(); err != nil {
@@ -101,6 +112,11 @@ func (w *writer) Commit(ctx context.Context, changes Records) error {
 				return fmt.Errorf("naming the journal %s: %w", t.journal, err)
 			}
 		}
+		if t.require > 0 {
+			if err := w.batch.Set(versionKey(t.number, t.start), binary.BigEndian.AppendUint32(nil, t.require), nil); err != nil {
+				return fmt.Errorf("marking a schema version of %s: %w", t.journal, err)
+			}
+		}
 		if err := w.batch.Set(headKey(t.number), binary.BigEndian.AppendUint64(nil, uint64(t.offset)), nil); err != nil {
 			return fmt.Errorf("moving the head of %s: %w", t.journal, err)
 		}
@@ -125,8 +141,12 @@ func (w *writer) publish() {
 		if !t.moved {
 			continue
 		}
-		t.fresh, t.moved = false, false
-		e.journals[t.journal].head = t.offset
+		j := e.journals[t.journal]
+		j.head = t.offset
+		if t.require > 0 {
+			j.versions = append(j.versions, versionMark{t.start, t.require})
+		}
+		t.fresh, t.moved, t.start, t.require = false, false, t.offset, 0
 	}
 	close(e.changed)
 	e.changed = make(chan struct{})
