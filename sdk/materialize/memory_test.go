@@ -94,6 +94,8 @@ type memSink struct {
 	dead   *atomic.Bool
 }
 
+func (s memSink) killSwitch() *atomic.Bool { return s.dead }
+
 var errDead = errors.New("the process is dead")
 
 func (memSink) Spec() materialize.Spec {
@@ -352,7 +354,17 @@ func (d *disk) rows(table string) []json.RawMessage {
 	return out
 }
 
-func start(t testing.TB, s memSink, codec frame.Codec) sinktest.Process {
+// start runs a connector in this process. Once it is killed, its store refuses to do anything.
+func start(t testing.TB, s interface {
+	materialize.Sink[memConfig, memResource]
+	killSwitch() *atomic.Bool
+}, codec frame.Codec,
+) sinktest.Process {
+	t.Helper()
+	return startSink(t, s, s.killSwitch(), codec)
+}
+
+func startSink(t testing.TB, s materialize.Sink[memConfig, memResource], dead *atomic.Bool, codec frame.Codec) sinktest.Process {
 	t.Helper()
 	// Pipes of the operating system, which hold something, as a runtime's do.
 	in, requests, err := os.Pipe()
@@ -361,26 +373,27 @@ func start(t testing.TB, s memSink, codec frame.Codec) sinktest.Process {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan struct{})
+	var serveErr error
 	go func() {
 		defer close(done)
-		err = materialize.Serve(ctx, s, logrus.NewEntry(process.Discard()), codec, in, out)
+		serveErr = materialize.Serve(ctx, s, logrus.NewEntry(process.Discard()), codec, in, out)
 		_ = out.Close()
 		_ = in.Close()
 	}()
 	return sinktest.Process{
 		Stdin: requests, Stdout: responses,
 		Kill: func() {
-			s.dead.Store(true)
+			dead.Store(true)
 			cancel()
 			_ = responses.Close()
 			_ = requests.Close()
 		},
 		Wait: func() error {
 			<-done
-			if s.dead.Load() {
+			if dead.Load() {
 				return nil
 			}
-			return err
+			return serveErr
 		},
 	}
 }

@@ -187,7 +187,12 @@ func (s *session) transactions() error {
 }
 
 func (s *session) send(name string, m *materializepb.Request) error {
-	err := s.p.Send(m)
+	var err error
+	if s.Batch > 100 && strings.HasSuffix(name, "more") {
+		err = s.p.w.Write(m) // goes out with the next message that is waited for
+	} else {
+		err = s.p.Send(m)
+	}
 	s.p.step(name)
 	return err
 }
