@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,7 +42,7 @@ type child struct {
 	stdin  io.WriteCloser
 	stdout *frame.Reader
 	pipe   io.Closer
-	stderr bytes.Buffer
+	log    string // file with what it wrote to stderr
 }
 
 func startChild(t *testing.T, kind string, codec frame.Codec, env ...string) *child {
@@ -51,7 +52,11 @@ func startChild(t *testing.T, kind string, codec frame.Codec, env ...string) *ch
 	c := &child{Cmd: exec.CommandContext(t.Context(), program), codec: codec}
 	c.Env = append(os.Environ(), asSource+"="+kind)
 	c.Env = append(c.Env, env...)
-	c.Stderr = &c.stderr
+	c.log = filepath.Join(t.TempDir(), "stderr")
+	stderr, err := os.Create(c.log)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = stderr.Close() })
+	c.Stderr = stderr
 	c.stdin, err = c.StdinPipe()
 	require.NoError(t, err)
 	out, err := c.StdoutPipe()
@@ -59,6 +64,14 @@ func startChild(t *testing.T, kind string, codec frame.Codec, env ...string) *ch
 	c.stdout, c.pipe = frame.NewReader(out, codec, 0), out
 	require.NoError(t, c.Start())
 	return c
+}
+
+// stderr is what the process wrote to its log so far.
+func (c *child) stderr(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(c.log)
+	require.NoError(t, err)
+	return string(text)
 }
 
 func (c *child) send(t *testing.T, req *capturepb.Request) {
@@ -72,7 +85,7 @@ func (c *child) send(t *testing.T, req *capturepb.Request) {
 func (c *child) next(t *testing.T) *capturepb.Response {
 	t.Helper()
 	res := &capturepb.Response{}
-	require.NoError(t, c.stdout.Read(res), "stderr: %s", c.stderr.String())
+	require.NoError(t, c.stdout.Read(res), "stderr: %s", c.stderr(t))
 	return res
 }
 
@@ -98,8 +111,8 @@ func (c *child) open(t *testing.T, config, resource string) {
 // lastLine is the last line of the log.
 func (c *child) lastLine(t *testing.T) (line struct{ Level, Message string }) {
 	t.Helper()
-	lines := strings.Split(strings.TrimSpace(c.stderr.String()), "\n")
-	require.NoError(t, json.Unmarshal([]byte(lines[len(lines)-1]), &line), c.stderr.String())
+	lines := strings.Split(strings.TrimSpace(c.stderr(t)), "\n")
+	require.NoError(t, json.Unmarshal([]byte(lines[len(lines)-1]), &line), c.stderr(t))
 	return line
 }
 
@@ -122,7 +135,7 @@ func TestSignalIsACleanEnd(t *testing.T) {
 				last = res
 			}
 			require.NotNil(t, last.Checkpoint, "the output ends with a checkpoint")
-			require.NoError(t, c.Wait(), "stderr: %s", c.stderr.String())
+			require.NoError(t, c.Wait(), "stderr: %s", c.stderr(t))
 		}
 	}
 }
@@ -145,7 +158,7 @@ func TestRuntimeIsGone(t *testing.T) {
 	require.NotNil(t, c.next(t).Checkpoint)
 	require.NoError(t, c.pipe.Close())
 	begin := time.Now()
-	require.NoError(t, c.Wait(), "stderr: %s", c.stderr.String())
+	require.NoError(t, c.Wait(), "stderr: %s", c.stderr(t))
 	require.Less(t, time.Since(begin), 10*time.Second)
 }
 

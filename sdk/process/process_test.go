@@ -263,7 +263,7 @@ func TestReadConfig(t *testing.T) {
 		bomb += fmt.Sprintf("%c: &%c [%s]\n", c, c, strings.Repeat(fmt.Sprintf("*%c, ", c-1), 10))
 	}
 	_, err := read(bomb)
-	require.ErrorContains(t, err, "its aliases make it larger than 64 MiB")
+	require.ErrorContains(t, err, "its aliases make it larger than 16 MiB")
 
 	p, _ := fake(nil)
 	p.Stdin = strings.NewReader("a: 1")

@@ -27,7 +27,7 @@ func toJSON(text []byte) (json.RawMessage, error) {
 // What a configuration cannot exceed: a few lines of YAML whose aliases refer to one another can.
 const (
 	maxDepth = 100
-	maxSize  = 64 << 20
+	maxSize  = 16 << 20
 )
 
 func appendNode(dst []byte, n *yaml.Node, depth int) ([]byte, error) {
