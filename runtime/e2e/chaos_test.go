@@ -63,7 +63,7 @@ func newChaos(w *world, random *rand.Rand) *chaos {
 // wait lets the world work for a random while.
 func (c *chaos) wait(t *testing.T) {
 	t.Helper()
-	timer := time.NewTimer(time.Duration(300+c.random.IntN(3300)) * time.Millisecond)
+	timer := time.NewTimer(time.Duration(200+c.random.IntN(2700)) * time.Millisecond)
 	defer timer.Stop()
 	select {
 	case <-t.Context().Done():

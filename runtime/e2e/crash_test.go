@@ -42,7 +42,7 @@ func TestCrash(t *testing.T) {
 
 	c := newChaos(w, rand.New(rand.NewPCG(seed, 99)))
 	t.Cleanup(func() {
-		if t.Failed() {
+		if t.Failed() || testing.Verbose() {
 			t.Logf("what was done, by seconds since the start:\n%s", c.transcript())
 		}
 	})
@@ -63,6 +63,7 @@ func TestCrash(t *testing.T) {
 	require.GreaterOrEqual(t, c.blows, int(blowsPerMinute*length/time.Minute), "blows")
 
 	w.same(t, crashPairs()...)
+	c.note("all is equal")
 	require.Equal(t, "1000|1000", w.copy.exec(t, `SELECT count(*), count(DISTINCT id) FROM marking.keyless WHERE id < 0`), "rows from before, each once")
 	require.NoError(t, w.sluice.Stop(), "a clean stop after all that")
 	w.same(t, crashPairs()...)

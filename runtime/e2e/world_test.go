@@ -87,8 +87,19 @@ func newWorldOn(t testing.TB, bins launch.Binaries, source, destination side, sq
 		if t.Failed() {
 			t.Logf("the end of what sluice logged:\n%s", w.lastLines(60))
 		}
+		if dir := os.Getenv("SLUICE_E2E_KEEP"); dir != "" {
+			keep(t, w.logFile(), dir)
+		}
 	})
 	return w
+}
+
+// keep copies a log to a folder, by the test's name.
+func keep(t testing.TB, file, folder string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(folder, strings.ReplaceAll(t.Name(), "/", "_")+".log"), text, 0o600))
 }
 
 // discover fills the catalog with a capture of the tables, or of all. Its name is the database's, since a server has the slots of

@@ -79,6 +79,9 @@ func TestEqualInOtherTypes(t *testing.T) {
 
 func TestPlantedDifferencesAreFound(t *testing.T) {
 	t.Parallel()
+	d := open(t)
+	d.server.ExecIn(t, d.source, original, someRows)
+	d.server.ExecIn(t, d.destination, sameTypes, someRows)
 	for _, test := range []struct{ name, plant, want string }{
 		{"missing row", "DELETE FROM rows WHERE id = 7", `id "7" is missing in the copy: n "7.70", at`},
 		{"missing last row", "DELETE FROM rows WHERE id = 9", `id "9" is missing in the copy`}, // 9 sorts last as text
@@ -98,15 +101,17 @@ func TestPlantedDifferencesAreFound(t *testing.T) {
 		{"two columns", "UPDATE rows SET ok = NULL, f = 0 WHERE id = 4", `id "4" differs: f is "1.3333333333333333", the copy has "0"; ok is "true", the copy has NULL`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			d := open(t)
-			d.server.ExecIn(t, d.source, original, someRows)
-			d.server.ExecIn(t, d.destination, sameTypes, someRows, test.plant)
+			tx, err := d.to.Begin(t.Context())
+			require.NoError(t, err)
+			_, err = tx.Exec(t.Context(), test.plant)
+			require.NoError(t, err)
 			result := d.compare(t, pairOf("rows"))
+			require.NoError(t, tx.Rollback(t.Context()))
 			require.False(t, result.Equal())
 			require.Contains(t, result.String(), test.want)
 		})
 	}
+	require.True(t, d.compare(t, pairOf("rows")).Equal(), "all that was planted is gone")
 }
 
 func TestManyDifferencesAreCut(t *testing.T) {
