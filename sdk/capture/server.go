@@ -59,8 +59,11 @@ func (s Server) Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 		if err == nil {
 			err = c.send(res)
 		}
-		if err != nil {
-			return unlessStopped(ctx, err)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return nil // the echo of the stop
+		case err != nil:
+			return err
 		}
 	}
 }
@@ -112,14 +115,6 @@ func (c *conversation) release() {
 	}
 }
 
-// unlessStopped drops an error that came after ctx's end, for it is the echo of that.
-func unlessStopped(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
-}
-
 // answer makes the one response to a request other than Open.
 func (s Server) answer(ctx context.Context, req *capturepb.Request) (*capturepb.Response, error) {
 	res := &capturepb.Response{}
@@ -164,8 +159,11 @@ func (c *conversation) session(ctx context.Context, req *capturepb.Request_Open)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	opened, err := c.Connector.open(ctx, c.Log, req, false)
-	if err != nil {
-		return unlessStopped(ctx, err)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil // the echo of the stop
+	case err != nil:
+		return err
 	}
 	defer opened.close(c.Log)
 	err = c.send(&capturepb.Response{Opened: &capturepb.Response_Opened{ExplicitAcknowledgements: true}})

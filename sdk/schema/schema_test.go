@@ -84,7 +84,7 @@ func TestMistakes(t *testing.T) {
 		`{} {}`:                                `The configuration is not valid JSON: something follows at byte 3.`,
 		`null`:                                 `The configuration must be an object, but it is null.`,
 		`"text"`:                               `The configuration must be an object, but it is a text.`,
-		`{"addrezz": "x"}`:                      `The field "addrezz" of the configuration is unknown. Did you mean "address"?`,
+		`{"addrezz": "x"}`:                     `The field "addrezz" of the configuration is unknown. Did you mean "address"?`,
 		`{"Address": "x"}`:                     `The field "Address" of the configuration is unknown. Did you mean "address"?`,
 		`{"advanced": {"zzzzzzz": 1}}`:         `The field "advanced.zzzzzzz" of the configuration is unknown. The fields are workers, ratio, timeout, limit, verbose, patterns.`,
 		`{"advanced": {"sops": 1}}`:            `The field "advanced.sops" of the configuration is unknown. The fields are workers`,
