@@ -414,9 +414,13 @@ func rowID(binding int, packed []byte) string { return fmt.Sprintf("%08x%s", bin
 // extract returns the values of fields in a document, as a JSON array and packed.
 func extract(b *flowpb.MaterializationSpec_Binding, fields []string, doc []byte) (text, packed []byte, err error) {
 	text = []byte{'['}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(doc, &members); err != nil {
+		return nil, nil, fmt.Errorf("reading a document: %w", err)
+	}
 	for i, name := range fields {
 		p := projection(b, name)
-		value, err := locate(doc, p.GetPtr())
+		value, err := member(members, p.GetPtr())
 		if err != nil {
 			return nil, nil, fmt.Errorf("extracting field %q: %w", name, err)
 		}
@@ -444,6 +448,16 @@ func projection(b *flowpb.MaterializationSpec_Binding, field string) *flowpb.Pro
 		}
 	}
 	return nil
+}
+
+// member is locate for a document that has been taken apart.
+func member(members map[string]json.RawMessage, pointer string) (json.RawMessage, error) {
+	first, rest, more := strings.Cut(pointer[1:], "/")
+	value, ok := members[strings.ReplaceAll(strings.ReplaceAll(first, "~1", "/"), "~0", "~")]
+	if !ok || !more {
+		return value, nil
+	}
+	return locate(value, "/"+rest)
 }
 
 // locate returns the value at a JSON pointer, nil if there is none.
