@@ -45,6 +45,7 @@ func (r *reader) between(ctx context.Context) error {
 type planJob struct {
 	table  *table
 	known  *Table
+	at     int // the table's revision then
 	settle bool
 	shape  *Table // nil if there is no such table
 	plan   *Plan
@@ -85,6 +86,8 @@ func (j *planJob) done(_ context.Context, r *reader) error {
 		return r.again(t, j.err)
 	case j.err != nil:
 		return fmt.Errorf("planning the backfill of %s: %w", t.id, j.err)
+	case t.revision != j.at:
+		return nil // it was planned as another table, or in another shape
 	case j.shape == nil:
 		r.miss(t, nil)
 		return nil
@@ -301,7 +304,7 @@ func (r *reader) scanFailed(t *table, err error) error {
 		t.attempts = attempts
 		return r.again(t, err)
 	case errors.Is(err, ErrReshaped):
-		r.rediscover(t.id)
+		r.rediscover(t)
 		return r.again(t, err)
 	case errors.Is(err, ErrInterrupted):
 		return r.again(t, err)

@@ -160,6 +160,10 @@ type Column struct {
 	// Type is the column's type in the database's words. People read it; the core stores it, gives it back, and takes
 	// another one as another column.
 	Type string
+	// Incarnation is the driver's notation of which column of this name it is (its number, say): one that was dropped and
+	// added again has another one, and other values. The core stores it and gives it back. Empty when unknown, as it is
+	// in shapes that come from a log which does not tell.
+	Incarnation string
 	// Filled is true if rows that are older than the column may have a value in it other than null, or if that is not
 	// known: such a table is backfilled again when discovery finds the column before the log mentions it.
 	Filled bool

@@ -253,7 +253,7 @@ func (r *reader) truncated(t *table, ev *Event) error {
 
 // reshaped takes a new shape of a table from the log.
 func (r *reader) reshaped(t *table, ev *Event) error {
-	now := t.keyed(ev.Shape)
+	now := complete(t.keyed(ev.Shape), t.state.shape(t.id, t.shape))
 	if err := t.fits(now); err != nil {
 		return err
 	}
@@ -267,6 +267,7 @@ func (r *reader) reshaped(t *table, ev *Event) error {
 	}
 	t.state.setShape(now)
 	t.shape, t.adopted, t.announce = now, false, true
+	t.revision++
 	r.save(t)
 	if replaced || t.state.Phase == Missing || ev.Rescan && !known {
 		r.rescan(t, replaced || t.state.Phase == Missing)

@@ -55,6 +55,7 @@ func (r *reader) miss(t *table, reason error) {
 		t.plan.void = true
 	}
 	t.restart(Missing)
+	t.revision++
 	r.rework = true
 	r.save(t)
 	r.log.WithFields(logrus.Fields{
@@ -65,13 +66,22 @@ func (r *reader) miss(t *table, reason error) {
 // discoverJob looks at tables' shapes.
 type discoverJob struct {
 	ids   []TableID
-	timed bool // at the interval, rather than for a reason
+	known []int // the tables' revisions when they were asked for
+	timed bool  // at the interval, rather than for a reason
 	found []*Table
 	err   error
 }
 
 // rediscover looks at a table's shape now.
-func (r *reader) rediscover(id TableID) { r.start(&discoverJob{ids: []TableID{id}}) }
+func (r *reader) rediscover(t *table) { r.discover([]*table{t}, false) }
+
+func (r *reader) discover(tables []*table, timed bool) {
+	j := &discoverJob{timed: timed}
+	for _, t := range tables {
+		j.ids, j.known = append(j.ids, t.id), append(j.known, t.revision)
+	}
+	r.start(j)
+}
 
 func (j *discoverJob) run(ctx context.Context, d Driver) { j.found, j.err = d.Discover(ctx, j.ids...) }
 
@@ -88,8 +98,11 @@ func (j *discoverJob) done(_ context.Context, r *reader) error {
 	for _, t := range j.found {
 		found[t.ID] = t
 	}
-	for _, id := range j.ids {
+	for i, id := range j.ids {
 		t := r.byID[id]
+		if t.revision != j.known[i] {
+			continue
+		}
 		if found[id] == nil {
 			r.miss(t, nil)
 			continue
@@ -106,7 +119,7 @@ func (j *discoverJob) done(_ context.Context, r *reader) error {
 func (r *reader) adopt(t *table, found *Table) error {
 	before := t.shape
 	taken, err := r.take(t, found)
-	if err != nil || !taken || t.shape == before {
+	if err != nil || !taken || sameShape(before, t.shape) {
 		return err
 	}
 	t.void()
@@ -129,8 +142,12 @@ func (r *reader) take(t *table, found *Table) (bool, error) {
 		return false, nil
 	}
 	if !sameShape(now, t.shape) {
-		t.shape, t.announce = now, true
+		t.announce = true
 		r.saved = true
+	}
+	t.shape = now
+	if t.state.identify(now) {
+		r.save(t)
 	}
 	return true, nil
 }
@@ -151,6 +168,7 @@ func (r *reader) replaced(t *table, now *Table) {
 	t.state.setShape(now)
 	t.state.Origin = ""
 	t.shape, t.adopted, t.announce = now, false, true
+	t.revision++
 	r.reopen = true
 	if t.changesOnly {
 		r.live(t)
@@ -167,13 +185,9 @@ func (r *reader) timers() {
 	}
 	now := r.now()
 	if !r.discovering && !now.Before(r.nextDiscovery) {
-		ids := make([]TableID, len(r.tables))
-		for i, t := range r.tables {
-			ids[i] = t.id
-		}
 		r.discovering = true
 		r.scheduleDiscovery(now)
-		r.start(&discoverJob{ids: ids, timed: true})
+		r.discover(r.tables, true)
 	}
 	if len(r.work) > 0 && !now.Before(r.nextProgress) {
 		r.nextProgress = now.Add(progressInterval)

@@ -90,7 +90,7 @@ func (r *reader) ready(t *table, now time.Time) bool {
 // jobFor makes the table's next job.
 func (r *reader) jobFor(t *table) job {
 	if t.state.Phase == Pending || t.unsettled {
-		t.plan = &planJob{table: t, known: t.current(t.shape), settle: t.state.Phase != Pending}
+		t.plan = &planJob{table: t, known: t.current(t.shape), at: t.revision, settle: t.state.Phase != Pending}
 		t.watch()
 		return t.plan
 	}

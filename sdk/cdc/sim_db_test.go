@@ -31,7 +31,7 @@ type simDB struct {
 	budget    int               // statements left
 	ids       int               // incarnations and relfiles
 	gone      []*simTable       // dropped, and not created again yet
-	births    map[TableID][]int // when tables of this name were created, in versions
+	births    map[TableID][]int // when tables of this name were created or emptied, in versions
 	trace     func(format string, args ...any)
 }
 
@@ -43,6 +43,7 @@ type simConfig struct {
 	stalls     bool
 	async      bool
 	dropEvents bool // the log mentions dropped tables
+	logTells   bool // the log tells columns of one name apart
 	fullRows   bool // the log has whole rows
 	bigColumns bool
 	ddl        bool
@@ -69,6 +70,7 @@ type simColumn struct {
 	name, typ string
 	big       bool // logged only when it changes
 	filled    bool
+	num       int // which column of this name it is
 }
 
 // simVersion is one version of a row. It does not change, except for xmax and what DDL does to all versions.
@@ -117,7 +119,7 @@ type simWrite struct {
 func (t *simTable) shape() *Table {
 	s := &Table{ID: t.id, Key: slices.Clone(t.key), Incarnation: strconv.Itoa(t.incarnation), Rows: int64(len(t.slots))}
 	for _, c := range t.cols {
-		s.Columns = append(s.Columns, Column{Name: c.name, Type: c.typ, Nullable: true, Filled: c.filled, Schema: []byte(`{"type":["string","null"]}`)})
+		s.Columns = append(s.Columns, Column{Name: c.name, Type: c.typ, Nullable: true, Filled: c.filled, Incarnation: strconv.Itoa(c.num), Schema: []byte(`{"type":["string","null"]}`)})
 	}
 	return s
 }
@@ -155,7 +157,7 @@ func (db *simDB) create(id TableID, key []string, rows int) *simTable {
 	return t
 }
 
-// reborn reports whether the table was created anew between two versions.
+// reborn reports whether the table was created anew, or emptied, between two versions.
 func (db *simDB) reborn(id TableID, before, now int) bool {
 	return slices.ContainsFunc(db.births[id], func(b int) bool { return before <= b && b < now })
 }

@@ -1,6 +1,7 @@
 package cdc
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -33,8 +34,11 @@ func (db *simDB) alterSome() {
 
 func (db *simDB) addColumn(t *simTable, filled bool) {
 	t.colCount++
-	col := simColumn{name: "c" + strconv.Itoa(t.colCount), typ: "text", filled: filled}
-	value := "default." + col.name
+	col := simColumn{name: "c" + strconv.Itoa(db.rnd.IntN(4)), typ: "text", filled: filled, num: t.colCount}
+	if slices.ContainsFunc(t.cols, func(c simColumn) bool { return c.name == col.name }) {
+		return
+	}
+	value := fmt.Sprintf("default.%s.%d", col.name, col.num)
 	fill := func(vals map[string]string) {
 		if filled {
 			vals[col.name] = value
@@ -117,6 +121,7 @@ func (db *simDB) compact(t *simTable, change func(map[string]string)) {
 func (db *simDB) truncate(t *simTable) {
 	db.ddlTxn("truncating "+t.id.String(), func(s *simShadow) { s.empty(t) }, func(txn *simTxn) {
 		t.slots = nil
+		db.births[t.id] = append(db.births[t.id], db.versions)
 		db.ids++
 		t.relfile = db.ids
 		t.rewrites++

@@ -472,16 +472,15 @@ func (st *simStream) deliver(w *simWrite) (*Event, bool) {
 		st.ev = Event{Op: Drop, Table: w.table.id, Txn: st.entry.id, Err: errors.New("dropped")}
 		return &st.ev, true
 	}
-	if !sameColumns(known, w.schema) {
-		shape := *w.schema
+	if shape := st.told(w.schema); !sameColumns(known, shape) {
 		if w.schema.Incarnation != known.Incarnation {
 			// The log carries the new table from its first moment on: nothing is left to the backfill.
 			shape.Origin = "0"
 			st.origins[w.table.id] = 0
 		}
-		rescan := refilled(known, &shape)
-		st.known[w.table.id] = &shape
-		st.ev = Event{Op: Shape, Table: w.table.id, Txn: st.entry.id, Shape: &shape, Rescan: rescan && s.mutation != mutateRescan}
+		rescan := refilled(known, shape)
+		st.known[w.table.id] = shape
+		st.ev = Event{Op: Shape, Table: w.table.id, Txn: st.entry.id, Shape: shape, Rescan: rescan && s.mutation != mutateRescan}
 		s.trace("stream: shape of %s, rescan %v", w.table.id, rescan)
 		return &st.ev, false
 	}
@@ -510,6 +509,18 @@ func (st *simStream) deliver(w *simWrite) (*Event, bool) {
 	return &st.ev, true
 }
 
+// told is what the log tells of a shape.
+func (st *simStream) told(schema *Table) *Table {
+	c := *schema
+	if !st.d.s.db.cfg.logTells {
+		c.Columns = slices.Clone(c.Columns)
+		for i := range c.Columns {
+			c.Columns[i].Incarnation = ""
+		}
+	}
+	return &c
+}
+
 // older reports whether a table was there before the one that is known to be captured, and is therefore gone.
 func older(t *simTable, known *Table) bool {
 	n, err := strconv.Atoi(known.Incarnation)
@@ -519,7 +530,7 @@ func older(t *simTable, known *Table) bool {
 // sameColumns is sameShape without what a log does not say.
 func sameColumns(a, b *Table) bool {
 	return a.Incarnation == b.Incarnation && slices.EqualFunc(a.Columns, b.Columns, func(x, y Column) bool {
-		return x.Name == y.Name && x.Type == y.Type
+		return x.Name == y.Name && sameColumn(x, y)
 	})
 }
 

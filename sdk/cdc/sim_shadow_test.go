@@ -40,12 +40,10 @@ func (s *simShadow) create(t *simTable) {
 
 func (s *simShadow) alter(t *simTable, column string, refilled, dropped bool, f func(map[string]string)) {
 	st := s.tables[t.id]
-	if refilled {
+	if refilled || st.dropped[column] {
 		st.refilled[column] = true
 	}
-	if dropped {
-		st.dropped[column] = true
-	}
+	st.dropped[column] = dropped
 	for k, row := range st.rows {
 		st.rows[k] = shadowRow{with(row.vals, f), row.v}
 	}

@@ -100,6 +100,7 @@ func newSim(seed uint64, m mutation, transcript bool) *sim {
 		allTables: rnd.IntN(2) == 0, physical: rnd.IntN(3) > 0, pageRows: 1 + rnd.IntN(4),
 		stalls: rnd.IntN(3) > 0, async: rnd.IntN(2) == 0, dropEvents: rnd.IntN(2) == 0,
 		fullRows: rnd.IntN(4) == 0, bigColumns: rnd.IntN(3) > 0, ddl: rnd.IntN(2) == 0, crashes: rnd.IntN(3) == 0,
+		logTells: rnd.IntN(2) == 0,
 	}
 	s.db = newSimDB(rnd, cfg, s.trace)
 	s.db.budget = 20 + rnd.IntN(120)
@@ -426,8 +427,8 @@ func (s *sim) acknowledge(n int) {
 // rollback makes one of the checkpoints the last one, as if the runtime had got no further.
 func (s *sim) rollback() {
 	n := s.rnd.IntN(len(s.checkpoints))
-	s.checkpoints = s.checkpoints[:n+1]
-	c := s.checkpoints[n]
+	s.checkpoints = s.checkpoints[n : n+1]
+	c := s.checkpoints[0]
 	for _, e := range slices.Backward(s.journal[c.journal:]) {
 		if e.before == nil {
 			delete(e.out.docs, e.key)

@@ -54,9 +54,10 @@ type TableState struct {
 
 // ColumnState is what a TableState keeps of a Column.
 type ColumnState struct {
-	Name     string `json:"name"`
-	Type     string `json:"type,omitempty"`
-	Nullable bool   `json:"nullable,omitempty"`
+	Name        string `json:"name"`
+	Type        string `json:"type,omitempty"`
+	Nullable    bool   `json:"nullable,omitempty"`
+	Incarnation string `json:"incarnation,omitempty"`
 }
 
 // sharedState is what all tables of a capture share.
@@ -69,8 +70,22 @@ func (s *TableState) setShape(t *Table) {
 	s.Incarnation, s.Key = t.Incarnation, t.Key
 	s.Columns = make([]ColumnState, len(t.Columns))
 	for i, c := range t.Columns {
-		s.Columns[i] = ColumnState{Name: c.Name, Type: c.Type, Nullable: c.Nullable}
+		s.Columns[i] = ColumnState{Name: c.Name, Type: c.Type, Nullable: c.Nullable, Incarnation: c.Incarnation}
 	}
+}
+
+// identify stores the incarnations of columns of which none was known, and reports whether there were any.
+func (s *TableState) identify(t *Table) bool {
+	changed := false
+	for i := range s.Columns {
+		c := &s.Columns[i]
+		j := slices.IndexFunc(t.Columns, func(d Column) bool { return d.Name == c.Name && d.Type == c.Type })
+		if c.Incarnation == "" && j >= 0 && t.Columns[j].Incarnation != "" {
+			c.Incarnation = t.Columns[j].Incarnation
+			changed = true
+		}
+	}
+	return changed
 }
 
 // shape gives back the stored shape. The columns' schemas are taken from the table as it was discovered, where it still
@@ -84,7 +99,7 @@ func (s *TableState) shape(id TableID, discovered *Table) *Table {
 		t.Rows = discovered.Rows
 	}
 	for _, c := range s.Columns {
-		col := Column{Name: c.Name, Type: c.Type, Nullable: c.Nullable}
+		col := Column{Name: c.Name, Type: c.Type, Nullable: c.Nullable, Incarnation: c.Incarnation}
 		if discovered != nil {
 			i := slices.IndexFunc(discovered.Columns, func(d Column) bool { return d.Name == c.Name && d.Type == c.Type })
 			if i >= 0 {
@@ -117,7 +132,7 @@ func parseShared(raw json.RawMessage) (sharedState, error) {
 func sameShape(a, b *Table) bool {
 	return a.Incarnation == b.Incarnation && slices.Equal(a.Key, b.Key) &&
 		slices.EqualFunc(a.Columns, b.Columns, func(x, y Column) bool {
-			return x.Name == y.Name && x.Type == y.Type && x.Nullable == y.Nullable
+			return x.Name == y.Name && x.Nullable == y.Nullable && sameColumn(x, y)
 		})
 }
 
@@ -125,9 +140,29 @@ func sameShape(a, b *Table) bool {
 func refilled(before, now *Table) bool {
 	for _, c := range now.Columns {
 		i := slices.IndexFunc(before.Columns, func(b Column) bool { return b.Name == c.Name })
-		if i < 0 && c.Filled || i >= 0 && before.Columns[i].Type != c.Type {
+		if i < 0 && c.Filled || i >= 0 && !sameColumn(before.Columns[i], c) {
 			return true
 		}
 	}
 	return false
+}
+
+// sameColumn reports whether two columns of one name are one, as far as is known.
+func sameColumn(a, b Column) bool {
+	return a.Type == b.Type && (a.Incarnation == b.Incarnation || a.Incarnation == "" || b.Incarnation == "")
+}
+
+// complete fills in what a shape from the log does not tell and an earlier version of the table does. The columns'
+// incarnations are those of before, so that discovery still notices columns that have been replaced since.
+func complete(now, before *Table) *Table {
+	c := *now
+	c.Columns = slices.Clone(now.Columns)
+	for i := range c.Columns {
+		col := &c.Columns[i]
+		j := slices.IndexFunc(before.Columns, func(b Column) bool { return b.Name == col.Name && b.Type == col.Type })
+		if j >= 0 && col.Incarnation == "" {
+			col.Incarnation = before.Columns[j].Incarnation
+		}
+	}
+	return &c
 }

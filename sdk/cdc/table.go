@@ -20,6 +20,7 @@ type table struct {
 	shape      *Table
 	discovered *Table // as the session opened, until its first Read
 	adopted    bool   // shape was found by discovery before the log mentioned it, and the table is backfilled for it
+	revision   int    // counts what the log and discovery said of the table as a whole: what was found before is outdated
 	announce   bool   // the shape is still to be announced
 
 	plan     *planJob // in progress

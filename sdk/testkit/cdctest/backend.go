@@ -17,6 +17,8 @@ type Backend struct {
 	// Big is a text that the server stores out of line, so that its log leaves it out of updates that do not change it;
 	// it must be different for every seed. Nil if the server's log always has whole rows.
 	Big func(seed uint64) string
+	// LogWholeRows is a statement that has the log of a table without a key carry whole rows. Nil if it always does.
+	LogWholeRows func(table string) string
 }
 
 // Database is one database. The suite writes plain SQL that Postgres and MySQL both understand: BIGINT, INTEGER and TEXT

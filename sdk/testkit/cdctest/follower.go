@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -100,6 +101,9 @@ func (f *follower) start() {
 			if err == nil {
 				err = f.take(tx)
 			}
+			if errors.Is(err, io.EOF) {
+				err = fmt.Errorf("the connector ended: %w", errors.Join(s.Wait(), err))
+			}
 			if err != nil {
 				f.mu.Lock()
 				f.err = err
@@ -119,9 +123,9 @@ func (f *follower) kill(rnd *rand.Rand) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := rnd.IntN(len(f.points))
-	f.points = f.points[:n+1]
+	f.points = f.points[n : n+1]
 	f.err = nil
-	for _, u := range slices.Backward(f.journal[f.points[n].journal:]) {
+	for _, u := range slices.Backward(f.journal[f.points[0].journal:]) {
 		if u.known {
 			u.table.docs[u.key] = u.before
 		} else {
@@ -131,7 +135,7 @@ func (f *follower) kill(rnd *rand.Rand) {
 			u.table.count[u.key]--
 		}
 	}
-	f.journal = f.journal[:f.points[n].journal]
+	f.journal = f.journal[:f.points[0].journal]
 }
 
 // stop ends the connector for good.
