@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -69,9 +70,7 @@ func (c *captured) commit(tx *session.Transaction) {
 		if table[key] == nil {
 			table[key] = map[string]json.RawMessage{}
 		}
-		for name, value := range fields {
-			table[key][name] = value
-		}
+		maps.Copy(table[key], fields)
 		c.docs++
 	}
 	state, err := flowpb.MergePatch(c.state, tx.Patch)
@@ -117,7 +116,7 @@ func (c *captured) run(codec frame.Codec, stop func(tx *session.Transaction) boo
 		break
 	}
 	s.Cancel()
-	for range transactions { //nolint:revive // what comes after the end is not committed
+	for range transactions {
 	}
 	_ = s.Wait()
 }

@@ -22,7 +22,7 @@ type config struct {
 	Password    string   `json:"password" title:"Password" desc:"The user's password." secret:"true" order:"3"`
 	SSLMode     string   `json:"sslmode,omitempty" title:"SSL Mode" desc:"How the connection is protected. Empty means verify-full, or disable if the address is a loopback address. Only verify-full and verify-ca prove which server answers." enum:",disable,require,verify-ca,verify-full" order:"4"`
 	SSLRootCert string   `json:"sslRootCert,omitempty" title:"SSL Root Certificate" desc:"The certificate of the authority that signed the server's certificate, as PEM text. Empty means the authorities this machine trusts." multiline:"true" order:"5"`
-	Advanced    advanced `json:"advanced,omitempty" title:"Advanced Options" desc:"Options that most captures leave alone." advanced:"true" order:"6"`
+	Advanced    advanced `json:"advanced,omitzero" title:"Advanced Options" desc:"Options that most captures leave alone." advanced:"true" order:"6"`
 }
 
 type advanced struct {

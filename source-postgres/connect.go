@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"time"
 
@@ -154,9 +155,7 @@ func (c config) dial(ctx context.Context, settings map[string]string) (*pgx.Conn
 	if err != nil {
 		return nil, err
 	}
-	for name, value := range settings {
-		cc.RuntimeParams[name] = value
-	}
+	maps.Copy(cc.RuntimeParams, settings)
 	conn, err := pgx.ConnectConfig(ctx, cc)
 	if err != nil {
 		return nil, c.connectAdvice(err)

@@ -211,8 +211,7 @@ func (p *pool) with(ctx context.Context, f func(*pgx.Conn) error) error {
 
 // isLost reports whether an error means that the session is gone, rather than that a statement failed.
 func isLost(conn *pgx.Conn, err error) bool {
-	var e *pgconn.PgError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		// 57P01 to 57P03: terminated by an administrator, crash of another session, not ready to accept connections.
 		return e.Code[:3] == "57P" || e.Code[:2] == "08"
 	}

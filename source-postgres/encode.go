@@ -54,8 +54,9 @@ func (t *dataType) textEncoder(asKey bool) encoder {
 		return appendTimetzText
 	case kindArray:
 		return arrayEncoder(t)
+	default:
+		return appendText
 	}
-	return appendText
 }
 
 // scanEncoder is the format in which a scan asks for the type's values, and their encoder.
@@ -89,6 +90,7 @@ func (t *dataType) scanEncoder(asKey bool) (format int16, enc encoder) {
 		if !asKey {
 			return formatBinary, appendDate
 		}
+	default:
 	}
 	return formatText, t.textEncoder(asKey)
 }

@@ -59,8 +59,10 @@ func TestConnectErrors(t *testing.T) {
 		"a bad slot name":   {func(c *config) { c.Advanced.SlotName = "My-Slot" }, `The slot name "My-Slot" is not possible`},
 		"a bad duration":    {func(c *config) { c.Advanced.StatementTimeout = "long" }, `The statement timeout "long" is not a duration.`},
 		"bad globs":         {func(c *config) { c.Advanced.SkipBackfills = []string{"orders"} }, `The entry "orders" of skipBackfills names no table: write schema.table.`},
-		"many things": {func(c *config) { c.Database, c.User, c.Advanced.BackfillWorkers = "", "", -1 },
-			"The configuration has these problems:\n1. Enter the name of the database.\n2. Enter the name of the user to connect as.\n3. The number of backfill workers must be between 0 and 64, not -1."},
+		"many things": {
+			func(c *config) { c.Database, c.User, c.Advanced.BackfillWorkers = "", "", -1 },
+			"The configuration has these problems:\n1. Enter the name of the database.\n2. Enter the name of the user to connect as.\n3. The number of backfill workers must be between 0 and 64, not -1.",
+		},
 	} {
 		cfg := db.cfg
 		c.change(&cfg)

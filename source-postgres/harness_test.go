@@ -209,6 +209,7 @@ func (s *testStream) text(ev *cdc.Event) string {
 		fmt.Fprintf(&b, "shape %s (%s) rescan %v", ev.Table.Name, strings.Join(cols, ", "), ev.Rescan)
 	case cdc.Drop:
 		fmt.Fprintf(&b, "drop %s: %v", ev.Table.Name, ev.Err)
+	default:
 	}
 	return b.String()
 }

@@ -354,7 +354,7 @@ func (s *stream) fill(ctx context.Context, deadline time.Time) (idle bool, err e
 
 // wireAdvice names the table of a change that is too large.
 func (s *stream) wireAdvice(err error) error {
-	var large *errTooLarge
+	var large *tooLargeError
 	if !errors.As(err, &large) {
 		return err
 	}

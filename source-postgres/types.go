@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -85,9 +86,7 @@ type typeCatalog struct {
 
 func newTypeCatalog() *typeCatalog {
 	c := &typeCatalog{known: make(map[uint32]*dataType, len(scalars)+len(arraysOf)), bases: make(map[uint32]uint32)}
-	for oid, t := range scalars {
-		c.known[oid] = t
-	}
+	maps.Copy(c.known, scalars)
 	for oid, elem := range arraysOf {
 		c.known[oid] = &dataType{kind: kindArray, elem: scalars[elem], delim: ','}
 	}

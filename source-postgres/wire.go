@@ -48,13 +48,13 @@ func (w *wire) next() (kind byte, body []byte, ok bool) {
 	return have[0], have[5:n:n], true
 }
 
-// errTooLarge is a message beyond the limit. The relation is the table's, or 0.
-type errTooLarge struct {
+// tooLargeError is a message beyond the limit. The relation is the table's, or 0.
+type tooLargeError struct {
 	size     int
 	relation uint32
 }
 
-func (e *errTooLarge) Error() string {
+func (e *tooLargeError) Error() string {
 	return fmt.Sprintf("a message of %d bytes is too large", e.size)
 }
 
@@ -125,7 +125,7 @@ func (w *wire) room() error {
 // numbers of eight bytes, and the change.
 func (w *wire) tooLarge(have []byte, size int) error {
 	const head = 5 + 25
-	e := &errTooLarge{size: size}
+	e := &tooLargeError{size: size}
 	if len(have) > head {
 		e.relation, _ = pgoutput.RelationOf(have[head:])
 	}

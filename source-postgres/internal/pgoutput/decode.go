@@ -147,8 +147,9 @@ func RelationOf(m []byte) (id uint32, ok bool) {
 	switch Kind(m[0]) {
 	case KindInsert, KindUpdate, KindDelete:
 		return binary.BigEndian.Uint32(m[1:]), true
+	default:
+		return 0, false
 	}
-	return 0, false
 }
 
 // Parse parses a message of KindInsert, KindUpdate or KindDelete into r, reusing its slices.
@@ -162,7 +163,8 @@ func (r *Row) Parse(m []byte) error {
 	if len(rest) == 0 {
 		return fmt.Errorf("parsing row: %w", ErrShort)
 	}
-	tag, err := rest[0], error(nil)
+	var err error
+	tag := rest[0]
 	if kind != KindInsert && (tag == 'K' || tag == 'O') {
 		r.Before = tag
 		if r.Old, rest, err = appendTuple(r.Old, rest[1:]); err != nil {
