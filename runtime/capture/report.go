@@ -12,25 +12,31 @@ import (
 // What change captures say of where a document comes from.
 var sourcePointers = jsonscan.NewPointers([]string{"/_meta/source/snapshot", "/_meta/source/ts_ms"}) //nolint:gochecknoglobals // a compiled table
 
-// report updates the board after a commit. Phase and delay are read off the newest document of each binding.
+// report updates the board after a commit. Delay, and phase unless the connector tells it, are read off the newest
+// document of each binding.
 func (s *session) report() {
 	var found [2][]byte
 	now := time.Now()
 	for i := range s.byIndex {
-		b := &s.byIndex[i]
+		b := s.byIndex[i]
 		if b.docs == 0 {
 			continue
 		}
 		b.status.Count(b.docs, b.bytes)
 		b.docs, b.bytes = 0, 0
 		sourcePointers.Find(b.last, found[:])
+		told := b.told.Load()
 		if string(found[0]) == "true" {
-			b.status.Phase(status.Backfill)
+			if !told {
+				b.status.Phase(status.Backfill)
+			}
 			b.status.Delay(0)
 			continue
 		}
 		if ms, err := strconv.ParseInt(string(found[1]), 10, 64); err == nil {
-			b.status.Phase(status.Streaming)
+			if !told {
+				b.status.Phase(status.Streaming)
+			}
 			b.status.Delay(now.Sub(time.UnixMilli(ms)))
 		}
 	}
@@ -55,6 +61,7 @@ func (s *session) onLog(line connector.Line) {
 	}
 	for i := range s.byIndex {
 		if s.byIndex[i].status.Named(name) {
+			s.byIndex[i].told.Store(true)
 			s.byIndex[i].status.Phase(phase)
 		}
 	}

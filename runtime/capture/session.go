@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
@@ -35,7 +36,7 @@ type session struct {
 	proc    *connector.Process
 	writer  wal.Writer
 	streams []*stream // by collection
-	byIndex []binding
+	byIndex []*binding
 	acks    *acknowledger // nil if the connector did not ask for any
 
 	state   []byte // as of the newest checkpoint
@@ -58,7 +59,8 @@ type binding struct {
 	status *status.Binding
 	docs   int // since the last commit
 	bytes  int
-	last   []byte // the newest document
+	last   []byte      // the newest document
+	told   atomic.Bool // the connector logs its phase
 }
 
 // open starts a connector and opens it with the state.
@@ -77,7 +79,7 @@ func (t *Task) open(ctx context.Context, spec *flowpb.CaptureSpec, version strin
 			byName[b.Target] = st
 			s.streams = append(s.streams, st)
 		}
-		s.byIndex = append(s.byIndex, binding{stream: st, status: t.Status.Binding(pathName(spec.Bindings[i].ResourcePath), b.Target)})
+		s.byIndex = append(s.byIndex, &binding{stream: st, status: t.Status.Binding(pathName(spec.Bindings[i].ResourcePath), b.Target)})
 	}
 	if s.proc, err = t.Launcher.Start(ctx, &t.Def.Endpoint, t.Def.Name, t.Logger, s.onLog); err != nil {
 		return nil, err
@@ -229,7 +231,7 @@ func (s *session) captured(ctx context.Context, index int, doc []byte) error {
 	if index >= len(s.byIndex) {
 		return usererr.New(nil, "%s sent a document of binding %d, and there are only %d", s.proc.Name(), index, len(s.byIndex))
 	}
-	b := &s.byIndex[index]
+	b := s.byIndex[index]
 	if jsonscan.Kind(doc) != '{' || !jsonscan.Valid(doc) {
 		return usererr.New(nil, "%s sent something that is not a JSON object as a document of %s: %.60q", s.proc.Name(), b.stream.collection, doc)
 	}

@@ -4,6 +4,8 @@ package cli
 import (
 	"context"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -35,7 +37,10 @@ func (a *app) pipelineOptions() pipeline.Options { return pipeline.Options{Geten
 // launcher starts connectors that inherit our environment.
 func (a *app) launcher() connector.Launcher {
 	level, _ := a.p.LookupEnv("LOG_LEVEL")
-	return connector.Launcher{Environ: os.Environ(), LogLevel: level, Instance: "cli"} //nolint:forbidigo // for child processes, as it is
+	environ := slices.DeleteFunc(os.Environ(), func(entry string) bool { //nolint:forbidigo // for child processes, as it is
+		return strings.HasPrefix(entry, "SLUICE_PPROF=") // the address is ours
+	})
+	return connector.Launcher{Environ: environ, LogLevel: level, Instance: "cli"}
 }
 
 func (a *app) entry(connector string) *logrus.Entry { return a.p.Log.WithField("connector", connector) }
