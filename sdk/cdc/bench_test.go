@@ -70,9 +70,10 @@ func (d *trivialDriver) Scan(_ context.Context, c Chunk, yield func(Row) error) 
 }
 
 func (d *trivialDriver) Stream(context.Context, Position, []*Table) (Stream, error) { return d, nil }
-func (d *trivialDriver) Start() Position                                            { return Position{Cursor: "0"} }
-func (d *trivialDriver) Origin(TableID) string                                      { return "0" }
-func (d *trivialDriver) Ack(Cursor)                                                 {}
+
+func (d *trivialDriver) Start() Position       { return Position{Cursor: "0"} }
+func (d *trivialDriver) Origin(TableID) string { return "0" }
+func (d *trivialDriver) Ack(Cursor)            {}
 
 func (d *trivialDriver) Fence(_ context.Context, m Mark) error {
 	d.fences = append(d.fences, m)

@@ -56,7 +56,7 @@ func hasMetaColumn(t *Table) bool {
 // errMetaColumn is the answer to a table that cannot be captured because of a column's name.
 func errMetaColumn(id TableID) error {
 	return usererr.New(nil, "Table %s has a column %q, which is the name of the member that describes the change in every document. "+
-		"Rename the column, or capture a view's source without it.", id, metaColumn)
+		"Rename the column to capture the table.", id, metaColumn)
 }
 
 // fallbackKey is the key of documents of a table without one: their place in the log.

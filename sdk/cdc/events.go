@@ -258,7 +258,7 @@ func (r *reader) reshaped(t *table, ev *Event) error {
 		return err
 	}
 	replaced := now.Incarnation != t.state.Incarnation && now.Incarnation != "" && t.state.Incarnation != ""
-	known := t.adopted && sameShape(now, t.shape) && !replaced
+	known := t.adopted && sameColumns(now, t.shape) && !replaced
 	if replaced && now.Origin != "" {
 		t.state.Origin = now.Origin
 	}

@@ -472,7 +472,7 @@ func (st *simStream) deliver(w *simWrite) (*Event, bool) {
 		st.ev = Event{Op: Drop, Table: w.table.id, Txn: st.entry.id, Err: errors.New("dropped")}
 		return &st.ev, true
 	}
-	if shape := st.told(w.schema); !sameColumns(known, shape) {
+	if shape := st.told(w.schema); known.Incarnation != shape.Incarnation || !sameColumns(known, shape) {
 		if w.schema.Incarnation != known.Incarnation {
 			// The log carries the new table from its first moment on: nothing is left to the backfill.
 			shape.Origin = "0"
@@ -525,13 +525,6 @@ func (st *simStream) told(schema *Table) *Table {
 func older(t *simTable, known *Table) bool {
 	n, err := strconv.Atoi(known.Incarnation)
 	return err == nil && t.incarnation < n
-}
-
-// sameColumns is sameShape without what a log does not say.
-func sameColumns(a, b *Table) bool {
-	return a.Incarnation == b.Incarnation && slices.EqualFunc(a.Columns, b.Columns, func(x, y Column) bool {
-		return x.Name == y.Name && sameColumn(x, y)
-	})
 }
 
 func (st *simStream) Fence(_ context.Context, m Mark) error {

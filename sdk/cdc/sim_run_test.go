@@ -109,7 +109,6 @@ func TestMutations(t *testing.T) {
 		"changes of rows that the log leaves out are not said": mutateRescan,
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			seed, err := simulate(1, 10_000, m)
 			require.Error(t, err)
 			t.Logf("noticed with seed %d: %v", seed, err)

@@ -128,12 +128,15 @@ func parseShared(raw json.RawMessage) (sharedState, error) {
 	return s, err
 }
 
-// sameShape reports whether two versions of a table have the same columns, so that a row of one is a row of the other.
+// sameShape reports whether two versions of a table are one.
 func sameShape(a, b *Table) bool {
-	return a.Incarnation == b.Incarnation && slices.Equal(a.Key, b.Key) &&
-		slices.EqualFunc(a.Columns, b.Columns, func(x, y Column) bool {
-			return x.Name == y.Name && x.Nullable == y.Nullable && sameColumn(x, y)
-		})
+	return a.Incarnation == b.Incarnation && slices.Equal(a.Key, b.Key) && sameColumns(a, b) &&
+		slices.EqualFunc(a.Columns, b.Columns, func(x, y Column) bool { return x.Nullable == y.Nullable })
+}
+
+// sameColumns reports whether rows of one version are rows of the other. Logs do not tell what may be null.
+func sameColumns(a, b *Table) bool {
+	return slices.EqualFunc(a.Columns, b.Columns, func(x, y Column) bool { return x.Name == y.Name && sameColumn(x, y) })
 }
 
 // refilled reports whether rows may have got other values by becoming what discovery shows, without a word in the log.

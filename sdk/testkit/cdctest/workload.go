@@ -40,7 +40,8 @@ func kinds() []kind {
 			return []string{fmt.Sprintf("'%c-%d'", "aAbBzZ_"[n%7], n)}
 		}},
 		{
-			"cdc_pairs", "a BIGINT NOT NULL, b VARCHAR(20) NOT NULL, PRIMARY KEY (a, b)", []string{"a", "b"},
+			"cdc_pairs", "a BIGINT NOT NULL, b VARCHAR(20) NOT NULL, PRIMARY KEY (a, b)",
+			[]string{"a", "b"},
 			func(n int) []string { return []string{strconv.Itoa(n % 10), "'" + strconv.Itoa(n) + "'"} },
 		},
 	}
