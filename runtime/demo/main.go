@@ -33,13 +33,18 @@ func main() {
 	orders := flag.Int("orders", 100_000, "orders in the shop when it opens")
 	busy := flag.Duration("busy", 20*time.Second, "how long the clerks work while the pipeline runs")
 	flag.Parse()
+	folder, err := filepath.Abs(*bins) // the pipeline file, which names the programs, is elsewhere
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	d := &demo{
-		bins: launch.Binaries(*bins), orders: *orders, busy: *busy,
+		bins: launch.Binaries(folder), orders: *orders, busy: *busy,
 		keep: os.Getenv("DEMO_KEEP") == "1", story: newStory(os.Stdout),
 	}
-	err := d.run(ctx)
+	err = d.run(ctx)
 	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "\nThe demo failed: %v\n", err)
@@ -230,7 +235,7 @@ func (d *demo) trouble(ctx context.Context, sluice *launch.Runtime, sales *clerk
 func (d *demo) crash(ctx context.Context, sluice *launch.Runtime) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	table, rows, err := d.awaitRows(ctx)
+	table, rows, err := d.awaitRows(ctx, sluice)
 	if err != nil {
 		return err
 	}
@@ -243,7 +248,7 @@ func (d *demo) crash(ctx context.Context, sluice *launch.Runtime) error {
 }
 
 // awaitRows waits for the first rows in the copy, in whichever table they are.
-func (d *demo) awaitRows(ctx context.Context) (table string, rows int, err error) {
+func (d *demo) awaitRows(ctx context.Context, sluice *launch.Runtime) (table string, rows int, err error) {
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	for {
@@ -262,6 +267,8 @@ func (d *demo) awaitRows(ctx context.Context) (table string, rows int, err error
 		select {
 		case <-ctx.Done():
 			return "", 0, fmt.Errorf("waiting for the first rows in the copy: %w", ctx.Err())
+		case <-sluice.Exited():
+			return "", 0, fmt.Errorf("sluice ended by itself: %w", sluice.Err())
 		case <-poll.C:
 		}
 	}
