@@ -88,7 +88,10 @@ func (t *target) preview(cmd *cobra.Command, f previewFlags) error {
 	if ctx.Err() != nil {
 		err = nil // the limit or the time is over, or the user interrupted
 	}
-	return errors.Join(err, printer.out.Flush())
+	if flushErr := printer.out.Flush(); err == nil {
+		err = flushErr
+	}
+	return err
 }
 
 func matches(globs []string, name string) bool {

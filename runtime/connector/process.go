@@ -73,7 +73,8 @@ func (l *Launcher) Start(ctx context.Context, e *pipeline.Endpoint, task string,
 	// Our copies of the child's ends: they must go, or the end of its output would never be seen.
 	closeErr := errors.Join(stdoutW.Close(), stderrW.Close())
 	if err != nil {
-		return nil, errors.Join(usererr.New(err, "cannot start %s: %s", p.name, pipeline.CommandProblem(cmd.Path, err)), closeErr, stdoutR.Close(), stderrR.Close())
+		cause := errors.Join(err, closeErr, stdoutR.Close(), stderrR.Close())
+		return nil, usererr.New(cause, "cannot start %s: %s", p.name, pipeline.CommandProblem(cmd.Path, err))
 	}
 	p.stdout = stdoutR
 	p.writer = frame.NewWriter(p.in, codec)
@@ -150,6 +151,9 @@ func (p *Process) Receive(m proto.Message) error {
 func (p *Process) CloseInput() error {
 	var err error
 	p.closed.Do(func() { err = p.in.Close() })
+	if errors.Is(err, os.ErrClosed) {
+		return nil // the process has ended already, and took its input with it
+	}
 	return err
 }
 

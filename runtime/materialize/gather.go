@@ -2,7 +2,6 @@ package materialize
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -95,8 +94,11 @@ func (s *session) readAll() (err error) {
 	feeds := s.waiting()
 	defer func() {
 		for _, f := range feeds {
-			if f.reader != nil {
-				err = errors.Join(err, f.reader.Close())
+			if f.reader == nil {
+				continue
+			}
+			if closeErr := f.reader.Close(); err == nil {
+				err = closeErr
 			}
 		}
 	}()

@@ -293,7 +293,10 @@ func (s *session) end(ctx context.Context) error {
 }
 
 func (s *session) send(m *materializepb.Request) error {
-	return errors.Join(s.proc.Send(m), s.proc.Flush())
+	if err := s.proc.Send(m); err != nil {
+		return err
+	}
+	return s.proc.Flush()
 }
 
 // await waits for a response, and reminds the log of a connector that takes long.

@@ -93,7 +93,10 @@ func Open(opts Options) (*Embedded, error) {
 	}
 	e := &Embedded{lock: lock, opts: opts, journals: map[Journal]*journal{}, changed: make(chan struct{})}
 	if err := e.open(); err != nil {
-		return nil, errors.Join(err, e.Close())
+		if closeErr := e.Close(); closeErr != nil {
+			opts.Log.WithError(closeErr).Debug("closing a log that could not be opened")
+		}
+		return nil, err
 	}
 	return e, nil
 }
