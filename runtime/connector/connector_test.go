@@ -52,7 +52,7 @@ printf 'Traceback:\n  line 1\n  panic: oh\n' >&2
 echo '{"level":"debug","message":"last"}' >&2
 exit 3`)
 	require.Equal(t, "info one", lines[0].Level.String()+" "+lines[0].Message)
-	require.Equal(t, map[string]any{"table": "t", "extra": 1.0}, map[string]any(lines[0].Fields))
+	require.Equal(t, map[string]any{"table": "t", "extra": 1.0}, lines[0].Fields)
 	require.Equal(t, "warning two", lines[1].Level.String()+" "+lines[1].Message)
 	require.Equal(t, "error it failed", lines[2].Level.String()+" "+lines[2].Message, "without a level, by its words")
 	require.Equal(t, "Traceback:\nline 1\npanic: oh", lines[3].Message, "lines that are no JSON are one message")

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -45,9 +46,7 @@ func TestMaterializationErrorsSayWhatIsWrong(t *testing.T) {
 				"flush":       {flushed},
 				"startCommit": {`> {"started_commit":{}}`},
 			}
-			for kind, lines := range c.script {
-				script[kind] = lines
-			}
+			maps.Copy(script, c.script)
 			text, err := json.Marshal(script)
 			require.NoError(t, err)
 			file := filepath.Join(r.dir, "script.json")
