@@ -279,13 +279,14 @@ func (r *reader) reject(c *chunk, blocked []TxnID) {
 	t.attempts++
 	t.retryAt = r.now().Add(r.delay(t.attempts))
 	r.explain(t, blocked)
-	if t.attempts%patience == 0 {
+	if t.attempts == patience || t.attempts%(16*patience) == 0 {
 		r.unsettle(t)
 	}
 }
 
 // patience is how many chunks in a row are thrown away for the same reason before the driver is asked again what they must
-// see. A transaction that was in progress when the server crashed may never have been, and would be waited for in vain.
+// see; then it grows. A transaction that was in progress when the server crashed may never have been, and would be waited
+// for in vain.
 const patience = 16
 
 // delay grows from about ten milliseconds to about ten seconds.

@@ -164,6 +164,20 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 	}
 }
 
+// TestWorkersAndReader runs goroutines, for the race detector: several workers fill chunks while the reader reads the log.
+func TestWorkersAndReader(t *testing.T) {
+	d := &trivialDriver{scan: 20_000, changes: 50, op: Update}
+	r := trivialReader(t, d, Pending)
+	tx := &trivialTx{}
+	for deadline := time.Now().Add(time.Minute); r.tables[0].state.Phase != Live; {
+		require.True(t, time.Now().Before(deadline))
+		tx.size = 0
+		require.NoError(t, r.read(t.Context(), tx))
+	}
+	require.Greater(t, tx.docs, 20_000)
+	require.Nil(t, r.spare)
+}
+
 // BenchmarkStream is what a change of a live table costs above its driver and its transaction's buffer. The budget is
 // 150 ns; the plain loop below it is what the driver and the buffer cost by themselves.
 func BenchmarkStream(b *testing.B) {

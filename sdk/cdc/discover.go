@@ -69,10 +69,9 @@ func collectionKey(t *Table) []string {
 	if len(t.Key) == 0 {
 		return fallbackKey()
 	}
-	escape := strings.NewReplacer("~", "~0", "/", "~1")
 	key := make([]string, len(t.Key))
 	for i, name := range t.Key {
-		key[i] = "/" + escape.Replace(name)
+		key[i] = "/" + strings.ReplaceAll(strings.ReplaceAll(name, "~", "~0"), "/", "~1")
 	}
 	return key
 }

@@ -58,9 +58,11 @@ func (r *reader) miss(t *table, reason error) {
 	t.revision++
 	r.rework = true
 	r.save(t)
-	r.log.WithFields(logrus.Fields{
-		"table": t.id.String(), "err": reason, "eventType": statusEvent, "phase": string(Missing),
-	}).Warn("table is missing: it is captured again when a table of this name appears; remove its binding if it was dropped for good")
+	fields := logrus.Fields{"table": t.id.String(), "eventType": statusEvent, "phase": string(Missing)}
+	if reason != nil {
+		fields["err"] = reason
+	}
+	r.log.WithFields(fields).Warn("table is missing: it is captured again when a table of this name appears; remove its binding if it was dropped for good")
 }
 
 // discoverJob looks at tables' shapes.

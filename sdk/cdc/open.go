@@ -89,6 +89,9 @@ func (t *table) load(discovered *Table) error {
 	t.discovered = discovered
 	t.shape = s.shape(t.id, discovered)
 	if discovered == nil {
+		if t.shape == nil {
+			t.shape = &Table{ID: t.id, Rows: -1}
+		}
 		return nil
 	}
 	if err := t.fits(t.keyed(discovered)); err != nil {

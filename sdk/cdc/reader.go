@@ -18,7 +18,7 @@ const (
 	// linger is how long it waits for more before it ends, longest how long it goes on while there is more.
 	linger, longest = 2 * time.Millisecond, 50 * time.Millisecond
 	// poll is how long the log may be waited for while workers are busy, calm while nothing is to be done.
-	poll, calm = 10 * time.Millisecond, time.Second
+	poll, calm = 3 * time.Millisecond, time.Second
 	// idleCheckpoint is how often a position that moved without documents is stored.
 	idleCheckpoint = 5 * time.Second
 )

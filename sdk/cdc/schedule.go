@@ -14,6 +14,9 @@ func (r *reader) planWork() {
 			r.work = append(r.work, t)
 		}
 	}
+	if len(r.work) == 0 {
+		r.spare = nil // a backfill's memory is not needed for long
+	}
 	slices.SortStableFunc(r.work, func(a, b *table) int {
 		return b.binding.Resource.Priority - a.binding.Resource.Priority
 	})

@@ -14,7 +14,7 @@ import (
 
 var (
 	simSeed  = flag.Uint64("seed", 0, "run the simulation of this seed only, with a transcript")
-	simSeeds = flag.Uint64("seeds", 0, "how many seeds to simulate; by default ten thousand, or 500 with -short")
+	simSeeds = flag.Uint64("seeds", 0, "how many seeds to simulate; by default ten thousand, or 300 with -short")
 	simFirst = flag.Uint64("first", 1, "the first seed")
 )
 
@@ -48,7 +48,7 @@ func TestSimulation(t *testing.T) {
 	if n == 0 {
 		n = 10_000
 		if testing.Short() {
-			n = 500
+			n = 300
 		}
 	}
 	seed, err := simulate(*simFirst, n, noMutation)
@@ -96,6 +96,9 @@ func simulate(first, n uint64, m mutation) (seed uint64, err error) {
 
 // TestMutations breaks the algorithm in the ways it must not be broken, and expects the simulation to notice.
 func TestMutations(t *testing.T) {
+	if testing.Short() {
+		t.Skip("simulates thousands of seeds")
+	}
 	for name, m := range map[string]mutation{
 		"the window is decided by log positions":               mutateByLog,
 		"unseen transactions are not stored":                   mutateUnseen,

@@ -71,6 +71,7 @@ func (b *simBinding) stateKey() string { return b.id.Name + ".v" + strconv.Itoa(
 // simCheckpoint is a state of the capture, and how much of the output came before it.
 type simCheckpoint struct {
 	states  map[string]json.RawMessage
+	parsed  map[string]*TableState
 	shared  json.RawMessage
 	journal int
 	acks    []func(context.Context) error
@@ -380,10 +381,10 @@ func (s *sim) applyKeyless(sb *simBinding, d parsed) error {
 // checkpoint commits a capture transaction, checks what must be true then, and acknowledges now and then.
 func (s *sim) checkpoint(tx *simTx) error {
 	last := s.checkpoints[len(s.checkpoints)-1]
-	c := &simCheckpoint{states: map[string]json.RawMessage{}, shared: last.shared, journal: len(s.journal), acks: tx.acks}
+	c := &simCheckpoint{states: map[string]json.RawMessage{}, parsed: map[string]*TableState{}, shared: last.shared, journal: len(s.journal), acks: tx.acks}
 	for k, v := range last.states {
 		if !slices.Contains(tx.forget, k) {
-			c.states[k] = v
+			c.states[k], c.parsed[k] = v, last.parsed[k]
 		}
 	}
 	for _, b := range s.live {
@@ -392,7 +393,10 @@ func (s *sim) checkpoint(tx *simTx) error {
 			if err != nil {
 				return err
 			}
-			c.states[b.StateKey] = raw
+			c.states[b.StateKey], c.parsed[b.StateKey] = raw, &TableState{}
+			if err := json.Unmarshal(raw, c.parsed[b.StateKey]); err != nil {
+				return err
+			}
 		}
 	}
 	if tx.shared != nil {

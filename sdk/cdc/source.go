@@ -155,6 +155,15 @@ func (s *source[C]) Check(ctx context.Context, env capture.Env, cfg C, resources
 		ids[i] = r.Table()
 	}
 	errs := append([]error{opts.Validate()}, d.Check(ctx, ids)...)
+	tables, err := d.Discover(ctx, ids...)
+	if err != nil && len(errs) == 1 { // Check would have said why
+		errs = append(errs, fmt.Errorf("looking at the tables' shapes: %w", err))
+	}
+	for _, t := range tables {
+		if hasMetaColumn(t) {
+			errs = append(errs, errMetaColumn(t.ID))
+		}
+	}
 	return usererr.Join("", errs)
 }
 
