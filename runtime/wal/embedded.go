@@ -30,7 +30,16 @@ type Embedded struct {
 
 	mu       sync.Mutex
 	journals map[Journal]*journal
+	byName   map[string][]Journal // by collection, in the order of captures
 	changed  chan struct{}
+}
+
+// add makes a journal known. The lock must be held, or nobody else know the log yet.
+func (e *Embedded) add(name Journal, j *journal) {
+	e.journals[name] = j
+	list := append(e.byName[name.Collection], name)
+	slices.SortFunc(list, func(a, b Journal) int { return strings.Compare(a.Capture, b.Capture) })
+	e.byName[name.Collection] = list
 }
 
 type journal struct {
@@ -91,7 +100,7 @@ func Open(opts Options) (*Embedded, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Embedded{lock: lock, opts: opts, journals: map[Journal]*journal{}, changed: make(chan struct{})}
+	e := &Embedded{lock: lock, opts: opts, journals: map[Journal]*journal{}, byName: map[string][]Journal{}, changed: make(chan struct{})}
 	if err := e.open(); err != nil {
 		if closeErr := e.Close(); closeErr != nil {
 			opts.Log.WithError(closeErr).Debug("closing a log that could not be opened")
@@ -158,7 +167,7 @@ func (e *Embedded) loadJournals() error {
 		if err := e.loadVersions(j); err != nil {
 			return err
 		}
-		e.journals[Journal{collection, capture}] = j
+		e.add(Journal{collection, capture}, j)
 	}
 	if err := iter.Error(); err != nil {
 		return fmt.Errorf("reading the journals: %w", err)
@@ -204,12 +213,11 @@ func (e *Embedded) Heads(collection string) []Head {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var heads []Head
-	for name, j := range e.journals {
-		if name.Collection == collection && j.head > 0 {
+	for _, name := range e.byName[collection] {
+		if j := e.journals[name]; j.head > 0 {
 			heads = append(heads, Head{name, j.head})
 		}
 	}
-	slices.SortFunc(heads, func(a, b Head) int { return strings.Compare(a.Journal.Capture, b.Journal.Capture) })
 	return heads
 }
 

@@ -170,7 +170,7 @@ func (w *writer) tail(collection string) (*tail, error) {
 	if err := e.db.DeleteRange(blockKey(number, 0), blockKey(number+1, 0), pebble.NoSync); err != nil {
 		return nil, fmt.Errorf("preparing the journal %s: %w", name, err)
 	}
-	e.journals[name] = &journal{number: number}
+	e.add(name, &journal{number: number})
 	t := &tail{journal: name, number: number, fresh: true}
 	w.tails[collection] = t
 	return t, nil
