@@ -68,7 +68,9 @@ func TestCaptureErrorsSayWhatIsWrong(t *testing.T) {
 			}
 			r.start()
 			r.waitLog(c.want)
-			r.waitLog("failures=2")
+			if name != "a backfill marker is fine" { // a life with a checkpoint is no failure in a row
+				r.waitLog("failures=2")
+			}
 			if c.want[0] != 'l' {
 				rows := r.options.Board.Snapshot()
 				require.Contains(t, rows[0].Problem+r.log.String(), c.want, "it stays visible")
