@@ -83,12 +83,12 @@ func (s *bench) writeConfig(cfg config) string {
 
 // report prints the ratio, the CPU time and the memory of a result.
 func (s *bench) report(name string, result ratio.Result, aim float64) {
-	print := func(name string, value float64, op ratio.Op, aim float64, detail string) {
+	show := func(name string, value float64, op ratio.Op, aim float64, detail string) {
 		require.NoError(s.t, ratio.Print(os.Stdout, "source-postgres/"+name, value, op, aim, detail))
 	}
-	print(name, result.Ratio, ratio.AtLeast, aim, result.String())
-	print(name+"-cpu", result.Ours.CPUPerMillion(), ratio.AtMost, 1.2, "CPU seconds a million documents")
-	print(name+"-memory", float64(result.Ours.Peak)/1e6, ratio.AtMost, 100, "MB")
+	show(name, result.Ratio, ratio.AtLeast, aim, result.String())
+	show(name+"-cpu", result.Ours.CPUPerMillion(), ratio.AtMost, 1.2, "CPU seconds a million documents")
+	show(name+"-memory", float64(result.Ours.Peak)/1e6, ratio.AtMost, 100, "MB")
 }
 
 // BenchmarkBackfill reads two million rows of seven columns; the limit is psql's COPY of the same table.

@@ -53,7 +53,7 @@ const queryTables = `
 	WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition
 		AND n.nspname NOT LIKE 'pg\_%'
 		AND n.nspname NOT IN ('information_schema', 'catalog_history', 'cron', 'pglogical', 'topology', 'tiger')
-		AND c.relname NOT IN ('sluice_checkpoints', 'flow_checkpoints_v1', 'flow_materializations_v2', 'spatial_ref_sys')
+		AND c.relname NOT IN ('sluice_checkpoints_v1', 'sluice_tables_v1', 'flow_checkpoints_v1', 'flow_materializations_v2', 'spatial_ref_sys')
 		AND ($1::text[] IS NULL OR (n.nspname, c.relname) IN (SELECT * FROM unnest($1::text[], $2::text[])))
 	ORDER BY n.nspname, c.relname`
 

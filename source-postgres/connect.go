@@ -163,26 +163,29 @@ func (c config) dial(ctx context.Context, settings map[string]string) (*pgx.Conn
 	return conn, nil
 }
 
-// dialReplication opens a session that can run replication commands, and whose connection can be taken over.
-func (c config) dialReplication(ctx context.Context) (*pgconn.PgConn, error) {
+// dialReplication opens a session that can run replication commands, and whose connection can be taken over. It also
+// gives the socket below it.
+func (c config) dialReplication(ctx context.Context) (*pgconn.PgConn, *lowatConn, error) {
 	cc, err := c.connConfig()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	var socket *lowatConn
 	cc.RuntimeParams["replication"] = "database"
 	cc.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dialTCP(ctx, network, addr)
-		if tcp, ok := conn.(*net.TCPConn); ok {
-			return newLowatConn(tcp)
+		if err != nil {
+			return nil, err
 		}
-		return conn, err
+		socket, err = newLowatConn(conn)
+		return socket, err
 	}
 	cc.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		return pgproto3.NewFrontend(&exactReader{r: r}, w)
 	}
 	conn, err := pgconn.ConnectConfig(ctx, &cc.Config)
 	if err != nil {
-		return nil, c.connectAdvice(err)
+		return nil, nil, c.connectAdvice(err)
 	}
-	return conn, nil
+	return conn, socket, nil
 }

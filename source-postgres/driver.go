@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,7 +26,8 @@ type driver struct {
 	task        string
 	slot        string
 	publication string
-	ephemeral   bool // nothing keeps this session's state, so nothing of it may stay on the server
+	ephemeral   bool          // nothing keeps this session's state, so nothing of it may stay on the server
+	timeout     time.Duration // of one backfill query; 0 for none
 	server      serverInfo
 	conns       *pool
 	types       *typeCatalog
@@ -51,6 +51,15 @@ type serverInfo struct {
 }
 
 func (s serverInfo) major() int { return s.version / 10000 }
+
+// forgetsPublications reports whether the server may go on leaving out a table that was added to a publication while a
+// transaction that had written to it was in progress. Mended in 13.21, 14.18, 15.13, 16.9 and 17.5, by telling transactions
+// in progress of the change.
+func (s serverInfo) forgetsPublications() bool {
+	mended := map[int]int{13: 21, 14: 18, 15: 13, 16: 9, 17: 5}
+	minor, listed := mended[s.major()]
+	return s.major() < 13 || (listed && s.version%10000 < minor)
+}
 
 const queryServer = `
 	SELECT current_setting('server_version_num')::int, current_setting('block_size')::bigint, current_setting('wal_block_size')::bigint,
@@ -79,13 +88,12 @@ func newDriver(env capture.Env, cfg config) *driver {
 	if err != nil {
 		timeout = defaultStatementTimeout
 	}
-	settings := scanSettings()
-	settings["statement_timeout"] = strconv.FormatInt(timeout.Milliseconds(), 10)
 	d := &driver{
-		cfg: cfg, log: env.Log, task: env.Task, slot: cfg.slotName(env.Task), publication: cfg.publicationName(env.Task),
+		timeout: timeout,
+		cfg:     cfg, log: env.Log, task: env.Task, slot: cfg.slotName(env.Task), publication: cfg.publicationName(env.Task),
 		ephemeral: env.Ephemeral,
 		types:     newTypeCatalog(),
-		conns:     &pool{dial: func(ctx context.Context) (*pgx.Conn, error) { return cfg.dial(ctx, settings) }},
+		conns:     &pool{dial: func(ctx context.Context) (*pgx.Conn, error) { return cfg.dial(ctx, scanSettings()) }},
 	}
 	if d.ephemeral {
 		// Nobody comes back for these, and another such session may run beside this one.

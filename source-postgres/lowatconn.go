@@ -33,7 +33,7 @@ type lowatConn struct {
 
 const (
 	lowWater = 256 << 10
-	bulkWait = 8 * time.Millisecond
+	bulkWait = 10 * time.Millisecond
 	// So many reads in so short a time raise the mark.
 	countFor  = 10 * time.Millisecond
 	manyReads = 48
@@ -43,12 +43,18 @@ const (
 	ample = 32 << 10
 )
 
-func newLowatConn(conn *net.TCPConn) (*lowatConn, error) {
-	raw, err := conn.SyscallConn()
+var errNoTCP = errors.New("the connection is not TCP")
+
+func newLowatConn(conn net.Conn) (*lowatConn, error) {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return nil, errNoTCP
+	}
+	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return nil, fmt.Errorf("preparing the connection: %w", err)
 	}
-	return &lowatConn{TCPConn: conn, raw: raw}, nil
+	return &lowatConn{TCPConn: tcp, raw: raw}, nil
 }
 
 // SetReadDeadline implements net.Conn. It must not be called while a Read waits.

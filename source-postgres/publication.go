@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/sirupsen/logrus"
 
+	"github.com/sluicedata/sluice/sdk/capture"
 	"github.com/sluicedata/sluice/sdk/cdc"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
@@ -129,6 +131,11 @@ func (d *driver) extendPublication(ctx context.Context, conn *pgx.Conn, p *publi
 	if _, err := conn.Exec(ctx, sql); err != nil && sqlState(err) != stateDuplicateObject {
 		return d.publicationAdvice(err, sql, "extended")
 	}
+	if d.server.forgetsPublications() {
+		if err := d.remind(ctx, conn, missing); err != nil {
+			return err
+		}
+	}
 	log := d.log.WithFields(logrus.Fields{"publication": d.publication, "tables": fmt.Sprint(missing)})
 	if p.comment != d.owner() {
 		log.Warn("added tables to a publication that was not made by this capture")
@@ -137,6 +144,59 @@ func (d *driver) extendPublication(ctx context.Context, conn *pgx.Conn, p *publi
 	log.Info("added tables to the publication")
 	return nil
 }
+
+// remind has a server that forgets publications look at ours again, once the transactions that make it forget have ended.
+// What it left out until then was committed before the tables are backfilled, so the backfill has it.
+func (d *driver) remind(ctx context.Context, conn *pgx.Conn, tables []cdc.TableID) error {
+	found, err := d.readTables(ctx, conn, tables)
+	if err != nil {
+		return err
+	}
+	var oids []uint32
+	for _, t := range found {
+		oids = append(oids, t.oid)
+	}
+	s, err := d.takeSnapshot(ctx, conn)
+	if err != nil {
+		return err
+	}
+	writing, err := d.writers(ctx, conn, s, oids)
+	if err != nil {
+		return err
+	}
+	for waited := time.Duration(0); ; waited += remindPoll {
+		s, err := d.takeSnapshot(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if writing = slices.DeleteFunc(writing, s.sees); len(writing) == 0 {
+			break
+		}
+		if waited%remindLog == 0 {
+			d.log.WithField("publication", d.publication).Warn("waiting for a transaction that writes to a table which was just published: " + d.Explain(ctx, txnID(writing[0])))
+		}
+		if err := capture.Sleep(ctx, remindPoll); err != nil {
+			return err
+		}
+	}
+	var kinds string
+	err = conn.QueryRow(ctx, `SELECT concat_ws(', ', CASE WHEN pubinsert THEN 'insert' END, CASE WHEN pubupdate THEN 'update' END,
+		CASE WHEN pubdelete THEN 'delete' END, CASE WHEN pubtruncate THEN 'truncate' END)
+		FROM pg_catalog.pg_publication WHERE pubname = $1`, d.publication).Scan(&kinds)
+	if err != nil {
+		return fmt.Errorf("reading publication %q: %w", d.publication, err)
+	}
+	// Nothing changes by this, but the server reads the publication anew.
+	if _, err := conn.Exec(ctx, "ALTER PUBLICATION "+quoteIdent(d.publication)+" SET (publish = "+quoteLiteral(kinds)+")"); err != nil {
+		return fmt.Errorf("refreshing publication %q: %w", d.publication, err)
+	}
+	return nil
+}
+
+const (
+	remindPoll = 100 * time.Millisecond
+	remindLog  = 30 * time.Second
+)
 
 // publicationAdvice tells what an administrator can do who has the rights that we lack.
 func (d *driver) publicationAdvice(err error, sql, what string) error {

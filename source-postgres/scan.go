@@ -105,7 +105,7 @@ func (s *scan) begin(ctx context.Context) error {
 	if s.plan.now.root && !s.rng.Pages {
 		lockOnly = "" // the partitions too
 	}
-	sql := "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; LOCK TABLE " + lockOnly + s.rng.Table + " IN ACCESS SHARE MODE; "
+	sql := "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL statement_timeout = " + strconv.FormatInt(s.d.timeout.Milliseconds(), 10) + "; LOCK TABLE " + lockOnly + s.rng.Table + " IN ACCESS SHARE MODE; "
 	if s.plan.searchPath != "" {
 		sql += "SET LOCAL search_path TO " + s.plan.searchPath + "; "
 	}

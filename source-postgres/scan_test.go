@@ -50,8 +50,8 @@ func TestEveryRowOnce(t *testing.T) {
 			byPages := db.tables(d, table)[0]
 			pages, keys := db.scanAll(d, byPages, 37)
 			ranges, plan := planned(t, d, byPages)
-			require.True(t, ranges[0].Pages)
-			require.False(t, plan.Fixed)
+			require.Equal(t, d.server.major() >= 14, ranges[0].Pages)
+			require.Equal(t, d.server.major() < 14, plan.Fixed)
 
 			// An out-of-line value in the table makes it read by key.
 			db.exec(fmt.Sprintf(`ALTER TABLE %q ALTER big SET STORAGE EXTERNAL`, table),
@@ -114,13 +114,15 @@ func TestPagesAreScannedByRange(t *testing.T) {
 	d := db.driver()
 	plan := db.exec("EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) SELECT id, a FROM ONLY t WHERE " + d.pagesCondition(100, 110))
 	require.Regexp(t, "Tid (Range )?Scan", plan)
-	require.Regexp(t, `Buffers: shared hit=\d\d?\D`, plan, "not the whole table")
+	if d.server.major() >= 14 {
+		require.Regexp(t, `Buffers: shared hit=\d\d?\D`, plan, "not the whole table")
+	}
 
 	d.server.version = 130000
 	plan = db.exec("EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) SELECT id, a FROM ONLY t WHERE " + d.pagesCondition(100, 110))
 	require.Contains(t, plan, "Tid Scan", "servers before 14")
-	rows := strings.TrimSpace(db.exec("SELECT count(*) FROM t WHERE " + d.pagesCondition(0, 100000)[:0] + "ctid < '(100,0)'"))
-	require.Equal(t, rows, strings.TrimSpace(db.exec("SELECT count(*) FROM t WHERE "+d.pagesCondition(0, 100))))
+	places := strings.TrimSpace(db.exec("SELECT count(*) FROM t WHERE (ctid::text::point)[0] < 100"))
+	require.Equal(t, places, strings.TrimSpace(db.exec("SELECT count(*) FROM t WHERE "+d.pagesCondition(0, 100))))
 }
 
 // Wide rows make small chunks: memory is bounded by bytes, not by rows.

@@ -24,6 +24,7 @@ import (
 type stream struct {
 	d        *driver
 	conn     net.Conn
+	socket   *lowatConn // below conn, or conn itself
 	wire     *wire
 	feedback *feedback
 	start    cdc.Position
@@ -62,11 +63,11 @@ const idleCursorEvery = time.Second
 
 // Stream implements cdc.Driver.
 func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Table) (cdc.Stream, error) {
-	conn, err := d.cfg.dialReplication(ctx)
+	conn, socket, err := d.cfg.dialReplication(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s, err := d.stream(ctx, conn, from, tables)
+	s, err := d.stream(ctx, conn, socket, from, tables)
 	if err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
@@ -76,7 +77,7 @@ func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Ta
 	return s, nil
 }
 
-func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, from cdc.Position, tables []*cdc.Table) (*stream, error) {
+func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *lowatConn, from cdc.Position, tables []*cdc.Table) (*stream, error) {
 	sys, err := identifySystem(ctx, conn)
 	if err != nil {
 		return nil, err
@@ -85,7 +86,7 @@ func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, from cdc.Posit
 	for i, t := range tables {
 		ids[i] = t.ID
 	}
-	s := &stream{d: d, tables: map[cdc.TableID]*streamed{}, relations: map[uint32]*streamed{}, cursorAt: time.Now()}
+	s := &stream{d: d, socket: socket, tables: map[cdc.TableID]*streamed{}, relations: map[uint32]*streamed{}, cursorAt: time.Now()}
 	var origin *snapshot
 	if from.Cursor == "" {
 		from, origin, err = d.begin(ctx, conn, sys, ids, slices.ContainsFunc(tables, isKeyless))
@@ -303,7 +304,7 @@ func (s *stream) Next(ctx context.Context, wait time.Duration) (*cdc.Event, erro
 		kind, body, ok := s.wire.next()
 		if !ok {
 			if deadline.IsZero() {
-				deadline = time.Now().Add(wait)
+				deadline = time.Now().Add(s.patience(wait))
 			}
 			if idle, err := s.fill(ctx, deadline); err != nil || idle {
 				return s.idle(), err
@@ -323,6 +324,15 @@ func (s *stream) Next(ctx context.Context, wait time.Duration) (*cdc.Event, erro
 			return s.idle(), nil
 		}
 	}
+}
+
+// patience is how long to wait for the next event. While much arrives, a pause shorter than what the socket gathers for is
+// none.
+func (s *stream) patience(wait time.Duration) time.Duration {
+	if s.socket.bulk {
+		return max(wait, bulkWait+time.Millisecond)
+	}
+	return wait
 }
 
 // pollEvery is how soon a cancelled context is noticed.
@@ -363,7 +373,7 @@ func (s *stream) wireAdvice(err error) error {
 		name = "the table " + t.id.String()
 	}
 	return usererr.New(err, "A single change of %s is %d MiB large; at most %d MiB are possible. Shorten the value, or take the table out of the capture.",
-		name, large.size>>20, maxMessage>>20)
+		name, large.size>>20, s.wire.limit>>20)
 }
 
 // passedFence gives the next fence that the stream has passed.

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/sdk/cdc"
+)
+
+// The key is what deletes carry, and nothing that is not a key (hard case 32).
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec(`CREATE TABLE pk (a int, b int, "C c" text, PRIMARY KEY ("C c", a))`,
+		"CREATE TABLE included (a int PRIMARY KEY, b int)", "CREATE UNIQUE INDEX ON included (b) INCLUDE (a)",
+		"CREATE TABLE fallback (a int NOT NULL, b int NOT NULL, c int NOT NULL)", "CREATE UNIQUE INDEX z ON fallback (a, b)", "CREATE UNIQUE INDEX a ON fallback (c) INCLUDE (a)",
+		"CREATE TABLE chosen (a int PRIMARY KEY, b int NOT NULL)", "CREATE UNIQUE INDEX chosen_b ON chosen (b)", "ALTER TABLE chosen REPLICA IDENTITY USING INDEX chosen_b",
+		"CREATE TABLE partial (a int NOT NULL)", "CREATE UNIQUE INDEX ON partial (a) WHERE a > 0",
+		"CREATE TABLE nullable (a int)", "CREATE UNIQUE INDEX ON nullable (a)",
+		"CREATE TABLE expression (a int NOT NULL)", "CREATE UNIQUE INDEX ON expression ((a + 1))",
+		"CREATE TABLE later (a int PRIMARY KEY DEFERRABLE)",
+		"CREATE TABLE deferred (a int NOT NULL UNIQUE DEFERRABLE INITIALLY DEFERRED)",
+		"CREATE TABLE generated (a int, b int GENERATED ALWAYS AS (a + 1) STORED PRIMARY KEY)",
+		"CREATE TABLE invalid (a int NOT NULL)", "CREATE UNIQUE INDEX invalid_a ON invalid (a)", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'invalid_a'::regclass")
+	d := db.driver()
+	found, err := d.Discover(t.Context())
+	require.NoError(t, err)
+	keys := map[string]string{}
+	for _, table := range found {
+		keys[table.ID.Name] = strings.Join(table.Key, ",")
+	}
+	require.Equal(t, map[string]string{
+		"pk": "C c,a", "included": "a", "fallback": "c", "chosen": "b", "partial": "", "nullable": "", "expression": "", "later": "",
+		"deferred": "", "generated": "", "invalid": "",
+	}, keys)
+}
+
+// What cannot be captured is not discovered; names are taken as they are.
+func TestDiscover(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec(`CREATE SCHEMA "Odd ""schema"`, `CREATE TABLE "Odd ""schema"."Täble ."" '1" ("a ""b" int PRIMARY KEY, "select" text NOT NULL, g int GENERATED ALWAYS AS (1) STORED)`,
+		`INSERT INTO "Odd ""schema"."Täble ."" '1" VALUES (1, 'x')`,
+		`CREATE TABLE foo (id int PRIMARY KEY)`, `CREATE TABLE "Foo" (id int PRIMARY KEY)`,
+		"CREATE VIEW v AS SELECT 1", "CREATE MATERIALIZED VIEW m AS SELECT 1", "CREATE UNLOGGED TABLE u (id int)",
+		"CREATE TABLE p (id int) PARTITION BY LIST (id)", "CREATE TABLE p1 PARTITION OF p DEFAULT", "CREATE TABLE sluice_checkpoints_v1 (id int)",
+		"CREATE TABLE parent (id int PRIMARY KEY)", "CREATE TABLE child (extra int) INHERITS (parent)", "ALTER TABLE child ADD PRIMARY KEY (id)",
+		"INSERT INTO parent VALUES (1)", "INSERT INTO child VALUES (2)", "CREATE TABLE empty ()")
+	d := db.driver()
+	found, err := d.Discover(t.Context())
+	require.NoError(t, err)
+	var names []string
+	byName := map[string]*cdc.Table{}
+	for _, table := range found {
+		names = append(names, table.ID.Name)
+		byName[table.ID.Name] = table
+	}
+	require.ElementsMatch(t, []string{`Täble ." '1`, "foo", "Foo", "p", "parent", "child", "empty"}, names)
+	odd := byName[`Täble ." '1`]
+	require.Equal(t, cdc.Table{
+		ID: cdc.TableID{Schema: `Odd "schema`, Name: `Täble ." '1`}, Incarnation: odd.Incarnation, Key: []string{`a "b`}, Rows: odd.Rows,
+		Columns: []cdc.Column{
+			{Name: `a "b`, Schema: []byte(`{"type":"integer"}`), Type: "integer", Filled: true},
+			{Name: "select", Schema: []byte(`{"type":"string"}`), Type: "text", Filled: true},
+		},
+	}, *odd)
+
+	s := db.open(d, odd, byName["parent"])
+	rows, _ := db.scanAll(d, odd, 10)
+	require.Equal(t, []string{`{"a \"b":1,"select":"x"}`}, rows)
+	rows, _ = db.scanAll(d, byName["parent"], 10)
+	require.Equal(t, []string{`{"id":1}`}, rows, "not those of a table that inherits")
+	db.exec(`UPDATE "Odd ""schema"."Täble ."" '1" SET "select" = 'y'`, "INSERT INTO child VALUES (3)", "INSERT INTO parent VALUES (4)")
+	require.Equal(t, []string{`u Täble ." '1 {"a \"b":1,"select":"y"}`, `c parent {"id":4}`}, s.fence())
+
+	none, err := d.Discover(t.Context(), cdc.TableID{Schema: "public", Name: "gone"})
+	require.NoError(t, err)
+	require.Empty(t, none)
+}
+
+// Fifty tables are discovered within two seconds, thousands in bounded time.
+func TestDiscoverManyTables(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	const tables = 2000
+	for i := range tables / 500 {
+		db.exec(fmt.Sprintf("DO $$ BEGIN FOR i IN 1..500 LOOP EXECUTE format('CREATE TABLE t_%%s_%%s (id int PRIMARY KEY, a text, b timestamptz)', %d, i); END LOOP; END $$", i))
+	}
+	d := db.driver()
+	started := time.Now()
+	found, err := d.Discover(t.Context())
+	require.NoError(t, err)
+	require.Len(t, found, tables)
+	require.Less(t, time.Since(started), 10*time.Second)
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+// logBuffer is a log that a test reads while it is written.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// A slot begins between transactions, so its creation waits for those in progress; the log says for which (hard case 6).
+func TestSlotWaitsForTransactions(t *testing.T) {
+	t.Parallel()
+	db := databaseOn(t, postgresFor(t))
+	db.exec("CREATE TABLE t (id int PRIMARY KEY)")
+	d := db.driver()
+	var out logBuffer
+	log := logrus.New()
+	log.SetOutput(&out)
+	d.log = logrus.NewEntry(log)
+	tables := db.tables(d, "t")
+	open := db.transaction("INSERT INTO t VALUES (1)")
+	started := make(chan error, 1)
+	var stream cdc.Stream
+	go func() {
+		var err error
+		stream, err = d.Stream(t.Context(), cdc.Position{}, tables)
+		started <- err
+	}()
+	eventually(t, "the log names the transaction", func() bool {
+		return strings.Contains(out.String(), "creating the slot waits for transactions to end: process ") &&
+			strings.Contains(out.String(), "of user postgres")
+	})
+	commit(t, open)
+	select {
+	case err := <-started:
+		require.NoError(t, err)
+		require.NoError(t, stream.Close())
+	case <-time.After(patience):
+		t.Fatal("the slot was not created")
+	}
+	rows, _ := db.scanAll(d, tables[0], 10)
+	require.Equal(t, []string{`{"id":1}`}, rows)
+}
+
+// A publication that is dropped while a capture runs ends it with advice (hard case 9).
+func TestPublicationDropped(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec("CREATE TABLE t (id int PRIMARY KEY)")
+	d := db.driver()
+	if d.server.major() >= 18 {
+		t.Skip("from Postgres 18 on the server goes on without the publication, with a warning of its own")
+	}
+	s := db.open(d, db.tables(d, "t")...)
+	require.Empty(t, s.fence())
+	db.exec(`DROP PUBLICATION "`+d.publication+`"`, "INSERT INTO t VALUES (1)")
+	var err error
+	for deadline := time.Now().Add(patience); err == nil && time.Now().Before(deadline); {
+		_, err = s.Next(t.Context(), 100*time.Millisecond)
+	}
+	require.Contains(t, usererr.Message(err), `The server cannot decode the slot "`+d.slot+`": publication "`+d.publication+`" does not exist. Its log reaches back to before the publication "`+d.publication+`" was made, or the publication was dropped.`)
+}
+
+// A change beyond what can be captured names its table, without being read whole (hard case 25).
+func TestMessageTooLarge(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec("CREATE TABLE wide (id int PRIMARY KEY, a text)")
+	d := db.driver()
+	s := db.open(d, db.tables(d, "wide")...)
+	s.Stream.(*stream).wire.limit = 2 << 20
+	db.exec("INSERT INTO wide VALUES (1, repeat('x', 1000000))")
+	require.Len(t, s.fence(), 1, "below the limit")
+	db.exec("INSERT INTO wide VALUES (2, repeat('x', 3000000))")
+	var err error
+	for deadline := time.Now().Add(patience); err == nil && time.Now().Before(deadline); {
+		_, err = s.Next(t.Context(), 100*time.Millisecond)
+	}
+	require.Equal(t, "A single change of the table public.wide is 2 MiB large; at most 2 MiB are possible. Shorten the value, or take the table out of the capture.", usererr.Message(err))
+}
+
+// A query that takes too long is repeated with less to read (hard case 31).
+func TestStatementTimeout(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec("CREATE TABLE t (id int PRIMARY KEY, a text)", "INSERT INTO t SELECT g, repeat('x', 200) FROM generate_series(1, 200000) g")
+	d := db.driver(func(c *config) { c.Advanced.StatementTimeout = "20ms" })
+	table := db.tables(d, "t")[0]
+	plan, err := d.Plan(t.Context(), table)
+	require.NoError(t, err)
+	interrupted, rows := 0, 0
+	for {
+		rows = 0
+		_, err = d.Scan(t.Context(), cdc.Chunk{Table: table, Range: plan.Ranges[0], MaxRows: 1 << 20, MaxBytes: 64 << 20}, func(cdc.Row) error { rows++; return nil })
+		if err == nil {
+			break
+		}
+		require.ErrorIs(t, err, cdc.ErrInterrupted)
+		interrupted++
+		require.Less(t, interrupted, 20)
+	}
+	require.Positive(t, interrupted)
+	require.Positive(t, rows)
+	require.Less(t, rows, 200_000)
+}
