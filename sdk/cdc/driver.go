@@ -162,7 +162,8 @@ type Column struct {
 	Type string
 	// Incarnation is the driver's notation of which column of this name it is (its number, say): one that was dropped and
 	// added again has another one, and other values. The core stores it and gives it back. Empty when unknown, as it is
-	// in shapes that come from a log which does not tell.
+	// in shapes that come from a log which does not tell: then discovery is asked at once. (Only a column that is added,
+	// dropped and added again before that, without a word in the log, is taken for the one that replaced it.)
 	Incarnation string
 	// Filled is true if rows that are older than the column may have a value in it other than null, or if that is not
 	// known: such a table is backfilled again when discovery finds the column before the log mentions it.

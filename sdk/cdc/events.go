@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sluicedata/sluice/sdk/capture"
@@ -253,7 +254,7 @@ func (r *reader) truncated(t *table, ev *Event) error {
 
 // reshaped takes a new shape of a table from the log.
 func (r *reader) reshaped(t *table, ev *Event) error {
-	now := complete(t.keyed(ev.Shape), t.state.shape(t.id, t.shape))
+	now := complete(complete(t.keyed(ev.Shape), t.state.shape(t.id, t.shape)), t.shape)
 	if err := t.fits(now); err != nil {
 		return err
 	}
@@ -269,6 +270,9 @@ func (r *reader) reshaped(t *table, ev *Event) error {
 	t.shape, t.adopted, t.announce = now, false, true
 	t.revision++
 	r.save(t)
+	if slices.ContainsFunc(now.Columns, func(c Column) bool { return c.Incarnation == "" }) {
+		r.rediscover(t) // to know which columns of these names they are, before others replace them
+	}
 	if replaced || t.state.Phase == Missing || ev.Rescan && !known {
 		r.rescan(t, replaced || t.state.Phase == Missing)
 	}

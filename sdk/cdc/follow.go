@@ -2,6 +2,7 @@ package cdc
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -69,16 +70,21 @@ func (r *reader) miss(t *table, reason error) {
 type discoverJob struct {
 	ids   []TableID
 	known []int // the tables' revisions when they were asked for
-	timed bool  // at the interval, rather than for a reason
 	found []*Table
 	err   error
 }
 
-// rediscover looks at a table's shape now.
-func (r *reader) rediscover(t *table) { r.discover([]*table{t}, false) }
+// rediscover has a table's shape looked at soon, before it is time.
+func (r *reader) rediscover(t *table) {
+	if !slices.Contains(r.ask, t) {
+		r.ask = append(r.ask, t)
+	}
+}
 
-func (r *reader) discover(tables []*table, timed bool) {
-	j := &discoverJob{timed: timed}
+// discover looks at shapes, one job at a time.
+func (r *reader) discover(tables []*table) {
+	r.discovering = true
+	j := &discoverJob{}
 	for _, t := range tables {
 		j.ids, j.known = append(j.ids, t.id), append(j.known, t.revision)
 	}
@@ -88,9 +94,7 @@ func (r *reader) discover(tables []*table, timed bool) {
 func (j *discoverJob) run(ctx context.Context, d Driver) { j.found, j.err = d.Discover(ctx, j.ids...) }
 
 func (j *discoverJob) done(_ context.Context, r *reader) error {
-	if j.timed {
-		r.discovering = false
-	}
+	r.discovering = false
 	if j.err != nil {
 		// Nothing depends on it: the log says what rows look like, and scans notice what does not fit.
 		r.log.WithField("err", j.err).Warn("could not look at the tables' shapes; trying again later")
@@ -187,9 +191,13 @@ func (r *reader) timers() {
 	}
 	now := r.now()
 	if !r.discovering && !now.Before(r.nextDiscovery) {
-		r.discovering = true
 		r.scheduleDiscovery(now)
-		r.discover(r.tables, true)
+		r.discover(r.tables)
+		r.ask = nil
+	}
+	if !r.discovering && len(r.ask) > 0 {
+		r.discover(r.ask)
+		r.ask = nil
 	}
 	if len(r.work) > 0 && !now.Before(r.nextProgress) {
 		r.nextProgress = now.Add(progressInterval)

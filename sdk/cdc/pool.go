@@ -44,7 +44,10 @@ func newWorkers(ctx context.Context, d Driver) *workers {
 func (w *workers) start(j job) {
 	w.wg.Go(func() {
 		j.run(w.ctx, w.driver)
-		w.ended <- j
+		select {
+		case w.ended <- j:
+		case <-w.ctx.Done(): // nobody takes jobs over any more
+		}
 	})
 }
 

@@ -98,6 +98,7 @@ type reader struct {
 	lastEnd       time.Time
 	nextDiscovery time.Time
 	discovering   bool
+	ask           []*table // to be discovered before that
 	nextProgress  time.Time
 }
 

@@ -33,6 +33,8 @@ type simDB struct {
 	gone      []*simTable       // dropped, and not created again yet
 	births    map[TableID][]int // when tables of this name were created or emptied, in versions
 	trace     func(format string, args ...any)
+	// reusable reports whether a column's name may be used again. See the limits of Column.Incarnation.
+	reusable func(t *simTable, column string) bool
 }
 
 // simConfig is what differs between seeds.

@@ -35,7 +35,7 @@ func (db *simDB) alterSome() {
 func (db *simDB) addColumn(t *simTable, filled bool) {
 	t.colCount++
 	col := simColumn{name: "c" + strconv.Itoa(db.rnd.IntN(4)), typ: "text", filled: filled, num: t.colCount}
-	if slices.ContainsFunc(t.cols, func(c simColumn) bool { return c.name == col.name }) {
+	if slices.ContainsFunc(t.cols, func(c simColumn) bool { return c.name == col.name }) || !db.reusable(t, col.name) {
 		return
 	}
 	value := fmt.Sprintf("default.%s.%d", col.name, col.num)

@@ -114,10 +114,24 @@ func newSim(seed uint64, m mutation, transcript bool) *sim {
 		enough: 100 + rnd.IntN(2000), windowBytes: 300 + rnd.IntN(6000), windowTxns: 2 + rnd.IntN(30),
 		holesBytes: 300 + rnd.IntN(3000), storedTxns: 1 + rnd.IntN(12), storedHoleBytes: rnd.IntN(60), minChunkRows: 1,
 	}
+	s.db.reusable = s.reusable
 	s.makeTables()
 	s.checkpoints = []*simCheckpoint{{states: map[string]json.RawMessage{}}}
 	s.trace("seed %d: %+v %+v %+v", seed, cfg, s.opts, s.limits)
 	return s
+}
+
+// reusable implements simDB.reusable: the capture knows the column that had the name, and has read the log up to here.
+func (s *sim) reusable(t *simTable, column string) bool {
+	if s.db.cfg.logTells || s.reader == nil {
+		return true
+	}
+	r := s.reader
+	known := r.byID[t.id]
+	if known == nil || string(r.shared.Cursor) != strconv.Itoa(len(s.db.log)) {
+		return false
+	}
+	return !slices.ContainsFunc(known.state.Columns, func(c ColumnState) bool { return c.Name == column && c.Incarnation == "" })
 }
 
 func (s *sim) makeTables() {
