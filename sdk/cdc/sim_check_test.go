@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sluicedata/sluice/sdk/tuple"
 )
 
 // loggedBefore lists the transactions whose commit is in the log before a mark: what a window by log positions takes for
@@ -178,4 +180,21 @@ func (s *sim) final() error {
 		}
 	}
 	return nil
+}
+
+// holeKeys are the keys that a state lists as holes.
+func holeKeys(st *TableState) map[string]bool {
+	keys := map[string]bool{}
+	for _, h := range st.Holes {
+		values, err := tuple.Unpack(h)
+		if err != nil {
+			panic(err)
+		}
+		parts := make([]string, len(values))
+		for i, v := range values {
+			parts[i] = fmt.Sprint(v)
+		}
+		keys[strings.Join(parts, "|")] = true
+	}
+	return keys
 }

@@ -1,0 +1,269 @@
+package cdc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/sluicedata/sluice/sdk/tuple"
+)
+
+// simRow is a row, or what the log has of it.
+type simRow struct {
+	shape   *Table
+	vals    map[string]string
+	v       int
+	omitted []string
+	only    []string // columns that the row has; nil for all
+}
+
+func (r *simRow) has(name string) bool {
+	return !slices.Contains(r.omitted, name) && (r.only == nil || slices.Contains(r.only, name))
+}
+
+func (r *simRow) AppendFields(dst []byte) ([]byte, error) {
+	first := true
+	for _, c := range r.shape.Columns {
+		if !r.has(c.Name) {
+			continue
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = append(append(append(dst, '"'), c.Name...), `":`...)
+		if x, ok := r.vals[c.Name]; ok {
+			dst = append(append(append(dst, '"'), x...), '"')
+		} else {
+			dst = append(dst, "null"...)
+		}
+	}
+	return dst, nil
+}
+
+func (r *simRow) AppendKey(dst []byte) ([]byte, error) {
+	for _, k := range r.shape.Key {
+		x, ok := r.vals[k]
+		if !ok || !r.has(k) {
+			return dst, fmt.Errorf("no key column %s", k)
+		}
+		dst = tuple.AppendString(dst, x)
+	}
+	return dst, nil
+}
+
+func (r *simRow) AppendSource(dst []byte) ([]byte, error) {
+	return append(strconv.AppendInt(append(dst, `"v":"`...), int64(r.v), 10), '"'), nil
+}
+
+func (r *simRow) Omitted() []string { return r.omitted }
+
+// simStream is the log as it is read. It uses one event and its rows again and again, as drivers do.
+type simStream struct {
+	d       *simDriver
+	epoch   int
+	start   Position
+	origins map[TableID]int
+	known   map[TableID]*Table
+	cursor  int // entries delivered
+	entry   *simTxn
+	at      int // writes of the entry delivered
+	fences  []Mark
+	idle    int // cursor that was told last
+	ev      Event
+	row     simRow
+	before  simRow
+	acked   *int
+}
+
+func (d *simDriver) Stream(_ context.Context, from Position, tables []*Table) (Stream, error) {
+	db := d.s.db
+	st := &simStream{d: d, epoch: db.epoch, origins: map[TableID]int{}, known: map[TableID]*Table{}, acked: &d.s.acked}
+	st.publish(tables)
+	if from.Cursor == "" {
+		st.cursor = db.flushed
+		d.s.acked = st.cursor
+	} else {
+		n, err := strconv.Atoi(string(from.Cursor))
+		if err != nil || n < d.s.acked || n > db.flushed {
+			return nil, fmt.Errorf("the log cannot be read from %q: it has %d to %d", from.Cursor, d.s.acked, db.flushed)
+		}
+		st.cursor = n
+	}
+	st.idle = st.cursor
+	st.start = Position{Cursor: Cursor(strconv.Itoa(st.cursor))}
+	d.s.trace("driver: streams from %d", st.cursor)
+	return st, nil
+}
+
+// publish has the log carry the tables. Transactions that are in progress straddle that moment.
+func (st *simStream) publish(tables []*Table) {
+	db := st.d.s.db
+	var add []*simTable
+	for _, t := range tables {
+		st.known[t.ID] = t
+		if n, err := strconv.Atoi(t.Origin); err == nil {
+			st.origins[t.ID] = n
+		}
+		if now := db.tables[t.ID]; now != nil && t.Origin == "" {
+			add = append(add, now)
+		}
+	}
+	if len(add) == 0 {
+		return
+	}
+	txn := db.ddlTxn("publishing tables", nil, func(*simTxn) {
+		for _, t := range add {
+			t.published = true
+		}
+	})
+	for _, t := range add {
+		st.origins[t.id] = txn.num + 1
+	}
+}
+
+func (st *simStream) Start() Position { return st.start }
+
+func (st *simStream) Origin(id TableID) string {
+	if n, ok := st.origins[id]; ok {
+		return strconv.Itoa(n)
+	}
+	return ""
+}
+
+func (st *simStream) Next(ctx context.Context, wait time.Duration) (*Event, error) {
+	s := st.d.s
+	if err := s.happen(); err != nil {
+		return nil, err
+	}
+	if s.db.epoch != st.epoch {
+		return nil, errors.New("the server closed the connection")
+	}
+	st.ev = Event{}
+	if st.entry == nil {
+		if ev := st.between(wait); ev != nil {
+			return ev, nil
+		}
+	}
+	for st.at < len(st.entry.writes) {
+		w := st.entry.writes[st.at]
+		ev, done := st.deliver(w)
+		if done {
+			st.at++
+		}
+		if ev != nil {
+			return ev, nil
+		}
+	}
+	st.ev = Event{Op: Commit, Txn: st.entry.id, Cursor: Cursor(strconv.Itoa(st.cursor))}
+	s.trace("stream: commit of txn %s, cursor %d", st.entry.id, st.cursor)
+	st.entry = nil
+	return &st.ev, nil
+}
+
+// between gives a fence or an idle event, or begins the next entry and returns nil.
+func (st *simStream) between(wait time.Duration) *Event {
+	s := st.d.s
+	for i, m := range st.fences {
+		if pos, _ := strconv.Atoi(string(m)); pos <= st.cursor || s.mutation == mutateNoFence {
+			st.fences = slices.Delete(st.fences, i, i+1)
+			st.ev = Event{Op: Fence, Mark: m}
+			s.trace("stream: fence %s", m)
+			return &st.ev
+		}
+	}
+	if st.cursor < s.db.flushed && (wait > linger || s.db.chance(70)) && !s.db.chance(s.lag) {
+		st.entry, st.at = s.db.log[st.cursor], 0
+		st.cursor++
+		return nil
+	}
+	s.now = s.now.Add(wait/2 + time.Duration(s.db.rnd.Int64N(int64(wait)+1)))
+	st.ev = Event{Op: Idle}
+	if s.db.chance(20) {
+		st.ev.Cursor = Cursor(strconv.Itoa(st.cursor))
+	}
+	return &st.ev
+}
+
+// deliver gives the event of one log record; a change of shape comes before it. It returns false if the record is still to
+// come.
+func (st *simStream) deliver(w *simWrite) (*Event, bool) {
+	s := st.d.s
+	known := st.known[w.table.id]
+	if !w.carried || known == nil || older(w.table, known) {
+		return nil, true
+	}
+	if w.op == Drop {
+		st.ev = Event{Op: Drop, Table: w.table.id, Txn: st.entry.id, Err: errors.New("dropped")}
+		return &st.ev, true
+	}
+	if shape := st.told(w.schema); known.Incarnation != shape.Incarnation || !sameColumns(known, shape) {
+		if w.schema.Incarnation != known.Incarnation {
+			// The log carries the new table from its first moment on: nothing is left to the backfill.
+			shape.Origin = "0"
+			st.origins[w.table.id] = 0
+		}
+		rescan := refilled(known, shape)
+		st.known[w.table.id] = shape
+		st.ev = Event{Op: Shape, Table: w.table.id, Txn: st.entry.id, Shape: shape, Rescan: rescan && s.mutation != mutateRescan}
+		s.trace("stream: shape of %s, rescan %v", w.table.id, rescan)
+		return &st.ev, false
+	}
+	if w.op == Truncate {
+		st.ev = Event{Op: Truncate, Table: w.table.id, Txn: st.entry.id}
+		return &st.ev, true
+	}
+	if len(w.schema.Key) == 0 && st.entry.num < st.origins[w.table.id] {
+		return nil, true // the backfill has it
+	}
+	st.ev = Event{Op: w.op, Table: w.table.id, Txn: st.entry.id}
+	if w.row != nil {
+		st.row = simRow{shape: w.schema, vals: w.vals, v: w.v, omitted: w.omitted}
+		st.ev.Row = &st.row
+	}
+	if w.before != nil {
+		st.before = simRow{shape: w.schema, vals: w.old, v: w.v}
+		full := s.db.cfg.fullRows || len(w.schema.Key) == 0
+		if !full {
+			st.before.only = w.schema.Key
+		}
+		if full || w.op == Delete || w.row.key != w.before.key {
+			st.ev.Before = &st.before
+		}
+	}
+	return &st.ev, true
+}
+
+// told is what the log tells of a shape.
+func (st *simStream) told(schema *Table) *Table {
+	c := *schema
+	if !st.d.s.db.cfg.logTells {
+		c.Columns = slices.Clone(c.Columns)
+		for i := range c.Columns {
+			c.Columns[i].Incarnation = ""
+		}
+	}
+	return &c
+}
+
+// older reports whether a table was there before the one that is known to be captured, and is therefore gone.
+func older(t *simTable, known *Table) bool {
+	n, err := strconv.Atoi(known.Incarnation)
+	return err == nil && t.incarnation < n
+}
+
+func (st *simStream) Fence(_ context.Context, m Mark) error {
+	st.fences = append(st.fences, m)
+	return nil
+}
+
+func (st *simStream) Ack(c Cursor) {
+	if n, err := strconv.Atoi(string(c)); err == nil && n > *st.acked {
+		*st.acked = n
+	}
+}
+
+func (st *simStream) Close() error { return nil }
