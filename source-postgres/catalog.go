@@ -25,6 +25,7 @@ type table struct {
 // column is a column that can be captured.
 type column struct {
 	name       string
+	number     int32
 	typ        uint32
 	typeText   string
 	typeSchema string
@@ -59,7 +60,7 @@ const queryTables = `
 
 // Generated columns are not in the log, so they are not captured.
 const queryColumns = `
-	SELECT a.attrelid, a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod), n.nspname, a.attnotnull,
+	SELECT a.attrelid, a.attname, a.attnum::int4, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod), n.nspname, a.attnotnull,
 		a.atthasdef OR a.atthasmissing OR a.attidentity <> '' OR a.attnotnull
 	FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 	WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
@@ -126,7 +127,7 @@ func (d *driver) readDetails(ctx context.Context, conn *pgx.Conn, tables []*tabl
 	)
 	rows, err := conn.Query(ctx, queryColumns, oids)
 	if err == nil {
-		_, err = pgx.ForEachRow(rows, []any{&oid, &c.name, &c.typ, &c.typeText, &c.typeSchema, &c.notNull, &c.filled}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&oid, &c.name, &c.number, &c.typ, &c.typeText, &c.typeSchema, &c.notNull, &c.filled}, func() error {
 			byOID[oid].columns = append(byOID[oid].columns, c)
 			types = append(types, c.typ)
 			return nil
@@ -157,11 +158,13 @@ func (d *driver) describe(t *table) *cdc.Table {
 	out := &cdc.Table{ID: t.id, Key: t.key, Rows: t.rows, Incarnation: incarnation(t.oid)}
 	for _, c := range t.columns {
 		out.Columns = append(out.Columns, cdc.Column{
-			Name:     c.name,
-			Schema:   d.types.get(c.typ).jsonSchema(!c.notNull, slices.Contains(t.key, c.name)),
-			Nullable: !c.notNull,
-			Type:     c.typeText,
-			Filled:   c.filled,
+			Name: c.name,
+			// A column that was dropped and added again has another number.
+			Incarnation: strconv.FormatInt(int64(c.number), 10),
+			Schema:      d.types.get(c.typ).jsonSchema(!c.notNull, slices.Contains(t.key, c.name)),
+			Nullable:    !c.notNull,
+			Type:        c.typeText,
+			Filled:      c.filled,
 		})
 	}
 	return out

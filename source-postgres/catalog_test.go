@@ -64,8 +64,8 @@ func TestDiscover(t *testing.T) {
 	require.Equal(t, cdc.Table{
 		ID: cdc.TableID{Schema: `Odd "schema`, Name: `Täble ." '1`}, Incarnation: odd.Incarnation, Key: []string{`a "b`}, Rows: odd.Rows,
 		Columns: []cdc.Column{
-			{Name: `a "b`, Schema: []byte(`{"type":"integer"}`), Type: "integer", Filled: true},
-			{Name: "select", Schema: []byte(`{"type":"string"}`), Type: "text", Filled: true},
+			{Name: `a "b`, Incarnation: "1", Schema: []byte(`{"type":"integer"}`), Type: "integer", Filled: true},
+			{Name: "select", Incarnation: "2", Schema: []byte(`{"type":"string"}`), Type: "text", Filled: true},
 		},
 	}, *odd)
 

@@ -77,7 +77,7 @@ func (d *driver) readSlot(ctx context.Context, conn *pgx.Conn) (*slot, error) {
 	return s, nil
 }
 
-const startOver = "To begin anew, have every table of the capture backfilled again, which makes a new slot."
+const startOver = "To begin anew, have every table of the capture backfilled again, which makes a new slot: raise the backfill counter of each of its bindings, and of the bindings that materialize them."
 
 // checkResume compares what the server has with the position to resume from. Nothing is ever skipped: whatever is not
 // exactly as it was left stops the capture with what to do about it.

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/sdk/capture"
+	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
+)
+
+// The conformance suite of change capture: random writes, kills and changes of shape against a real server.
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	cdctest.Run(t, cdctest.Backend{
+		Open:         func(t testing.TB) cdctest.Database { return suiteDatabase{newDatabase(t)} },
+		LogWholeRows: func(table string) string { return "ALTER TABLE " + table + " REPLICA IDENTITY FULL" },
+		Big: func(seed uint64) string {
+			// It must not be compressible, or it would not be stored out of line.
+			rng := rand.New(rand.NewPCG(seed, 1))
+			text := make([]byte, 6000)
+			for i := range text {
+				text[i] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"[rng.IntN(64)]
+			}
+			return string(text)
+		},
+	})
+}
+
+// suiteDatabase is a database as the suite uses it.
+type suiteDatabase struct{ db *database }
+
+func (s suiteDatabase) Connector() capture.Connector { return connector() }
+func (s suiteDatabase) Namespace() string            { return "public" }
+
+func (s suiteDatabase) Config() json.RawMessage {
+	cfg := s.db.cfg
+	cfg.Advanced.BackfillChunkRows, cfg.Advanced.BackfillWorkers, cfg.Advanced.RediscoverEvery = 100, 3, "1s"
+	text, err := json.Marshal(cfg)
+	require.NoError(s.db.t, err)
+	return text
+}
+
+// with runs f with a session that ends after it.
+func (s suiteDatabase) with(t testing.TB, f func(*pgx.Conn)) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.db.pg.URL(s.db.cfg.Database))
+	require.NoError(t, err)
+	defer conn.Close(context.Background()) //nolint:errcheck // the session is over either way
+	f(conn)
+}
+
+func (s suiteDatabase) Exec(t testing.TB, sql string) {
+	t.Helper()
+	s.with(t, func(conn *pgx.Conn) {
+		_, err := conn.Exec(t.Context(), sql)
+		require.NoError(t, err, sql)
+	})
+}
+
+func (s suiteDatabase) Query(t testing.TB, sql string) (out [][]*string) {
+	t.Helper()
+	s.with(t, func(conn *pgx.Conn) {
+		results, err := conn.PgConn().Exec(t.Context(), sql).ReadAll()
+		require.NoError(t, err, sql)
+		for _, row := range results[0].Rows {
+			values := make([]*string, len(row))
+			for i, v := range row {
+				if v != nil {
+					text := string(v)
+					values[i] = &text
+				}
+			}
+			out = append(out, values)
+		}
+	})
+	return out
+}
+
+func (s suiteDatabase) Begin(t testing.TB) cdctest.Tx {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.db.pg.URL(s.db.cfg.Database))
+	require.NoError(t, err)
+	tx := suiteTx{conn}
+	tx.Exec(t, "BEGIN")
+	return tx
+}
+
+type suiteTx struct{ conn *pgx.Conn }
+
+func (x suiteTx) Exec(t testing.TB, sql string) {
+	t.Helper()
+	_, err := x.conn.Exec(t.Context(), sql)
+	require.NoError(t, err, sql)
+}
+
+func (x suiteTx) Commit(t testing.TB)   { t.Helper(); x.end(t, "COMMIT") }
+func (x suiteTx) Rollback(t testing.TB) { t.Helper(); x.end(t, "ROLLBACK") }
+
+func (x suiteTx) end(t testing.TB, sql string) {
+	t.Helper()
+	x.Exec(t, sql)
+	require.NoError(t, x.conn.Close(context.Background()))
+}
