@@ -223,6 +223,7 @@ func alterations(name tableName, t *existing, b *materialize.Binding[resource]) 
 				out = append(out, fmt.Sprintf("ALTER COLUMN %s TYPE %s USING %s", quote(column), to, widening(column, k, to)))
 			case cannotWiden:
 				return nil, cannotChange(name, have, want)
+			default:
 			}
 		}
 		if have.notNull && !f.Key && (f.Nullable || !f.Required) {

@@ -102,8 +102,6 @@ type usage struct {
 	peakMB float64
 }
 
-func (u usage) rate() float64 { return benchRows / u.took.Seconds() }
-
 // play stores a recording through the connector.
 func play(b *testing.B, spec *flowpb.MaterializationSpec, r recording, withLoads bool) usage {
 	b.Helper()
@@ -225,49 +223,62 @@ func median(ds []time.Duration) time.Duration {
 	return ds[len(ds)/2]
 }
 
+// benchMode is one line of the result.
+type benchMode struct {
+	name   string
+	aim    float64
+	update bool // of rows that are there, each loaded before
+	loads  bool
+}
+
 func BenchmarkThroughput(b *testing.B) {
 	db := newDatabase(b)
-	c := db.sinkCase()
 	inserts, updates := record(b, 0, false), record(b, 1, true)
 	binary := b.TempDir() + "/copy.bin"
 	db.bare(b, inserts.text, "")
 	db.dump(b, binary)
-	for b.Loop() {
-		for _, mode := range []struct {
-			name      string
-			aim       float64
-			recording recording
-			loads     bool
-			fresh     bool
-		}{
-			{"insert", 0.4, inserts, false, true},
-			{"insert-with-loads", 0.4, inserts, true, true},
-			{"update", 0.25, updates, true, false},
-		} {
-			var texts, binaries, ours []time.Duration
-			var cpu, peak float64
-			for range benchRounds {
-				texts = append(texts, db.bare(b, inserts.text, ""))
-				binaries = append(binaries, db.bare(b, binary, " (FORMAT binary)"))
-				r := sinktest.NewRuntime(b, c, frame.Proto, sinktest.Task{Name: "bench", Config: c.Config, Bindings: []sinktest.Binding{
-					{Collection: benchCollection(), Resource: c.Resource("rows", false)},
-				}})
-				db.exec(b, "DROP TABLE IF EXISTS rows, sluice_tables_v1, sluice_checkpoints_v1")
-				r.MustApply()
-				if !mode.fresh {
-					play(b, r.Applied, inserts, false)
-				}
-				db.settle(b)
-				u := play(b, r.Applied, mode.recording, mode.loads)
-				ours = append(ours, u.took)
-				cpu, peak = cpu+u.cpu.Seconds()/benchRounds, max(peak, u.peakMB)
-				require.Equal(b, fmt.Sprint(benchRows), db.exec(b, "SELECT count(*) FROM rows"))
+	for _, mode := range []benchMode{
+		{name: "insert", aim: 0.4},
+		{name: "insert-with-loads", aim: 0.4, loads: true},
+		{name: "update", aim: 0.25, update: true, loads: true},
+	} {
+		b.Run(mode.name, func(b *testing.B) {
+			for b.Loop() {
+				db.compare(b, mode, inserts, updates, binary)
 			}
-			us, text, bin := median(ours), median(texts), median(binaries)
-			best := min(text, bin)
-			fmt.Printf("ratio materialize-postgres/%s %.2f (aim >= %.2f) %.0f rows/s against %.0f (COPY text %.0f, binary %.0f); %.2f CPU s per million, peak %.0f MB\n",
-				mode.name, best.Seconds()/us.Seconds(), mode.aim, benchRows/us.Seconds(), benchRows/best.Seconds(),
-				benchRows/text.Seconds(), benchRows/bin.Seconds(), cpu, peak)
-		}
+		})
 	}
+}
+
+// compare plays a recording and copies the same rows, in turns, and prints the ratio of the medians. The limit is the
+// faster one of the two formats of COPY.
+func (d database) compare(b *testing.B, mode benchMode, inserts, updates recording, binary string) {
+	b.Helper()
+	c := d.sinkCase()
+	var texts, binaries, ours []time.Duration
+	var cpu, peak float64
+	for range benchRounds {
+		texts = append(texts, d.bare(b, inserts.text, ""))
+		binaries = append(binaries, d.bare(b, binary, " (FORMAT binary)"))
+		r := sinktest.NewRuntime(b, c, frame.Proto, sinktest.Task{Name: "bench", Config: c.Config, Bindings: []sinktest.Binding{
+			{Collection: benchCollection(), Resource: c.Resource("rows", false)},
+		}})
+		d.exec(b, "DROP TABLE IF EXISTS rows, sluice_tables_v1, sluice_checkpoints_v1")
+		r.MustApply()
+		recording := inserts
+		if mode.update {
+			play(b, r.Applied, inserts, false)
+			recording = updates
+		}
+		d.settle(b)
+		u := play(b, r.Applied, recording, mode.loads)
+		ours = append(ours, u.took)
+		cpu, peak = cpu+u.cpu.Seconds()/benchRounds, max(peak, u.peakMB)
+		require.Equal(b, fmt.Sprint(benchRows), d.exec(b, "SELECT count(*) FROM rows"))
+	}
+	us, text, bin := median(ours), median(texts), median(binaries)
+	best := min(text, bin)
+	fmt.Printf("ratio materialize-postgres/%s %.2f (aim >= %.2f) %.0f rows/s against %.0f (COPY text %.0f, binary %.0f); %.2f CPU s per million, peak %.0f MB\n",
+		mode.name, best.Seconds()/us.Seconds(), mode.aim, benchRows/us.Seconds(), benchRows/best.Seconds(),
+		benchRows/text.Seconds(), benchRows/bin.Seconds(), cpu, peak)
 }

@@ -55,16 +55,16 @@ func (c config) options() (*pgconn.Config, error) {
 	options.User, options.Password, options.Database = c.User, c.Password, c.Database
 	options.Fallbacks = nil
 	options.RuntimeParams = map[string]string{}
-	options.TLSConfig, err = c.tls(host)
+	options.TLSConfig = c.tls(host)
 	options.DialFunc = (&net.Dialer{Timeout: connectTimeout, KeepAlive: 30 * time.Second}).DialContext
-	return options, err
+	return options, nil
 }
 
 // tls returns what the mode asks for; nil means no TLS. No mode falls back to another.
-func (c config) tls(host string) (*tls.Config, error) {
+func (c config) tls(host string) *tls.Config {
 	mode := c.sslmode()
 	if mode == "disable" {
-		return nil, nil
+		return nil
 	}
 	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
 	if c.SSLRootCert != "" {
@@ -86,7 +86,7 @@ func (c config) tls(host string) (*tls.Config, error) {
 			return err
 		}
 	}
-	return t, nil
+	return t
 }
 
 // settings make values mean the same on every server, and give the server a chance to notice that we are gone.

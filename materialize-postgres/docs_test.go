@@ -23,8 +23,8 @@ func TestDocumentationNamesEveryField(t *testing.T) {
 	page, err := os.ReadFile("../docs/connectors/materialize-postgres.md")
 	require.NoError(t, err)
 	for _, typ := range []reflect.Type{reflect.TypeFor[config](), reflect.TypeFor[advanced](), reflect.TypeFor[resource]()} {
-		for i := range typ.NumField() {
-			f := typ.Field(i)
+		for f := range typ.Fields() {
+			f := f
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if name == "advanced" {
 				continue

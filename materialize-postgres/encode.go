@@ -37,6 +37,7 @@ func encoderOf(k kind, key bool) encoder {
 			return encodeTextKey
 		case kindTimestamptz:
 			return encodeTimestampKey
+		default:
 		}
 	}
 	return [...]encoder{
@@ -107,6 +108,7 @@ func encodeInt8(dst []byte, e tuple.Element) ([]byte, error) {
 		if v, err := strconv.ParseInt(string(e.Bytes), 10, 64); err == nil {
 			return appendInt8(dst, v), nil
 		}
+	default:
 	}
 	return dst, errNotInteger
 }

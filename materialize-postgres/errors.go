@@ -40,8 +40,7 @@ const (
 // explainConnect turns a failed connection into words for people.
 func explainConnect(err error, cfg config) error {
 	host, _, _ := cfg.hostPort()
-	var server *pgconn.PgError
-	if errors.As(err, &server) {
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch server.Code {
 		case codeWrongPassword, codeNotAuthorized:
 			if strings.Contains(server.Message, "no pg_hba.conf entry") {

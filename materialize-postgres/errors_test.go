@@ -55,8 +55,10 @@ func TestWrongConfiguration(t *testing.T) {
 		"bad duration":     {set("advanced", map[string]any{"lockTimeout": "soon"}), []string{`advanced.lockTimeout "soon" is not a duration`}},
 		"everything wrong": {json.RawMessage(`{"address":"a:b:c","password":""}`), []string{"1. database is required.", "user is required.", "password is required.", `address "a:b:c" is not of the form`}},
 		"no privileges":    {set("user", db.name+"_reader"), []string{"may not create tables in schema \"public\". GRANT CREATE", "may not create temporary tables"}},
-		"no schema": {db.config(func(c map[string]any) { c["user"] = db.name + "_reader"; c["schema"] = "elsewhere" }),
-			[]string{`There is no schema "elsewhere"`, "may not create it"}},
+		"no schema": {
+			db.config(func(c map[string]any) { c["user"] = db.name + "_reader"; c["schema"] = "elsewhere" }),
+			[]string{`There is no schema "elsewhere"`, "may not create it"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -76,7 +78,7 @@ func TestUntrustedCertificate(t *testing.T) {
 	db := database{pg, pg.NewDatabase(t)}
 	ca, err := os.ReadFile(pg.CAFile())
 	require.NoError(t, err)
-	with := func(mode string, cert string, host string) error {
+	with := func(mode, cert, host string) error {
 		_, err := newTask(t, db, db.config(func(c map[string]any) {
 			c["sslmode"], c["sslRootCert"] = mode, cert
 			c["address"] = fmt.Sprintf("%s:%d", host, pg.Port())
@@ -100,8 +102,7 @@ func TestTLSIsVerifiedByDefault(t *testing.T) {
 	} {
 		require.Equal(t, want, config{Address: address}.sslmode(), address)
 	}
-	tlsConfig, err := config{Address: "db.example.com"}.tls("db.example.com")
-	require.NoError(t, err)
+	tlsConfig := config{Address: "db.example.com"}.tls("db.example.com")
 	require.False(t, tlsConfig.InsecureSkipVerify)
 	require.Equal(t, "db.example.com", tlsConfig.ServerName)
 	options, err := config{Address: "db.example.com", User: "u", Password: "p", Database: "d"}.options()
@@ -161,7 +162,7 @@ func TestDiskFull(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "mount", "-t", "tmpfs", "-o", "size=24m,mode=777", "tmpfs", dir).CombinedOutput(); err != nil {
 		t.Skipf("a small disk can only be mounted by root: %s", out)
 	}
-	t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() }) //nolint:noctx // the test's context has ended
+	t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })
 	openPath(t, dir, db.pg.DataDir())
 	space := db.name + "_small"
 	db.exec(t, fmt.Sprintf("CREATE TABLESPACE %s LOCATION '%s'", space, dir))

@@ -115,7 +115,7 @@ func (d database) sinkCase() sinktest.Case {
 			t.Helper()
 			var out []json.RawMessage
 			text := d.exec(t, fmt.Sprintf("SELECT row_to_json(t) FROM public.%s t", quote(table)))
-			for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
+			for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
 				if line != "" {
 					out = append(out, json.RawMessage(line))
 				}

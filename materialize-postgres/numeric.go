@@ -24,11 +24,11 @@ var errNotNumeric = errors.New("it is not a number that numeric can hold")
 func appendNumeric(dst, text []byte) ([]byte, error) {
 	switch string(text) {
 	case "NaN":
-		return appendNumericHeader(dst, 0, 0, numericNaN, 0), nil
+		return appendNumericHeader(dst, numericNaN, 0), nil
 	case "Infinity", "+Infinity", "inf":
-		return appendNumericHeader(dst, 0, 0, numericPosInf, 0x20), nil
+		return appendNumericHeader(dst, numericPosInf, 0x20), nil
 	case "-Infinity", "-inf":
-		return appendNumericHeader(dst, 0, 0, numericNegInf, 0x20), nil
+		return appendNumericHeader(dst, numericNegInf, 0x20), nil
 	}
 	d, err := scanDecimal(text)
 	if err != nil {
@@ -38,7 +38,7 @@ func appendNumeric(dst, text []byte) ([]byte, error) {
 	weight := floorDiv(d.point-1, 4)
 	size := d.point - 4*weight // digits of the first group, one to four
 	start := len(dst)
-	dst = appendNumericHeader(dst, 0, 0, d.sign, d.scale)
+	dst = appendNumericHeader(dst, d.sign, d.scale)
 	groups := 0
 	for rest := d; rest.count > 0; size = 4 {
 		v := 0
@@ -73,10 +73,9 @@ func appendNumeric(dst, text []byte) ([]byte, error) {
 	return dst, nil
 }
 
-func appendNumericHeader(dst []byte, groups, weight int, sign uint16, scale int) []byte {
-	dst = binary.BigEndian.AppendUint32(dst, uint32(8+2*groups))
-	dst = binary.BigEndian.AppendUint16(dst, uint16(groups))
-	dst = binary.BigEndian.AppendUint16(dst, uint16(int16(weight)))
+// appendNumericHeader appends what comes before the digits, for a number that has none.
+func appendNumericHeader(dst []byte, sign uint16, scale int) []byte {
+	dst = append(dst, 0, 0, 0, 8, 0, 0, 0, 0)
 	dst = binary.BigEndian.AppendUint16(dst, sign)
 	return binary.BigEndian.AppendUint16(dst, uint16(scale))
 }

@@ -25,13 +25,14 @@ func (t *table) createTemp(name string, n int) string {
 
 // createKeys creates the temporary table of keys to be loaded.
 func (t *table) createKeys() string {
-	defs := list(t.nkeys, ", ", func(i int) string { return fmt.Sprintf("c%d %s", i, t.columns[i].kind) })
+	var defs strings.Builder
+	defs.WriteString(list(t.nkeys, ", ", func(i int) string { return fmt.Sprintf("c%d %s", i, t.columns[i].kind) }))
 	for i := range t.nkeys {
 		if t.columns[i].echo {
-			defs += fmt.Sprintf(", e%d text", i)
+			defs.WriteString(fmt.Sprintf(", e%d text", i))
 		}
 	}
-	return fmt.Sprintf("CREATE TEMPORARY TABLE %s (%s) ON COMMIT DELETE ROWS", t.keys, defs)
+	return fmt.Sprintf("CREATE TEMPORARY TABLE %s (%s) ON COMMIT DELETE ROWS", t.keys, defs.String())
 }
 
 func copyInto(temp string) string { return "COPY pg_temp." + temp + " FROM STDIN (FORMAT binary)" }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strconv"
@@ -220,7 +221,7 @@ func (t *table) appendLoadKey(dst []byte, key []tuple.Element) ([]byte, error) {
 func appendEcho(dst []byte, e tuple.Element) []byte {
 	start := len(dst)
 	dst = appendJSONValue(dst, e)
-	if e.Kind == tuple.Float && !strings.ContainsAny(string(dst[start:]), ".eE\"") {
+	if e.Kind == tuple.Float && !bytes.ContainsAny(dst[start:], ".eE\"") {
 		dst = append(dst, ".0"...)
 	}
 	return dst

@@ -156,6 +156,7 @@ func fitting(have, want kind) (fit, kind) {
 		if want == kindInt8 || want == kindFloat8 || want == kindNumeric {
 			return widens, kindNumeric
 		}
+	default:
 	}
 	if want == kindText || want == kindJSONB || want == kindJSON {
 		return widens, want
@@ -172,11 +173,12 @@ func widening(column string, from, to kind) string {
 		text = "to_char(" + c + " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 	case kindBytea:
 		text = "translate(encode(" + c + ", 'base64'), E'\\n', '')"
+	default:
 	}
-	switch {
-	case to == kindText:
+	switch to {
+	case kindText:
 		return text
-	case to == kindJSONB || to == kindJSON:
+	case kindJSONB, kindJSON:
 		switch from {
 		case kindTimestamptz, kindBytea, kindDate, kindUUID:
 			return "to_" + to.String() + "(" + text + ")"

@@ -146,7 +146,7 @@ func (a adapter[C, R]) drain(
 	if err != nil {
 		return nil, fmt.Errorf("opening the destination to finish staged work: %w", err)
 	}
-	defer t.phases.close()
+	defer func() { _ = t.phases.close() }()
 	work, ok := t.phases.(pendingWork)
 	if !ok {
 		return nil, fmt.Errorf("finishing staged work: the state lists some, but this destination does not stage")

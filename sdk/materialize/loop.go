@@ -113,8 +113,8 @@ func (l *loop) awaitAcknowledge(ctx context.Context) error {
 	commit := l.commit
 	l.commit = nil
 	l.settler = l.start(func() error {
-		if commit.wait() != nil {
-			return nil // it has reported its failure itself
+		if err := commit.wait(); err != nil {
+			return err
 		}
 		return l.acknowledge(ctx)
 	})

@@ -176,7 +176,7 @@ func (s *memStore) read(rows *materialize.Rows) ([]memRow, error) {
 			row.values[b.Values[i].Name] = jsonValue(e)
 		}
 		if b.Document != nil {
-			row.values[b.Document.Name] = json.RawMessage(slices.Clone(r.Doc))
+			row.values[b.Document.Name] = slices.Clone(r.Doc)
 		}
 		if row.remove = r.Delete && s.cfg.HardDelete && !row.delta; row.remove && !r.Exists {
 			continue

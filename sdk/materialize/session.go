@@ -25,8 +25,9 @@ func serve(ctx context.Context, conn connector, log *logrus.Entry, c frame.Codec
 	parent := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// Two can fail at once: the session, and a commit that runs beside it. The first one is the cause.
-	ended := make(chan error, 4)
+	// Several can fail at once: the session, the commit that runs beside it, and who waits for that. The first one is the
+	// cause; there is room for all.
+	ended := make(chan error, 8)
 	s := &session{
 		conn: conn, log: log,
 		in:     newRequests(in, c),

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/big"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,7 +107,7 @@ func (r *Runtime) RequireTable(t testing.TB, binding int, table string, hard boo
 // describe writes a row in a form that does not depend on how JSON is written.
 func describe(t testing.TB, fields []string, row map[string]json.RawMessage) string {
 	t.Helper()
-	out := ""
+	var out strings.Builder
 	for _, f := range fields {
 		var v any
 		if len(row[f]) > 0 {
@@ -114,9 +115,9 @@ func describe(t testing.TB, fields []string, row map[string]json.RawMessage) str
 			d.UseNumber()
 			require.NoError(t, d.Decode(&v))
 		}
-		out += fmt.Sprintf("%s=%s ", f, canonical(v))
+		fmt.Fprintf(&out, "%s=%s ", f, canonical(v))
 	}
-	return out
+	return out.String()
 }
 
 func canonical(v any) string {
@@ -127,17 +128,19 @@ func canonical(v any) string {
 		}
 		return v.String()
 	case map[string]any:
-		s := "{"
+		var s strings.Builder
+		s.WriteString("{")
 		for _, k := range slices.Sorted(maps.Keys(v)) {
-			s += fmt.Sprintf("%q:%s,", k, canonical(v[k]))
+			fmt.Fprintf(&s, "%q:%s,", k, canonical(v[k]))
 		}
-		return s + "}"
+		return s.String() + "}"
 	case []any:
-		s := "["
+		var s strings.Builder
+		s.WriteString("[")
 		for _, item := range v {
-			s += canonical(item) + ","
+			s.WriteString(canonical(item) + ",")
 		}
-		return s + "]"
+		return s.String() + "]"
 	default:
 		return fmt.Sprintf("%#v", v)
 	}

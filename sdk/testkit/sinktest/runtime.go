@@ -465,7 +465,7 @@ func locate(doc json.RawMessage, pointer string) (json.RawMessage, error) {
 	if pointer == "" {
 		return doc, nil
 	}
-	for _, token := range strings.Split(pointer[1:], "/") {
+	for token := range strings.SplitSeq(pointer[1:], "/") {
 		token = strings.ReplaceAll(strings.ReplaceAll(token, "~1", "/"), "~0", "~")
 		trimmed := bytes.TrimSpace(doc)
 		if len(trimmed) > 0 && trimmed[0] == '[' {
@@ -473,12 +473,11 @@ func locate(doc json.RawMessage, pointer string) (json.RawMessage, error) {
 			if err := json.Unmarshal(doc, &items); err != nil {
 				return nil, err
 			}
-			i, err := strconv.Atoi(token)
-			if err != nil || i >= len(items) {
-				return nil, nil
+			if i, err := strconv.Atoi(token); err == nil && i < len(items) {
+				doc = items[i]
+				continue
 			}
-			doc = items[i]
-			continue
+			return nil, nil
 		}
 		if len(trimmed) == 0 || trimmed[0] != '{' {
 			return nil, nil
