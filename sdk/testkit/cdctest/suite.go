@@ -338,6 +338,8 @@ func (b Backend) huge(t *testing.T) {
 	require.NoError(t, s.Stop())
 	s = session.Start(t, db.Connector(), frame.Proto)
 	s.Open(spec, nil)
+	_, err := s.Transaction() // the log is open now
+	require.NoError(t, err)
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
