@@ -50,7 +50,7 @@ func (s suiteDatabase) with(t testing.TB, f func(*pgx.Conn)) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), s.db.pg.URL(s.db.cfg.Database))
 	require.NoError(t, err)
-	defer conn.Close(context.Background()) //nolint:errcheck // the session is over either way
+	defer conn.Close(context.Background())
 	f(conn)
 }
 

@@ -339,6 +339,20 @@ func TestStateGone(t *testing.T) {
 	require.Contains(t, usererr.Message(err), "exists already and was not made by this capture")
 }
 
+// A table that was dropped while the capture was stopped does not keep the others from being captured.
+func TestResumeWithoutATable(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec("CREATE TABLE a (id int PRIMARY KEY)", "CREATE TABLE b (id int PRIMARY KEY)")
+	d := db.driver()
+	tables := db.tables(d, "a", "b")
+	s := db.open(d, tables...)
+	s.close()
+	db.exec("DROP TABLE b", "INSERT INTO a VALUES (1)")
+	s = db.resume(d, s.Start(), tables...)
+	require.Equal(t, []string{`c a {"id":1}`}, s.fence())
+}
+
 // An ephemeral session leaves nothing behind.
 func TestEphemeral(t *testing.T) {
 	t.Parallel()

@@ -96,15 +96,23 @@ func (d *driver) publish(ctx context.Context, tables []cdc.TableID) (*publicatio
 			return err
 		}
 		before = p
-		switch missing := p.missing(tables); {
-		case !p.exists && len(tables) == 0:
+		missing := p.missing(tables)
+		if len(missing) == 0 {
 			return nil
-		case !p.exists:
-			return d.createPublication(ctx, conn, tables)
-		case len(missing) > 0:
-			return d.extendPublication(ctx, conn, p, missing)
 		}
-		return nil
+		// A table that was dropped since its capture began is the core's to notice; it cannot be published.
+		found, err := d.readTables(ctx, conn, missing)
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		missing = missing[:0]
+		for _, t := range found {
+			missing = append(missing, t.id)
+		}
+		if !p.exists {
+			return d.createPublication(ctx, conn, missing)
+		}
+		return d.extendPublication(ctx, conn, p, missing)
 	})
 	return before, err
 }
