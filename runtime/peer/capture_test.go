@@ -95,7 +95,7 @@ func equal(a, b rows) bool {
 }
 
 // small makes many checkpoints of a small table.
-var small = map[string]any{"advanced": map[string]any{"backfillChunkRows": 10, "backfillWorkers": 1}}
+var small = map[string]any{"advanced": map[string]any{"backfillChunkRows": 20, "backfillWorkers": 1}}
 
 // TestCaptureResumesFromEveryCheckpoint takes one uninterrupted run that is never acknowledged, and begins anew from each of
 // its checkpoints, in the other codec every second time: what was there up to the checkpoint and what comes then is the table.
@@ -124,7 +124,6 @@ func TestCaptureResumesFromEveryCheckpoint(t *testing.T) {
 			k.control("term")
 			require.Equal(t, 0, k.end().Code, "SIGTERM is a clean end")
 
-			t.Logf("%d checkpoints", len(moments))
 			for n, m := range moments {
 				other := []string{"proto", "json"}[(i+n)%2]
 				k := start(t, append(args, "--codec", other, "--spec", spec, "--state", m.state)...)

@@ -312,6 +312,8 @@ def main():
     except Violation as e:
         emit("violation", str(e))
         return 3
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -92,8 +92,8 @@ func (k *talk) Write(b []byte) (int, error) {
 func start(t *testing.T, args ...string) *talk {
 	t.Helper()
 	k := &talk{t: t, lines: make(chan line, 1024)}
-	k.cmd = exec.CommandContext(t.Context(), "python3", append([]string{"peer.py", "--verbose", "600"}, args...)...)
-	k.cmd.Env = append(os.Environ(), "PYTHONPYCACHEPREFIX="+filepath.Join(built, "pycache"))
+	python := []string{"-S", "-X", "pycache_prefix=" + filepath.Join(built, "pycache"), "peer.py", "--verbose", "600"}
+	k.cmd = exec.CommandContext(t.Context(), "python3", append(python, args...)...)
 	k.cmd.Stderr = k
 	var err error
 	k.stdin, err = k.cmd.StdinPipe()
