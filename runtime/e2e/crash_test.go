@@ -48,10 +48,15 @@ func TestCrash(t *testing.T) {
 	})
 	writing := startWriters(t, source, seed, 4*time.Millisecond)
 	backfilled := false
-	for time.Since(c.began) < length {
+	// A slow machine gets more time, so that the table without a key is written to under blows, too.
+	end, last := c.began.Add(length), c.began.Add(2*length)
+	for time.Now().Before(end) || (!backfilled && time.Now().Before(last)) {
 		c.wait(t)
 		if !backfilled && w.copyHas(t, "marking.keyless", 1000) {
 			backfilled = true
+			if soonest := time.Now().Add(length / 6); soonest.After(end) {
+				end = soonest
+			}
 			writing.startKeyless(t)
 			c.note("the keyless table's backfill is over, its writer started")
 		}
