@@ -22,7 +22,11 @@ func TestRowsDoNotAllocate(t *testing.T) {
 	types := []*dataType{scalars[20], scalars[23], scalars[25], scalars[1184], scalars[1700], scalars[3802], scalars[2950]}
 	scanned := newRowPlan(cdc.TableID{Schema: "public", Name: "t"}, []string{"id"}, names, types, true)
 	vals := [][]byte{
-		{0, 0, 0, 0, 0, 0, 0, 7}, {0, 0, 0, 9}, []byte("some text"), {0, 2, 0x9a, 0x1d, 0x2c, 0x2f, 0x4d, 0x10}, []byte("12.34"),
+		{0, 0, 0, 0, 0, 0, 0, 7},
+		{0, 0, 0, 9},
+		[]byte("some text"),
+		{0, 2, 0x9a, 0x1d, 0x2c, 0x2f, 0x4d, 0x10},
+		[]byte("12.34"),
 		[]byte(`{"a": 1}`), make([]byte, 16),
 	}
 	dst := make([]byte, 0, 4096)

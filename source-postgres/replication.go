@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+// Stream implements cdc.Driver.
+func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Table) (cdc.Stream, error) {
+	conn, socket, err := d.cfg.dialReplication(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := d.stream(ctx, conn, socket, from, tables)
+	if err != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(ctx) // the first error counts
+		return nil, err
+	}
+	return s, nil
+}
+
+func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *lowatConn, from cdc.Position, tables []*cdc.Table) (*stream, error) {
+	sys, err := identifySystem(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]cdc.TableID, len(tables))
+	for i, t := range tables {
+		ids[i] = t.ID
+	}
+	s := &stream{d: d, socket: socket, tables: map[cdc.TableID]*streamed{}, relations: map[uint32]*streamed{}, cursorAt: time.Now()}
+	var origin *snapshot
+	if from.Cursor == "" {
+		from, origin, err = d.begin(ctx, conn, sys, ids, slices.ContainsFunc(tables, isKeyless))
+	} else {
+		err = d.resume(ctx, sys, from, ids)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if s.passed, err = parseLSN(string(from.Cursor)); err != nil {
+		return nil, err
+	}
+	s.start, s.cursor = from, s.passed
+	if err := s.bind(ctx, tables, origin); err != nil {
+		return nil, err
+	}
+	if err := d.startReplication(ctx, conn, s.passed); err != nil {
+		return nil, err
+	}
+	hijacked, err := conn.Hijack()
+	if err != nil {
+		return nil, fmt.Errorf("taking over the replication connection: %w", err)
+	}
+	s.conn = hijacked.Conn
+	s.wire = newWire(s.conn)
+	s.feedback = startFeedback(s.conn, s.passed)
+	return s, nil
+}
+
+func isKeyless(t *cdc.Table) bool { return len(t.Key) == 0 }
+
+// begin makes publication and slot, for a capture without a position.
+func (d *driver) begin(ctx context.Context, conn *pgconn.PgConn, sys system, ids []cdc.TableID, keyless bool) (cdc.Position, *snapshot, error) {
+	before, err := d.publish(ctx, ids)
+	if err != nil {
+		return cdc.Position{}, nil, err
+	}
+	if err := d.dropOld(ctx, before.comment == d.owner()); err != nil {
+		return cdc.Position{}, nil, err
+	}
+	start, origin, err := d.createSlot(ctx, conn, keyless)
+	if err != nil {
+		return cdc.Position{}, nil, err
+	}
+	d.log.WithField("slot", d.slot).WithField("cursor", start.String()).Info("created replication slot")
+	id, err := json.Marshal(identity{System: sys.id, Timeline: sys.timeline, Database: d.cfg.Database, Slot: d.slot, Created: start.String()})
+	if err != nil {
+		return cdc.Position{}, nil, fmt.Errorf("writing the position: %w", err)
+	}
+	return cdc.Position{Cursor: cdc.Cursor(start.String()), Identity: id}, origin, nil
+}
+
+// resume makes sure that the log is the one that the position belongs to, and that it carries all tables.
+func (d *driver) resume(ctx context.Context, sys system, from cdc.Position, ids []cdc.TableID) error {
+	id, cursor, err := decodeIdentity(from)
+	if err != nil {
+		return err
+	}
+	err = d.conns.with(ctx, func(conn *pgx.Conn) error {
+		slot, err := d.readSlot(ctx, conn)
+		if err != nil {
+			return err
+		}
+		return d.checkResume(slot, sys, id, cursor)
+	})
+	if err != nil {
+		return err
+	}
+	_, err = d.publish(ctx, ids)
+	return err
+}
+
+// startReplication has the server send the log from a position on. From here on the connection carries nothing else.
+func (d *driver) startReplication(ctx context.Context, conn *pgconn.PgConn, from lsn) error {
+	sql := "START_REPLICATION SLOT " + quoteIdent(d.slot) + " LOGICAL " + from.String() +
+		" (proto_version '1', publication_names " + quoteLiteral(quoteIdent(d.publication)) + ")"
+	err := d.retryInUse(ctx, func() error {
+		conn.Frontend().SendQuery(&pgproto3.Query{String: sql})
+		if err := conn.Frontend().Flush(); err != nil {
+			return fmt.Errorf("starting replication: %w", err)
+		}
+		return untilCopying(ctx, conn)
+	})
+	switch {
+	case err == nil:
+		return nil
+	case sqlState(err) == stateUndefinedObject:
+		return usererr.New(err, "The server cannot start replication from slot %q: %s. %s", d.slot, serverMessage(err), startOver)
+	case sqlState(err) != "" && sqlState(err) != stateInUse:
+		return usererr.New(err, "The server cannot start replication from slot %q: %s.", d.slot, serverMessage(err))
+	}
+	return err
+}
+
+// untilCopying waits for the answer to START_REPLICATION. After an error the connection can be used again.
+func untilCopying(ctx context.Context, conn *pgconn.PgConn) error {
+	var refused error
+	for {
+		m, err := conn.ReceiveMessage(ctx)
+		if err != nil && sqlState(err) == "" {
+			return fmt.Errorf("starting replication: %w", err)
+		}
+		switch m := m.(type) {
+		case *pgproto3.CopyBothResponse:
+			return nil
+		case *pgproto3.ErrorResponse:
+			refused = pgconn.ErrorResponseToPgError(m)
+		case *pgproto3.ReadyForQuery:
+			if refused != nil {
+				return fmt.Errorf("starting replication: %w", refused)
+			}
+		}
+	}
+}
