@@ -62,7 +62,7 @@ func (t *dataType) textEncoder(asKey bool) encoder {
 // scanEncoder is the format in which a scan asks for the type's values, and their encoder.
 //
 // Binary where printing costs the server more than the few bytes it saves: timestamps, dates, UUIDs and bytea. Integers
-// cost about the same either way, and numeric, json and text are printed anyway. Measured in bench/README.md.
+// cost about the same either way, and numeric, json and text are printed anyway.
 func (t *dataType) scanEncoder(asKey bool) (format int16, enc encoder) {
 	switch t.kind {
 	case kindInt:

@@ -114,8 +114,10 @@ func (s *stream) nudge(ctx context.Context) {
 	if last <= s.passed {
 		return
 	}
-	err := s.d.conns.with(ctx, func(conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, "SELECT CASE WHEN pg_catalog.pg_current_wal_flush_lsn() < $1::pg_catalog.pg_lsn THEN pg_catalog.txid_current() END", last.String())
+	short, cancel := context.WithTimeout(ctx, nudgeAgain) // the log must not wait for this
+	defer cancel()
+	err := s.d.conns.with(short, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(short, "SELECT CASE WHEN pg_catalog.pg_current_wal_flush_lsn() < $1::pg_catalog.pg_lsn THEN pg_catalog.txid_current() END", last.String())
 		return err
 	})
 	if err != nil && ctx.Err() == nil {

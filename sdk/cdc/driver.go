@@ -269,8 +269,6 @@ type Event struct {
 	Cursor Cursor
 	// CommitTime is when the transaction committed on the server, on Commit.
 	CommitTime time.Time
-	// Backlog is how many bytes of log the server had beyond this point when last heard of; 0 if unknown.
-	Backlog int64
 	Mark    Mark
 	Err     error
 }
