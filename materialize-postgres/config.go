@@ -22,7 +22,7 @@ type config struct {
 	SSLMode     string   `json:"sslmode,omitempty" title:"TLS Mode" desc:"How the connection is protected. If left out: verify-full, except for a database on the same machine, which is reached without TLS." enum:"disable,require,verify-ca,verify-full" order:"5"`
 	SSLRootCert string   `json:"sslRootCert,omitempty" title:"TLS Root Certificate" desc:"Certificate authority, in PEM form, that signed the server's certificate. If left out, the system's authorities are trusted." multiline:"true" secret:"true" order:"6"`
 	HardDelete  bool     `json:"hardDelete,omitempty" title:"Hard Delete" desc:"Delete rows when their source rows are deleted. Otherwise they stay, with _meta/op set to d." order:"7"`
-	Advanced    advanced `json:"advanced,omitempty" title:"Advanced" desc:"Settings that most tables never need." advanced:"true" order:"8"`
+	Advanced    advanced `json:"advanced" title:"Advanced" desc:"Settings that most tables never need." advanced:"true" order:"8"`
 }
 
 // advanced are settings with good defaults.

@@ -24,7 +24,6 @@ func TestDocumentationNamesEveryField(t *testing.T) {
 	require.NoError(t, err)
 	for _, typ := range []reflect.Type{reflect.TypeFor[config](), reflect.TypeFor[advanced](), reflect.TypeFor[resource]()} {
 		for f := range typ.Fields() {
-			f := f
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if name == "advanced" {
 				continue

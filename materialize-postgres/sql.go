@@ -29,7 +29,7 @@ func (t *table) createKeys() string {
 	defs.WriteString(list(t.nkeys, ", ", func(i int) string { return fmt.Sprintf("c%d %s", i, t.columns[i].kind) }))
 	for i := range t.nkeys {
 		if t.columns[i].echo {
-			defs.WriteString(fmt.Sprintf(", e%d text", i))
+			fmt.Fprintf(&defs, ", e%d text", i)
 		}
 	}
 	return fmt.Sprintf("CREATE TEMPORARY TABLE %s (%s) ON COMMIT DELETE ROWS", t.keys, defs.String())
