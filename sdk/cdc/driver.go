@@ -269,6 +269,6 @@ type Event struct {
 	Cursor Cursor
 	// CommitTime is when the transaction committed on the server, on Commit.
 	CommitTime time.Time
-	Mark    Mark
-	Err     error
+	Mark       Mark
+	Err        error
 }
