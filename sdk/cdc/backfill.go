@@ -111,7 +111,6 @@ func (j *planJob) done(_ context.Context, r *reader) error {
 func (r *reader) planned(t *table, p *Plan) {
 	s := t.state
 	s.Phase, s.Fixed, s.Rows, s.Estimate = Scanning, p.Fixed, 0, t.shape.Rows
-	t.attempts, t.blocked = 0, false
 	t.chunkRows = r.opts.ChunkRows
 	t.spans = nil
 	for _, rest := range p.Ranges {
@@ -274,12 +273,11 @@ func (r *reader) reject(c *chunk, blocked []TxnID) {
 	t := c.table
 	t.retract(c)
 	r.recycle(c)
-	t.blocked = true
 	t.chunkRows = max(min(r.limits.minChunkRows, r.opts.ChunkRows), t.chunkRows/8)
-	t.attempts++
-	t.retryAt = r.now().Add(r.delay(t.attempts))
+	t.rejected++
+	t.retryAt = r.now().Add(r.delay(t.rejected))
 	r.explain(t, blocked)
-	if t.attempts == patience || t.attempts%(16*patience) == 0 {
+	if t.rejected == patience || t.rejected%(16*patience) == 0 {
 		r.unsettle(t)
 	}
 }
@@ -287,7 +285,7 @@ func (r *reader) reject(c *chunk, blocked []TxnID) {
 // patience is how many chunks in a row are thrown away for the same reason before the driver is asked again what they must
 // see; then it grows. A transaction that was in progress when the server crashed may never have been, and would be waited
 // for in vain.
-const patience = 16
+const patience = 10
 
 // delay grows from about ten milliseconds to about ten seconds.
 func (r *reader) delay(attempts int) time.Duration {
@@ -300,9 +298,9 @@ func (r *reader) scanFailed(t *table, err error) error {
 	switch {
 	case errors.Is(err, ErrRewritten):
 		r.log.WithField("table", t.id.String()).Info("planning the backfill anew because the table was rewritten")
-		attempts := t.attempts
+		failures := t.failures
 		r.backfill(t)
-		t.attempts = attempts
+		t.failures = failures
 		return r.again(t, err)
 	case errors.Is(err, ErrReshaped):
 		r.rediscover(t)
@@ -316,14 +314,11 @@ func (r *reader) scanFailed(t *table, err error) error {
 
 // again has the table tried again after a while, unless that has failed many times.
 func (r *reader) again(t *table, err error) error {
-	if t.blocked {
-		t.attempts, t.blocked = 0, false
+	t.failures++
+	t.retryAt = r.now().Add(r.delay(t.failures))
+	if t.failures > maxFailures {
+		return usererr.New(err, "The rows of table %s could not be read, %d times in a row.", t.id, t.failures)
 	}
-	t.attempts++
-	t.retryAt = r.now().Add(r.delay(t.attempts))
-	if t.attempts > maxAttempts {
-		return usererr.New(err, "The rows of table %s could not be read, %d times in a row.", t.id, t.attempts)
-	}
-	r.log.WithFields(logrus.Fields{"table": t.id.String(), "err": err, "attempt": t.attempts}).Info("reading rows again")
+	r.log.WithFields(logrus.Fields{"table": t.id.String(), "err": err, "attempt": t.failures}).Info("reading rows again")
 	return nil
 }

@@ -260,7 +260,7 @@ func (j *explainJob) done(_ context.Context, r *reader) error {
 // explain says in the log, now and then, what a table's backfill waits for. The first attempts are not worth a line.
 func (r *reader) explain(t *table, blocked []TxnID) {
 	now := r.now()
-	if t.attempts < 6 || now.Sub(t.explained) < explainInterval {
+	if t.rejected < 6 || now.Sub(t.explained) < explainInterval {
 		return
 	}
 	t.explained = now

@@ -84,7 +84,7 @@ func (r *reader) ready(t *table, now time.Time) bool {
 	if t.state.Phase == Pending || t.unsettled {
 		return true
 	}
-	if t.attempts > 0 && len(t.inflight) > 0 {
+	if t.failures+t.rejected > 0 && len(t.inflight) > 0 {
 		return false // one chunk finds out whether the table can be read
 	}
 	return t.holes.len() > 0 && t.keyChunk == nil || t.idleSpan() != nil

@@ -98,6 +98,10 @@ func TestScansThatFail(t *testing.T) {
 	require.Equal(t, "The rows of table s.t could not be read, 21 times in a row.", usererr.Message(err))
 	require.ErrorIs(t, err, ErrInterrupted)
 
+	d.scan = func(Chunk) error { return ErrRewritten }
+	err = script(t, d, bind("")).untilFails()
+	require.Equal(t, "The rows of table s.t could not be read, 21 times in a row.", usererr.Message(err), "planning does not count as reading")
+
 	d.scan = func(Chunk) error { return usererr.New(nil, "You may not read this.") }
 	err = script(t, d, bind("")).untilFails()
 	require.EqualError(t, err, "reading rows of s.t: You may not read this.")

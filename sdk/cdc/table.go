@@ -36,8 +36,8 @@ type table struct {
 	noted     *changes // nil if no chunk can miss that transaction
 
 	chunkRows int       // of the next chunk
-	attempts  int       // that failed in a row
-	blocked   bool      // the last attempt failed because of what its snapshot did not see
+	failures  int       // scans that failed since one was emitted
+	rejected  int       // chunks that had to be thrown away since one was emitted
 	retryAt   time.Time // no chunk before this
 	explained time.Time // when the log last said what the table waits for
 	turn      int64     // when the table last got a worker: the lowest is next
@@ -52,8 +52,8 @@ type span struct {
 	busy   bool     // the last of them is being read
 }
 
-// A table of which more chunk attempts than this fail in a row ends the capture.
-const maxAttempts = 20
+// A table of which more scans than this fail in a row ends the capture.
+const maxFailures = 20
 
 // limits bound what is remembered, in memory and in the state. The simulation has small ones.
 type limits struct {
@@ -122,7 +122,7 @@ func (t *table) restart(p Phase) {
 	t.void()
 	t.state.begin(p)
 	t.spans, t.plan, t.holes = nil, nil, holes{}
-	t.attempts, t.blocked, t.retryAt = 0, false, time.Time{}
+	t.failures, t.rejected, t.retryAt = 0, 0, time.Time{}
 	t.unsettled = false
 	t.window.reset()
 	t.watch()
@@ -155,7 +155,7 @@ func (t *table) retract(c *chunk) {
 
 // succeeded notes that a chunk was emitted.
 func (t *table) succeeded(limit int) {
-	t.attempts, t.blocked = 0, false
+	t.failures, t.rejected = 0, 0
 	t.chunkRows = min(t.chunkRows*2, limit)
 }
 
