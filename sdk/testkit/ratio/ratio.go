@@ -30,7 +30,7 @@ type Result struct {
 	Ratio  float64 // median of ours/limit, in rows a second
 	Spread float64 // (highest - lowest) / median of the pairs' ratios; above 0.2 the machine was busy
 	Limit  Run     // the run of median rate
-	Ours   Run     // the run of median rate, with the highest CPU and Peak that any run had
+	Ours   Run     // the run of median rate, with the median CPU of all runs and the highest Peak that any had
 }
 
 // Pairs runs limit and ours in turns, n times each (5 is a good number), so that whatever drifts hits both. It stops at
@@ -53,10 +53,13 @@ func Pairs(n int, limit, ours func(pair int) (Run, error)) (Result, error) {
 	slices.Sort(ratios)
 	result := Result{Ratio: median(ratios), Limit: byRate(limits), Ours: byRate(runs)}
 	result.Spread = (ratios[len(ratios)-1] - ratios[0]) / result.Ratio
+	var cpu []float64
 	for _, r := range runs {
-		result.Ours.CPU = max(result.Ours.CPU, r.CPU)
+		cpu = append(cpu, float64(r.CPU))
 		result.Ours.Peak = max(result.Ours.Peak, r.Peak)
 	}
+	slices.Sort(cpu)
+	result.Ours.CPU = time.Duration(median(cpu))
 	return result, nil
 }
 

@@ -29,7 +29,7 @@ func TestPairs(t *testing.T) {
 	require.InDelta(t, 0.6, result.Spread, 1e-9)
 	require.InDelta(t, 1000, result.Limit.Rate(), 1e-9)
 	require.InDelta(t, 500, result.Ours.Rate(), 1e-9)
-	require.InDelta(t, 3, result.Ours.CPUPerMillion(), 1e-9)
+	require.InDelta(t, 2, result.Ours.CPUPerMillion(), 1e-9)
 
 	broken := func(int) (ratio.Run, error) { return ratio.Run{}, errors.New("no server") }
 	_, err = ratio.Pairs(3, took("limit", 1), broken)
