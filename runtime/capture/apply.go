@@ -10,6 +10,7 @@ import (
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	"github.com/sluicedata/sluice/runtime/connector"
 	"github.com/sluicedata/sluice/runtime/patch"
+	"github.com/sluicedata/sluice/runtime/pipeline"
 	"github.com/sluicedata/sluice/runtime/specs"
 	"github.com/sluicedata/sluice/runtime/wal"
 	"github.com/sluicedata/sluice/sdk/usererr"
@@ -62,6 +63,9 @@ func (t *Task) apply(ctx context.Context, spec *flowpb.CaptureSpec) (version str
 			return "", nil, err
 		}
 		if done {
+			if t.OnApplied != nil {
+				t.OnApplied()
+			}
 			return version, state, nil
 		}
 	}
@@ -92,11 +96,7 @@ func (t *Task) beginAnew(last *flowpb.CaptureSpec, changes wal.Records) {
 		writers[b.Target]++
 	}
 	for i, b := range t.Def.Bindings {
-		raised := false
-		for _, old := range append(last.GetBindings(), last.GetInactiveBindings()...) {
-			raised = raised || old.Collection.GetName() == b.Target && string(old.ResourceConfigJson) == string(b.Resource) && old.Backfill < b.Backfill
-		}
-		if !raised {
+		if !raised(last, &b) {
 			continue
 		}
 		log := t.Logger.WithFields(map[string]any{"collection": b.Target, "backfill": b.Backfill, "binding": i})
@@ -111,4 +111,31 @@ func (t *Task) beginAnew(last *flowpb.CaptureSpec, changes wal.Records) {
 		}
 		log.Warn("captured anew: rows that were deleted meanwhile stay in a destination until the backfill counter of its binding is raised, too")
 	}
+}
+
+// Raised lists the collections that will be captured anew once the specification has been applied, because a binding's
+// backfill counter is higher than it was then. Whoever begins to read one of them from its start before that would read
+// what is about to come again.
+func (t *Task) Raised() ([]string, error) {
+	last, _, err := t.lastSpec()
+	if err != nil {
+		return nil, err
+	}
+	var collections []string
+	for _, b := range t.Def.Bindings {
+		if raised(last, &b) {
+			collections = append(collections, b.Target)
+		}
+	}
+	return collections, nil
+}
+
+// raised reports whether the binding's backfill counter is higher than when a specification was last applied.
+func raised(last *flowpb.CaptureSpec, b *pipeline.CaptureBinding) bool {
+	for _, old := range append(last.GetBindings(), last.GetInactiveBindings()...) {
+		if old.Collection.GetName() == b.Target && string(old.ResourceConfigJson) == string(b.Resource) && old.Backfill < b.Backfill {
+			return true
+		}
+	}
+	return false
 }

@@ -31,6 +31,7 @@ type Task struct {
 	Status      *status.Task
 	Logger      *logrus.Entry
 	Timeouts    Timeouts
+	OnApplied   func() // called whenever the specification has been applied; nil if nobody wants to know
 }
 
 // Timeouts bound how long a connector may take.

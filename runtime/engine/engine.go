@@ -84,12 +84,20 @@ func (o *Options) run(ctx context.Context, log *wal.Embedded) error {
 	behind, stopBehind := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBehind()
 	var captures, materializations sync.WaitGroup
+	var tasks []*capture.Task
+	anew := beginnings{}
 	for _, def := range o.Pipeline.Captures {
 		task := &capture.Task{
 			Def: def, Launcher: &o.Launcher, Log: log, Store: log, Collections: collections, Timeouts: o.Capture,
 			Status: o.Board.Task(status.Capture, def.Name), Logger: o.entry("capture", def.Name),
 		}
-		captures.Go(func() { o.keep(ctx, task.Status, task.Logger, def.Interval, task.Run) })
+		if err := anew.expect(task); err != nil {
+			return err
+		}
+		tasks = append(tasks, task)
+	}
+	for _, task := range tasks {
+		captures.Go(func() { o.keep(ctx, task.Status, task.Logger, task.Def.Interval, task.Run) })
 	}
 	for _, def := range o.Pipeline.Materializations {
 		task := &materialize.Task{
@@ -97,7 +105,11 @@ func (o *Options) run(ctx context.Context, log *wal.Embedded) error {
 			Status: o.Board.Task(status.Materialization, def.Name), Logger: o.entry("materialization", def.Name),
 			MaxTransactionBytes: o.MaxTransactionBytes,
 		}
-		materializations.Go(func() { o.keep(behind, task.Status, task.Logger, 0, task.Run) })
+		materializations.Go(func() {
+			if anew.wait(behind, def, task.Logger) {
+				o.keep(behind, task.Status, task.Logger, 0, task.Run)
+			}
+		})
 	}
 	<-ctx.Done()
 	o.Logger.Info("stopping")
