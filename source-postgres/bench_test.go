@@ -87,7 +87,8 @@ func (s *bench) report(name string, result ratio.Result, aim float64) {
 		require.NoError(s.t, ratio.Print(os.Stdout, "source-postgres/"+name, value, op, aim, detail))
 	}
 	show(name, result.Ratio, ratio.AtLeast, aim, result.String())
-	show(name+"-cpu", result.Ours.CPUPerMillion(), ratio.AtMost, 1.2, "CPU seconds a million documents")
+	show(name+"-cpu", result.Ours.CPUPerMillion(), ratio.AtMost, 1.2,
+		fmt.Sprintf("CPU seconds a million documents, against %.2f", result.Limit.CPUPerMillion()))
 	show(name+"-memory", float64(result.Ours.Peak)/1e6, ratio.AtMost, 100, "MB")
 }
 
