@@ -9,7 +9,6 @@ import (
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	"github.com/sluicedata/sluice/runtime/connector"
-	"github.com/sluicedata/sluice/runtime/patch"
 	"github.com/sluicedata/sluice/runtime/pipeline"
 	"github.com/sluicedata/sluice/runtime/specs"
 	"github.com/sluicedata/sluice/runtime/wal"
@@ -54,7 +53,7 @@ func (t *Task) apply(ctx context.Context, spec *flowpb.CaptureSpec) (version str
 		if done {
 			changes[t.specName()] = encoded
 			t.beginAnew(last, changes)
-		} else if state, err = patch.Reduce(state, applied.State); err != nil {
+		} else if state, err = flowpb.ReduceState(state, applied.State); err != nil {
 			return "", nil, err
 		} else {
 			changes[t.stateName()] = state

@@ -13,7 +13,6 @@ import (
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	"github.com/sluicedata/sluice/runtime/connector"
 	"github.com/sluicedata/sluice/runtime/jsonscan"
-	"github.com/sluicedata/sluice/runtime/patch"
 	"github.com/sluicedata/sluice/runtime/specs"
 	"github.com/sluicedata/sluice/runtime/status"
 	"github.com/sluicedata/sluice/runtime/wal"
@@ -288,11 +287,13 @@ func (s *session) other(ctx context.Context, body []byte) error {
 }
 
 func (s *session) checkpoint(update *flowpb.ConnectorState) error {
-	state, err := patch.Reduce(s.state, update)
-	if err != nil {
-		return usererr.New(err, "%s sent a checkpoint whose state is not JSON", s.proc.Name())
+	if len(update.GetUpdatedJson()) > 0 { // peers send an empty update for none
+		state, err := flowpb.ReduceState(s.state, update)
+		if err != nil {
+			return usererr.New(err, "%s sent a checkpoint whose state is not JSON", s.proc.Name())
+		}
+		s.state = state
 	}
-	s.state = state
 	for _, st := range s.streams {
 		st.ready = st.block.Mark()
 	}

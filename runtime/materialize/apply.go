@@ -9,7 +9,6 @@ import (
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	materializepb "github.com/sluicedata/sluice/protocol/materialize"
 	"github.com/sluicedata/sluice/runtime/connector"
-	"github.com/sluicedata/sluice/runtime/patch"
 	"github.com/sluicedata/sluice/runtime/specs"
 	"github.com/sluicedata/sluice/runtime/wal"
 	"github.com/sluicedata/sluice/sdk/usererr"
@@ -51,7 +50,7 @@ func (t *Task) apply(ctx context.Context, spec *flowpb.MaterializationSpec) (ver
 		changes := wal.Records{}
 		if done {
 			changes[t.record("spec")] = encoded
-		} else if state, err = patch.Reduce(state, applied.State); err != nil {
+		} else if state, err = flowpb.ReduceState(state, applied.State); err != nil {
 			return "", nil, err
 		} else {
 			changes[t.record("state")] = state

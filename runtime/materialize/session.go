@@ -15,7 +15,6 @@ import (
 	materializepb "github.com/sluicedata/sluice/protocol/materialize"
 	"github.com/sluicedata/sluice/runtime/collection"
 	"github.com/sluicedata/sluice/runtime/connector"
-	"github.com/sluicedata/sluice/runtime/patch"
 	"github.com/sluicedata/sluice/runtime/specs"
 	"github.com/sluicedata/sluice/runtime/status"
 	"github.com/sluicedata/sluice/runtime/wal"
@@ -237,7 +236,7 @@ func (s *session) keepState(ctx context.Context, update *flowpb.ConnectorState) 
 	if len(update.GetUpdatedJson()) == 0 {
 		return nil
 	}
-	state, err := patch.Reduce(s.state, update)
+	state, err := flowpb.ReduceState(s.state, update)
 	if err != nil {
 		return err
 	}
@@ -258,8 +257,10 @@ func (s *session) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.state, err = patch.Reduce(s.state, started.state); err != nil {
-		return err
+	if len(started.state.GetUpdatedJson()) > 0 { // peers send an empty update for none
+		if s.state, err = flowpb.ReduceState(s.state, started.state); err != nil {
+			return err
+		}
 	}
 	encoded, err := proto.Marshal(cp)
 	if err != nil {
