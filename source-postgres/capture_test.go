@@ -273,27 +273,3 @@ func TestTablesComeAndGo(t *testing.T) {
 	c.spec.Bindings = all
 	c.run(frame.Proto, func(*session.Transaction) bool { return c.equals(db, "b") })
 }
-
-// A transaction much larger than memory streams through.
-func TestGiantTransaction(t *testing.T) {
-	t.Parallel()
-	db := newDatabase(t)
-	db.exec("CREATE TABLE t (id int PRIMARY KEY, a text)")
-	c := newCapture(t, db, frame.Proto)
-	c.run(frame.Proto, func(tx *session.Transaction) bool { return tx != nil })
-	const rows = 300_000
-	db.exec(fmt.Sprintf("INSERT INTO t SELECT g, repeat('x', 1000) FROM generate_series(1, %d) g", rows))
-	s := session.Start(t, connector(), frame.Proto)
-	s.Open(c.spec, c.state)
-	seen := 0
-	for seen < rows {
-		res, err := s.Next()
-		require.NoError(t, err)
-		if res.Captured != nil {
-			seen++
-		}
-		require.False(t, res.Checkpoint != nil && seen > 0 && seen < rows, "a checkpoint within the transaction")
-	}
-	require.NoError(t, s.Stop())
-	require.Less(t, memoryUsed(), uint64(250<<20), "300 MB of rows streamed through")
-}

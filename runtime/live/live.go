@@ -43,12 +43,7 @@ func (d *Display) Run(ctx context.Context) {
 	started, logged := time.Now(), time.Now()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for ended := false; !ended; {
-		select {
-		case <-ctx.Done():
-			ended = true
-		case <-tick.C:
-		}
+	for ended := false; ; {
 		now := time.Now()
 		snapshot := &status.Snapshot{
 			PID: os.Getpid(), Pipeline: d.Pipeline, Started: started, Updated: now, Ended: ended, Tasks: sampler.Sample(),
@@ -62,6 +57,14 @@ func (d *Display) Run(ctx context.Context) {
 		case ended || now.Sub(logged) >= d.LogEvery:
 			logged = now
 			d.log(snapshot)
+		}
+		if ended {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			ended = true
+		case <-tick.C:
 		}
 	}
 }

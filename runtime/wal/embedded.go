@@ -192,7 +192,7 @@ func (e *Embedded) Close() error {
 	if e.db != nil {
 		err = e.db.Close()
 	}
-	if closeErr := e.lock.Close(); err == nil {
+	if closeErr := unlockFolder(e.lock); err == nil {
 		err = closeErr
 	}
 	return err

@@ -31,6 +31,12 @@ func lockFolder(dir string) (*os.File, error) {
 	return file, nil
 }
 
+// unlockFolder gives the folder back at once. Closing alone would leave it locked while a child process that is being
+// started still has a copy of the descriptor.
+func unlockFolder(file *os.File) error {
+	return errors.Join(syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close())
+}
+
 func writeAt(file *os.File, text string) error {
 	_, err := file.WriteAt([]byte(text), 0)
 	return err

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/sirupsen/logrus"
@@ -236,6 +237,18 @@ func TestLogIsTheModel(t *testing.T) {
 		}
 		require.NoError(t, log.Close())
 	})
+}
+
+// A child process that is being started has copies of all descriptors for a moment; the folder is free all the same.
+func TestClosedFolderIsFreeAtOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	log := open(t, dir)
+	child, err := syscall.Dup(int(log.lock.Fd()))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, syscall.Close(child)) }()
+	require.NoError(t, log.Close())
+	require.NoError(t, open(t, dir).Close())
 }
 
 func TestErrorsForPeople(t *testing.T) {
