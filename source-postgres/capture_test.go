@@ -121,6 +121,21 @@ func (c *captured) run(codec frame.Codec, stop func(tx *session.Transaction) boo
 	_ = s.Wait()
 }
 
+// fails runs a session until the connector fails, and returns with what.
+func (c *captured) fails(codec frame.Codec) error {
+	c.t.Helper()
+	s := session.Start(c.t, connector(), codec)
+	s.Open(c.spec, c.state)
+	for {
+		tx, err := s.Transaction()
+		if err != nil {
+			return s.Wait()
+		}
+		c.commit(tx)
+		s.Ack(1)
+	}
+}
+
 // table is a table as the server has it, by key.
 func (db *database) table(name string) map[string]map[string]json.RawMessage {
 	db.t.Helper()

@@ -206,6 +206,9 @@ func (d *driver) checkPublication(ctx context.Context, conn *pgx.Conn, p *public
 		if !p.changes {
 			add("The publication %q leaves out some kinds of changes. Have its owner run: ALTER PUBLICATION %s SET (publish = 'insert, update, delete, truncate');", d.publication, quoteIdent(d.publication))
 		}
+		if p.changes && !p.truncates && d.cfg.Advanced.OnTruncate != "" && d.cfg.Advanced.OnTruncate != string(cdc.TruncateIgnore) {
+			add("The publication %q leaves out truncations, which onTruncate is about. Have its owner run: ALTER PUBLICATION %s SET (publish = 'insert, update, delete, truncate');", d.publication, quoteIdent(d.publication))
+		}
 		if !p.viaRoot {
 			add("The publication %q names partitions instead of their tables. Have its owner run: ALTER PUBLICATION %s SET (publish_via_partition_root = true);", d.publication, quoteIdent(d.publication))
 		}

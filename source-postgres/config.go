@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,6 +34,7 @@ type advanced struct {
 	StatementTimeout  string   `json:"statementTimeout,omitempty" title:"Statement Timeout" desc:"How long one backfill query may take, such as 5m. Empty means 10 minutes; 0s means no limit." order:"4"`
 	SkipBackfills     []string `json:"skipBackfills,omitempty" title:"Skip Backfills" desc:"Tables whose existing rows are not wanted, only their changes: schema.table, with * for any characters." order:"5"`
 	RediscoverEvery   string   `json:"rediscoverEvery,omitempty" title:"Rediscovery Interval" desc:"How often the captured tables are looked up in the catalog, to notice dropped and recreated ones. Empty means 5m." order:"6"`
+	OnTruncate        string   `json:"onTruncate,omitempty" title:"On Truncate" desc:"What follows when a table is truncated, or loses a partition with its rows. No delete can be captured for each row, so ignore (empty) leaves them in the collection; backfill reads the table again from the beginning; stop ends the capture." enum:",ignore,backfill,stop" order:"7"`
 }
 
 const (
@@ -96,6 +98,9 @@ func (a advanced) problems() []error {
 	}
 	if d, err := parseDuration(a.RediscoverEvery, time.Minute); err != nil || d < time.Second {
 		problem("The rediscovery interval %q is not a duration of at least a second. Write it like 30s or 5m.", a.RediscoverEvery)
+	}
+	if !slices.Contains([]string{"", "ignore", "backfill", "stop"}, a.OnTruncate) {
+		problem("The policy for truncations %q does not exist. Choose ignore, backfill or stop.", a.OnTruncate)
 	}
 	for _, glob := range a.SkipBackfills {
 		if !strings.Contains(glob, ".") {

@@ -116,6 +116,7 @@ func (c config) options() cdc.Options {
 		ChunkRows:       c.Advanced.BackfillChunkRows,
 		SkipBackfills:   c.Advanced.SkipBackfills,
 		Rediscovery:     every,
+		OnTruncate:      cdc.TruncatePolicy(c.Advanced.OnTruncate),
 		SourceSchema: json.RawMessage(`{` +
 			`"ts_ms":{"type":"integer","description":"When the transaction committed, in milliseconds since 1970; absent for rows that a backfill read."},` +
 			`"schema":{"type":"string","description":"The table's schema."},` +

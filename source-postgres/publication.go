@@ -21,6 +21,7 @@ type publication struct {
 	exists    bool
 	allTables bool
 	changes   bool // publishes inserts, updates and deletes
+	truncates bool
 	viaRoot   bool
 	comment   string
 	tables    map[cdc.TableID]bool
@@ -32,9 +33,9 @@ func (d *driver) readPublication(ctx context.Context, conn *pgx.Conn) (*publicat
 		viaRoot = "true"
 	}
 	p := &publication{tables: map[cdc.TableID]bool{}}
-	err := conn.QueryRow(ctx, "SELECT true, puballtables, pubinsert AND pubupdate AND pubdelete, "+viaRoot+
+	err := conn.QueryRow(ctx, "SELECT true, puballtables, pubinsert AND pubupdate AND pubdelete, pubtruncate, "+viaRoot+
 		", coalesce(pg_catalog.obj_description(oid, 'pg_publication'), '') FROM pg_catalog.pg_publication WHERE pubname = $1", d.publication).
-		Scan(&p.exists, &p.allTables, &p.changes, &p.viaRoot, &p.comment)
+		Scan(&p.exists, &p.allTables, &p.changes, &p.truncates, &p.viaRoot, &p.comment)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return p, nil
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/sluicedata/sluice/sdk/cdc"
 	"github.com/sluicedata/sluice/source-postgres/internal/pgoutput"
@@ -138,7 +139,10 @@ func (s *stream) truncate(m []byte) (*cdc.Event, error) {
 	}
 	for _, id := range t.Relations {
 		if table := s.relations[id]; table != nil && !(table.keyless && table.origin != nil && table.origin.sees(s.xid)) {
-			s.queue = append(s.queue, cdc.Event{Op: cdc.Truncate, Table: table.id, Txn: s.txn})
+			s.queue = append(s.queue, cdc.Event{
+				Op: cdc.Truncate, Table: table.id, Txn: s.txn, Mark: cdc.Mark(s.lsn.String()),
+				CommitTime: time.UnixMilli(unixMillis(s.begin.CommitTime)),
+			})
 		}
 	}
 	return s.queued(), nil

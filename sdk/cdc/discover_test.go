@@ -84,6 +84,8 @@ func TestOptions(t *testing.T) {
 	require.EqualError(t, Options{SkipBackfills: []string{"orders", "a.[", "a.b"}}.Validate(),
 		`1. "orders" does not name tables whose backfill is skipped: write schema.table; * and ? stand for anything.
 2. "a.[" does not name tables whose backfill is skipped: write schema.table; * and ? stand for anything.: syntax error in pattern`)
+	require.EqualError(t, Options{OnTruncate: "delete"}.Validate(),
+		`The policy for truncations (onTruncate) is "delete"; it can be ignore, backfill or stop.`)
 	d := Options{}.withDefaults()
 	require.Positive(t, d.BackfillWorkers)
 	require.Positive(t, d.ChunkRows)

@@ -245,7 +245,7 @@ const (
 	Insert             // Row
 	Update             // Row; Before when the log has the old row or the old key
 	Delete             // Before: at least the key, if the table has one
-	Truncate           // the table lost all its rows
+	Truncate           // the table lost all its rows; Mark says where in the log
 	Shape              // the table's rows look like Event.Shape from here on
 	Drop               // the table is gone, or can no longer be followed; Event.Err says why
 	Commit             // end of a transaction; Cursor
@@ -267,7 +267,7 @@ type Event struct {
 	// Cursor is set on Commit, and on Idle when the driver has proof that nothing of ours lies before it: where to
 	// resume from now on.
 	Cursor Cursor
-	// CommitTime is when the transaction committed on the server, on Commit.
+	// CommitTime is when the transaction committed on the server, on Commit; on Truncate if the log says it by then.
 	CommitTime time.Time
 	Mark       Mark
 	Err        error

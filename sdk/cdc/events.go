@@ -239,19 +239,6 @@ func (r *reader) altered(t *table, ev *Event) error {
 	}
 }
 
-// truncated follows the policy for truncations. Chunks must not bring the rows back.
-func (r *reader) truncated(t *table, ev *Event) error {
-	if r.opts.StopOnTruncate {
-		return usererr.New(nil, "Table %s was truncated. Its rows are still in the collection. "+
-			"Backfill the table to go on, or choose to ignore truncations.", t.id)
-	}
-	r.log.WithField("table", t.id.String()).Warn("table was truncated: the rows it had stay in the collection; backfill the table into an empty collection to be rid of them")
-	if t.watching && r.matters(t, ev.Txn) {
-		t.window.require([]TxnID{ev.Txn})
-	}
-	return nil
-}
-
 // reshaped takes a new shape of a table from the log.
 func (r *reader) reshaped(t *table, ev *Event) error {
 	now := complete(complete(t.keyed(ev.Shape), t.state.shape(t.id, t.shape)), t.shape)

@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/sdk/capture"
@@ -50,7 +53,7 @@ func TestErrorsOfTheLog(t *testing.T) {
 		event Event
 		want  string
 	}{
-		"truncated":                      {Event{Op: Truncate, Txn: "1"}, "Table s.t was truncated. Its rows are still in the collection. Backfill the table to go on, or choose to ignore truncations."},
+		"truncated":                      {Event{Op: Truncate, Txn: "1"}, "Table s.t was truncated. The rows it had are still in the collection. To go on, set onTruncate to ignore or backfill, or backfill all tables of the capture into empty collections."},
 		"deleted without a key":          {Event{Op: Delete, Txn: "1"}, "A row of table s.t was deleted, but the log does not say which. Make the server log the key of deleted rows (for Postgres: ALTER TABLE s.t REPLICA IDENTITY DEFAULT, or FULL)."},
 		"appeared without all of itself": {Event{Op: Update, Txn: "1", Before: rowKX("1", ""), Row: rowKX("2", "", "x")}, "A row of table s.t changed in a way of which the log leaves out unchanged values, and this server's rows cannot be read by key. Make the server log whole rows (for Postgres: ALTER TABLE s.t REPLICA IDENTITY FULL), then backfill the table."},
 		"another key":                    {Event{Op: Shape, Txn: "1", Shape: rekeyed}, "The key of table s.t is (x), but the documents of collection acme/t are keyed by (/k). Discover the table again, so that its collection gets this key, and backfill it."},
@@ -59,7 +62,7 @@ func TestErrorsOfTheLog(t *testing.T) {
 			t.Parallel()
 			c.event.Table = tableID
 			s := script(t, &scriptDriver{tables: []*Table{tableST()}, events: []Event{c.event}}, bind(Live))
-			s.opts.StopOnTruncate = true
+			s.opts.OnTruncate = TruncateStop
 			_, err := s.read()
 			require.Error(t, err)
 			require.Equal(t, c.want, usererr.Message(err))
@@ -67,18 +70,48 @@ func TestErrorsOfTheLog(t *testing.T) {
 	}
 }
 
-func TestTruncationIsIgnoredAloud(t *testing.T) {
+// A truncation is said in the log as an event, and what follows is the user's choice.
+func TestTruncations(t *testing.T) {
 	t.Parallel()
-	d := &scriptDriver{tables: []*Table{tableST()}, events: []Event{
-		{Op: Truncate, Table: tableID, Txn: "1"},
-		{Op: Insert, Table: tableID, Txn: "1", Row: rowKX("1", "a")},
-		{Op: Commit, Txn: "1", Cursor: "2"},
-	}}
-	s := script(t, d, bind(Live))
-	tx, err := s.read()
-	require.NoError(t, err)
-	require.Len(t, tx.docs, 1)
-	require.Contains(t, s.logs.LastEntry().Message, "table was truncated")
+	for name, c := range map[string]struct {
+		policy TruncatePolicy
+		change func(b *capture.Binding[Resource, TableState])
+		phase  Phase
+		says   string
+	}{
+		"by default":          {"", nil, Live, "the rows it had stay"},
+		"ignore":              {TruncateIgnore, nil, Live, "the rows it had stay"},
+		"backfill":            {TruncateBackfill, nil, Pending, "backfilling it again"},
+		"backfill, keyless":   {TruncateBackfill, func(b *capture.Binding[Resource, TableState]) { b.Collection.Key = fallbackKey() }, Live, "the rows it had stay"},
+		"backfill, no rows":   {TruncateBackfill, func(b *capture.Binding[Resource, TableState]) { b.Resource.Mode = OnlyChanges }, Live, "the rows it had stay"},
+		"stop before reading": {TruncateStop, func(b *capture.Binding[Resource, TableState]) { b.State.Phase = Pending }, Pending, "before its backfill"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			committed := time.Unix(1_700_000_000, 0)
+			d := &scriptDriver{tables: []*Table{tableST()}, events: []Event{
+				{Op: Truncate, Table: tableID, Txn: "1", Mark: "17", CommitTime: committed},
+				{Op: Insert, Table: tableID, Txn: "1", Row: rowKX("1", "a")},
+				{Op: Commit, Txn: "1", Cursor: "2"},
+			}}
+			b := bind(Live)
+			if c.change != nil {
+				c.change(b)
+			}
+			s := script(t, d, b)
+			s.opts.OnTruncate = c.policy
+			s.pool.idle = true
+			tx, err := s.read()
+			require.NoError(t, err)
+			require.Len(t, tx.docs, 1)
+			require.Equal(t, c.phase, b.State.Phase)
+			i := slices.IndexFunc(s.logs.AllEntries(), func(e *logrus.Entry) bool { return e.Data["eventType"] == "tableTruncated" })
+			require.GreaterOrEqual(t, i, 0)
+			e := s.logs.AllEntries()[i]
+			require.Contains(t, e.Message, c.says)
+			require.Equal(t, []any{"s.t", "17", "1", "2023-11-14T22:13:20Z"}, []any{e.Data["table"], e.Data["cursor"], e.Data["txid"], e.Data["committed"]})
+		})
+	}
 }
 
 func TestRowTooLargeIsNamed(t *testing.T) {

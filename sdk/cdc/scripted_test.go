@@ -189,10 +189,14 @@ func (s *scripted) untilFails() error {
 // instantPool runs a job when it is started.
 type instantPool struct {
 	d     Driver
+	idle  bool // no job ever runs
 	ended []job
 }
 
 func (p *instantPool) start(j job) {
+	if p.idle {
+		return
+	}
 	j.run(context.Background(), p.d)
 	p.ended = append(p.ended, j)
 }

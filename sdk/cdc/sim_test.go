@@ -106,6 +106,7 @@ func newSim(seed uint64, m mutation, transcript bool) *sim {
 	s.opts = Options{
 		BackfillWorkers: 1 + rnd.IntN(3), ChunkRows: 1 + rnd.IntN(8), ChunkBytes: 1 << 20,
 		Rediscovery: time.Duration(50+rnd.IntN(1000)) * time.Millisecond,
+		OnTruncate:  []TruncatePolicy{TruncateIgnore, TruncateBackfill}[rnd.IntN(2)],
 	}
 	s.limits = limits{
 		enough: 100 + rnd.IntN(2000), windowBytes: 300 + rnd.IntN(6000), windowTxns: 2 + rnd.IntN(30),

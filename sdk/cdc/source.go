@@ -32,12 +32,23 @@ type Options struct {
 	// Rediscovery is how often the bound tables' shapes are looked at, apart from what the log tells; by default every
 	// five minutes, give or take half.
 	Rediscovery time.Duration
-	// StopOnTruncate ends the capture when a table is truncated. Otherwise a warning says that the rows stay in the
-	// collection: a document has a key, and the log of a truncation has none.
-	StopOnTruncate bool
+	// OnTruncate is what follows when all rows of a table go at once; by default TruncateIgnore.
+	OnTruncate TruncatePolicy
 	// SourceSchema are the members of _meta.source by name, a JSON schema each, as one JSON object. Optional.
 	SourceSchema json.RawMessage
 }
+
+// TruncatePolicy is what follows when rows leave a table without a word for each of them, as by TRUNCATE. A document has a
+// key, and the log of a truncation has none, so no deletes can be emitted: whatever the policy, a log line with eventType
+// "tableTruncated" says which table, where in the log, and by which transaction.
+type TruncatePolicy string
+
+// The policies for truncations.
+const (
+	TruncateIgnore   TruncatePolicy = "ignore"   // the rows stay in the collection, with a warning
+	TruncateBackfill TruncatePolicy = "backfill" // the table's backfill begins anew: what it has now is emitted (again)
+	TruncateStop     TruncatePolicy = "stop"     // the capture ends, before anything that follows is emitted
+)
 
 func (o Options) withDefaults() Options {
 	if o.BackfillWorkers <= 0 {
@@ -52,6 +63,9 @@ func (o Options) withDefaults() Options {
 	if o.Rediscovery <= 0 {
 		o.Rediscovery = 5 * time.Minute
 	}
+	if o.OnTruncate == "" {
+		o.OnTruncate = TruncateIgnore
+	}
 	return o
 }
 
@@ -64,6 +78,12 @@ func (o Options) Validate() error {
 			errs = append(errs, usererr.New(err,
 				"%q does not name tables whose backfill is skipped: write schema.table; * and ? stand for anything.", p))
 		}
+	}
+	switch o.OnTruncate {
+	case "", TruncateIgnore, TruncateBackfill, TruncateStop:
+	default:
+		errs = append(errs, usererr.New(nil, "The policy for truncations (onTruncate) is %q; it can be %s, %s or %s.",
+			o.OnTruncate, TruncateIgnore, TruncateBackfill, TruncateStop))
 	}
 	return usererr.Join("", errs)
 }
