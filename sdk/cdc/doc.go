@@ -59,6 +59,13 @@
 // chunk holds under this key is another row. And, where a plan's ranges are places and not keys ([Plan.Fixed]), an update
 // that moves its row from a page that is still to be read to one that was: no chunk would ever bring the value.
 //
+// # When the log is lost
+//
+// A server may give a log up, or somebody may remove it or read it in our place. Nothing can be skipped then, so every table
+// is captured anew (ErrPositionLost), after a checkpoint that forgets the position and what was read of all of them at once.
+// The claim above holds again for every key that is backfilled since. Keys that ended in the part that is lost stay in the
+// output: no document says so. A table of which only changes are captured cannot be healed this way, and ends the capture.
+//
 // # Memory and state
 //
 // A window that grows too large forgets which keys were changed and keeps only by whom; chunks that do not see these

@@ -30,15 +30,26 @@ type Driver interface {
 	// capture. All snapshots are of one server: what one has seen, every snapshot that is taken later sees too.
 	Scan(ctx context.Context, c Chunk, yield func(Row) error) (*Scanned, error)
 
-	// Stream starts reading the log. With the zero Position it starts at the log's present end, creating on the
-	// server whatever that needs; otherwise exactly behind the position, or it fails with a usererr that says what
-	// became of the log: it never starts anywhere else. It sees to it that the log carries all of the tables before
+	// Stream starts reading the log. With a Position without a cursor it starts at the log's present end, creating on
+	// the server whatever that needs; if that position has an identity, it is that of the log which was lost, whose
+	// remains are the driver's to remove (never what belongs to somebody else). With a cursor it starts exactly behind
+	// it, or fails with a usererr that says what became of the log: it never starts anywhere else. If everything may be
+	// captured anew, that error wraps ErrPositionLost; if the server may be the wrong one, it must not. Stream may be
+	// cut off at any moment and is then called again with the same position, or, after a loss, with the one before it.
+	//
+	// It sees to it that the log carries all of the tables before
 	// anything is delivered. The tables look as they did at the position: a capture that was stopped meanwhile learns
 	// from Shape events what has changed since (their columns then have no Schema if they are gone).
 	Stream(ctx context.Context, from Position, tables []*Table) (Stream, error)
 
 	Close() error
 }
+
+// ErrPositionLost says that the log cannot be continued from the stored position, or not beyond the place where the stream
+// is, although this is the right server: it gave the log up, somebody removed it or read it in our place. Driver.Stream and
+// Stream.Next may return it, wrapped in a usererr that says what happened. The core then captures every table anew
+// (Options.StopOnPositionLoss). Hard cases 1, 2, 7, 9, 34 and 54.
+var ErrPositionLost = errors.New("the log cannot be continued from the stored position")
 
 // What may keep a chunk from being read. None of them ends the capture.
 var (
@@ -75,7 +86,8 @@ type Waiter interface {
 // 66), so the capture must begin again from its last checkpoint.
 type Stream interface {
 	// Start is the position that the stream began at. The core stores it before anything else, so that a crash
-	// during the first backfill resumes the same log.
+	// during the first backfill resumes the same log. Its identity may differ from the one that was resumed, where
+	// the log goes on under another name (a standby was promoted); its cursor may not.
 	Start() Position
 
 	// Origin is what the driver wants to be reminded of about the moment from which on this stream carries a table
@@ -114,8 +126,9 @@ type TxnID string
 // Position is where a stream resumes, kept in the capture's state.
 type Position struct {
 	Cursor Cursor `json:"cursor"`
-	// Identity says which log the cursor belongs to (server, timeline, database, slot). It is written once when a
-	// log is started and given back unchanged; the driver refuses a log that is not this one.
+	// Identity says which log the cursor belongs to (server, timeline, database, slot). It is what Stream.Start gave,
+	// or the last Event.Identity, and is given back unchanged; the driver refuses a log that is not this one. It outlives
+	// the cursor: without one, it tells which log was lost.
 	Identity json.RawMessage `json:"identity,omitempty"`
 }
 
@@ -267,6 +280,9 @@ type Event struct {
 	// Cursor is set on Commit, and on Idle when the driver has proof that nothing of ours lies before it: where to
 	// resume from now on.
 	Cursor Cursor
+	// Identity, beside Cursor, is what Position.Identity has to be from here on; nil if that has not changed. The core
+	// keeps a copy.
+	Identity json.RawMessage
 	// CommitTime is when the transaction committed on the server, on Commit; on Truncate if the log says it by then.
 	CommitTime time.Time
 	Mark       Mark

@@ -1,6 +1,7 @@
 package cdc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -42,17 +43,9 @@ func open(ctx context.Context, s session) (*reader, error) {
 
 // load compares what is stored of the tables with what the server has.
 func (r *reader) load(ctx context.Context) error {
-	ids := make([]TableID, len(r.tables))
-	for i, t := range r.tables {
-		ids[i] = t.id
-	}
-	tables, err := r.driver.Discover(ctx, ids...)
+	discovered, err := r.look(ctx)
 	if err != nil {
-		return fmt.Errorf("looking at the tables' shapes: %w", err)
-	}
-	discovered := make(map[TableID]*Table, len(tables))
-	for _, d := range tables {
-		discovered[d.ID] = d
+		return err
 	}
 	var errs []error
 	anew := true
@@ -62,16 +55,33 @@ func (r *reader) load(ctx context.Context) error {
 		anew = anew && t.binding.New
 	}
 	if anew {
-		// Nothing carries on, so nothing needs the old log: this is how a capture gets over the loss of one.
-		r.shared = sharedState{}
+		// Nothing carries on, so nothing needs the old log.
+		r.shared.Cursor = ""
 	}
-	if anew && len(tables) == 0 {
-		return usererr.New(nil, "None of the tables to capture exists (%s is the first). Check the names of schemas and tables, or discover again.", ids[0])
+	if anew && len(discovered) == 0 {
+		return usererr.New(nil, "None of the tables to capture exists (%s is the first). Check the names of schemas and tables, or discover again.", r.tables[0].id)
 	}
 	now := r.now()
 	r.lastEnd, r.nextProgress = now, now.Add(progressInterval)
 	r.scheduleDiscovery(now)
 	return usererr.Join("The capture cannot go on:", errs)
+}
+
+// look finds out what the server has of the bound tables.
+func (r *reader) look(ctx context.Context) (map[TableID]*Table, error) {
+	ids := make([]TableID, len(r.tables))
+	for i, t := range r.tables {
+		ids[i] = t.id
+	}
+	tables, err := r.driver.Discover(ctx, ids...)
+	if err != nil {
+		return nil, fmt.Errorf("looking at the tables' shapes: %w", err)
+	}
+	discovered := make(map[TableID]*Table, len(tables))
+	for _, d := range tables {
+		discovered[d.ID] = d
+	}
+	return discovered, nil
 }
 
 // load makes the table what its stored state says.
@@ -119,6 +129,11 @@ func (r *reader) begin(ctx context.Context) error {
 	if len(r.tables) == 0 {
 		return r.idle(ctx)
 	}
+	if !r.lostAt.IsZero() {
+		if err := r.lookAgain(ctx); err != nil {
+			return err
+		}
+	}
 	for _, t := range r.tables {
 		if err := r.reconcile(t); err != nil {
 			return err
@@ -137,7 +152,7 @@ func (r *reader) begin(ctx context.Context) error {
 // idle is the session of a capture without bindings: it forgets the log once, and waits to be stopped.
 func (r *reader) idle(ctx context.Context) error {
 	if r.shared.Cursor != "" {
-		r.shared = sharedState{}
+		r.shared.Cursor = ""
 		r.out.SetShared(&r.shared)
 		return nil
 	}
@@ -173,10 +188,7 @@ func (r *reader) connect(ctx context.Context) error {
 	}
 	r.stream, r.reopen = stream, false
 	r.acks.set(stream)
-	if r.shared.Cursor == "" {
-		r.shared.Position = stream.Start()
-		r.saved = true
-	}
+	r.started(stream.Start())
 	for _, t := range r.tables {
 		if t.state.Phase != Missing && t.state.Origin == "" {
 			t.state.Origin = stream.Origin(t.id)
@@ -186,11 +198,31 @@ func (r *reader) connect(ctx context.Context) error {
 	return nil
 }
 
+// started notes where a log begins, or that a resumed one has another identity now.
+func (r *reader) started(at Position) {
+	if r.shared.Cursor == "" {
+		r.shared.Position = at
+		r.saved = true
+	} else if len(at.Identity) > 0 && !bytes.Equal(at.Identity, r.shared.Identity) {
+		r.shared.Identity = at.Identity
+		r.saved = true
+	}
+}
+
 // reconnect opens the log again, for other tables, where it has been read to.
 func (r *reader) reconnect(ctx context.Context) error {
 	for _, t := range r.tables {
 		t.void()
 	}
+	r.unfence()
+	if err := r.acks.set(nil).Close(); err != nil {
+		return fmt.Errorf("closing the log: %w", err)
+	}
+	return r.connect(ctx)
+}
+
+// unfence throws away the chunks that wait for the stream. They must be void.
+func (r *reader) unfence() {
 	for _, chunks := range r.fences {
 		r.fenced = append(r.fenced, chunks...)
 	}
@@ -199,10 +231,6 @@ func (r *reader) reconnect(ctx context.Context) error {
 		r.recycle(c)
 	}
 	r.fenced = nil
-	if err := r.acks.set(nil).Close(); err != nil {
-		return fmt.Errorf("closing the log: %w", err)
-	}
-	return r.connect(ctx)
 }
 
 // sameKey compares keys of collections; the order of their parts is up to the user.

@@ -1,6 +1,7 @@
 package cdc
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -68,7 +69,8 @@ type reader struct {
 	work   []*table
 	rework bool // work is to be made anew
 	shared sharedState
-	forget []string // state keys of bindings that are gone
+	forget []string  // state keys of bindings that are gone
+	lostAt time.Time // when the log was last lost; zero if it never was
 
 	stream Stream // nil before the first Read
 	acks   acks
@@ -114,10 +116,19 @@ type session struct {
 	rand     *rand.Rand
 }
 
-// read fills one capture transaction: source transactions, whole, and chunks between them.
+// read fills one capture transaction: source transactions, whole, and chunks between them; or it says in one that the log
+// is lost.
 func (r *reader) read(ctx context.Context, out output) error {
 	r.out = out
 	defer func() { r.out = nil }()
+	err := r.fill(ctx)
+	if errors.Is(err, ErrPositionLost) && r.shared.Cursor != "" {
+		return r.lose(err)
+	}
+	return err
+}
+
+func (r *reader) fill(ctx context.Context) error {
 	if r.stream == nil {
 		return r.begin(ctx)
 	}
@@ -156,10 +167,10 @@ func (r *reader) handle(ev *Event) error {
 		return r.change(t, ev)
 	case Commit:
 		r.inTxn = false
-		r.advance(ev.Cursor)
+		r.advance(ev)
 	case Idle:
 		if !r.inTxn {
-			r.advance(ev.Cursor)
+			r.advance(ev)
 		}
 	case Fence:
 		r.passed(ev.Mark)
@@ -185,13 +196,19 @@ func (r *reader) table(id TableID) *table {
 	return t
 }
 
-// advance notes that everything up to the cursor was emitted.
-func (r *reader) advance(c Cursor) {
-	if c == "" || c == r.shared.Cursor {
+// advance notes that everything up to the event's cursor was emitted.
+func (r *reader) advance(ev *Event) {
+	if ev.Cursor == "" {
 		return
 	}
-	r.shared.Cursor = c
-	r.moved = true
+	if ev.Identity != nil {
+		r.shared.Identity = bytes.Clone(ev.Identity)
+		r.moved = true
+	}
+	if ev.Cursor != r.shared.Cursor {
+		r.shared.Cursor = ev.Cursor
+		r.moved = true
+	}
 }
 
 // holdsSomething reports whether there is something to commit.

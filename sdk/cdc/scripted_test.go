@@ -22,6 +22,9 @@ type scriptDriver struct {
 	from   Position
 	asked  []*Table // tables of the stream
 	acked  []Cursor
+	lost   []error // of Stream, one after the other; nil for none
+	start  json.RawMessage
+	next   error // of Next, once, when the events have ended
 	scan   func(c Chunk) error
 	plans  []TableID
 	closed []string
@@ -62,6 +65,13 @@ func (d *scriptDriver) Scan(_ context.Context, c Chunk, _ func(Row) error) (*Sca
 
 func (d *scriptDriver) Stream(_ context.Context, from Position, tables []*Table) (Stream, error) {
 	d.from, d.asked = from, tables
+	if len(d.lost) > 0 {
+		err := d.lost[0]
+		d.lost = d.lost[1:]
+		if err != nil {
+			return nil, err
+		}
+	}
 	return &scriptStream{d: d}, nil
 }
 
@@ -76,6 +86,9 @@ type scriptStream struct {
 }
 
 func (s *scriptStream) Start() Position {
+	if s.d.start != nil {
+		return Position{Cursor: "start", Identity: s.d.start}
+	}
 	return Position{Cursor: "start", Identity: json.RawMessage(`"here"`)}
 }
 func (s *scriptStream) Origin(TableID) string { return "origin" }
@@ -95,6 +108,10 @@ func (s *scriptStream) Next(ctx context.Context, _ time.Duration) (*Event, error
 		ev := s.d.events[0]
 		s.d.events = s.d.events[1:]
 		return &ev, ctx.Err()
+	}
+	if err := s.d.next; err != nil {
+		s.d.next = nil
+		return nil, err
 	}
 	if len(s.fences) > 0 {
 		m := s.fences[0]

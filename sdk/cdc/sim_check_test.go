@@ -36,6 +36,9 @@ func (s *sim) check(c *simCheckpoint, strict bool) error {
 	if err := json.Unmarshal(c.shared, &shared); err != nil {
 		return err
 	}
+	if shared.Cursor == "" {
+		return s.checkLost(c)
+	}
 	pos, err := strconv.Atoi(string(shared.Cursor))
 	if err != nil {
 		return err
@@ -73,7 +76,7 @@ func (s *sim) checkTable(b *simBinding, st *TableState, strict bool) error {
 		doc := b.out.docs[k]
 		row, ok := sh.rows[k]
 		switch {
-		case doc.deleted, sh.ghost(k, doc.v) && (!ok || row.v > doc.v):
+		case doc.deleted, doc.outdated, sh.ghost(k, doc.v) && (!ok || row.v > doc.v):
 		case !ok:
 			return fmt.Errorf("key %s is not in the table any more, but the output has %v", k, doc.vals)
 		default:

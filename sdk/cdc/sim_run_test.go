@@ -33,6 +33,8 @@ const (
 	mutateStoredHoles
 	mutateFixed
 	mutateRescan
+	mutateLoss
+	mutateLossKeeps
 )
 
 // TestSimulation runs the core against the simulated database, ten thousand times.
@@ -110,6 +112,8 @@ func TestMutations(t *testing.T) {
 		"keys to be read are not stored":                       mutateStoredHoles,
 		"physical ranges pass for fixed ones":                  mutateFixed,
 		"changes of rows that the log leaves out are not said": mutateRescan,
+		"a new log is taken for the one that was lost":         mutateLoss,
+		"tables keep what they had when the log is lost":       mutateLossKeeps,
 	} {
 		t.Run(name, func(t *testing.T) {
 			seed, err := simulate(1, 10_000, m)

@@ -72,6 +72,7 @@ func (s *sim) apply(target capture.Target, doc []byte) error {
 	next := &simDoc{vals: d.vals, v: d.v, deleted: d.op == "d", count: 1}
 	if before != nil {
 		next.count += before.count
+		next.outdated = before.outdated && !next.deleted && lacks(d.vals, before.vals)
 		if patch {
 			next.v = before.v
 		} else if d.v < before.v || d.v == before.v && !d.snapshot {
@@ -99,7 +100,7 @@ func (s *sim) applyKeyless(sb *simBinding, d parsed) error {
 	next := &simDoc{vals: d.vals, v: d.v, count: 1}
 	if before != nil {
 		next.count += before.count
-		if t := s.db.tables[sb.id]; t == nil || t.rewrites == 0 {
+		if t := s.db.tables[sb.id]; (t == nil || t.rewrites == 0) && s.slot.lost == 0 {
 			return fmt.Errorf("version %d of a row of %s, which has no key, comes twice", d.v, sb.id)
 		}
 	}
@@ -111,6 +112,12 @@ func (s *sim) applyKeyless(sb *simBinding, d parsed) error {
 // checkpoint commits a capture transaction, checks what must be true then, and acknowledges now and then.
 func (s *sim) checkpoint(tx *simTx) error {
 	last := s.checkpoints[len(s.checkpoints)-1]
+	if shared, ok := tx.shared.(*sharedState); ok && shared.Cursor == "" {
+		s.outdate()
+		if s.mutation == mutateLossKeeps {
+			clear(tx.saved)
+		}
+	}
 	c := &simCheckpoint{states: map[string]json.RawMessage{}, parsed: map[string]*TableState{}, shared: last.shared, journal: len(s.journal), acks: tx.acks}
 	for k, v := range last.states {
 		if !slices.Contains(tx.forget, k) {

@@ -82,7 +82,9 @@ type simDoc struct {
 	vals    map[string]string // null is simNull
 	v       int               // version of the row, or of its deletion
 	deleted bool
-	count   int // documents
+	// outdated says that the row may have changed or ended in a log that was lost, and that not all of the document is newer.
+	outdated bool
+	count    int // documents
 }
 
 const simNull = "\x00"

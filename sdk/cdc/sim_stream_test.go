@@ -2,6 +2,7 @@ package cdc
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -66,6 +67,7 @@ type simStream struct {
 	d       *simDriver
 	epoch   int
 	start   Position
+	slot    string
 	origins map[TableID]int
 	known   map[TableID]*Table
 	cursor  int // entries delivered
@@ -82,8 +84,17 @@ type simStream struct {
 func (d *simDriver) Stream(_ context.Context, from Position, tables []*Table) (Stream, error) {
 	db := d.s.db
 	st := &simStream{d: d, epoch: db.epoch, origins: map[TableID]int{}, known: map[TableID]*Table{}, acked: &d.s.acked}
+	if from.Cursor != "" && string(from.Identity) != d.s.slot.identity() {
+		if d.s.mutation != mutateLoss {
+			return nil, fmt.Errorf("the log is another one: %w", ErrPositionLost)
+		}
+		from.Cursor = ""
+	}
 	st.publish(tables)
 	if from.Cursor == "" {
+		if err := d.s.slot.create(d.s); err != nil {
+			return nil, err
+		}
 		st.cursor = db.flushed
 		d.s.acked = st.cursor
 	} else {
@@ -94,7 +105,8 @@ func (d *simDriver) Stream(_ context.Context, from Position, tables []*Table) (S
 		st.cursor = n
 	}
 	st.idle = st.cursor
-	st.start = Position{Cursor: Cursor(strconv.Itoa(st.cursor))}
+	st.slot = d.s.slot.identity()
+	st.start = Position{Cursor: Cursor(strconv.Itoa(st.cursor)), Identity: json.RawMessage(st.slot)}
 	d.s.trace("driver: streams from %d", st.cursor)
 	return st, nil
 }
@@ -141,6 +153,12 @@ func (st *simStream) Next(ctx context.Context, wait time.Duration) (*Event, erro
 	}
 	if s.db.epoch != st.epoch {
 		return nil, errors.New("the server closed the connection")
+	}
+	if st.slot != s.slot.identity() && s.db.chance(50) {
+		if s.mutation == mutateLoss || s.db.chance(30) {
+			return nil, errors.New("the server closed the connection")
+		}
+		return nil, fmt.Errorf("the log ended: %w", ErrPositionLost)
 	}
 	st.ev = Event{}
 	if st.entry == nil {

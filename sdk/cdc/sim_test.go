@@ -31,9 +31,11 @@ type sim struct {
 	limits   limits
 	scans    []simScan
 	acked    int // what the log may have forgotten
+	slot     simSlot
 
 	bindings    []*simBinding
 	reader      *reader
+	losses      bool // the log is lost now and then
 	live        []*capture.Binding[Resource, TableState]
 	checkpoints []*simCheckpoint // the first one is durable
 	journal     []journalEntry
@@ -113,6 +115,7 @@ func newSim(seed uint64, m mutation, transcript bool) *sim {
 		holesBytes: 300 + rnd.IntN(3000), storedTxns: 1 + rnd.IntN(12), storedHoleBytes: rnd.IntN(60), minChunkRows: 1,
 	}
 	s.db.reusable = s.reusable
+	s.losses = rnd.IntN(3) == 0
 	s.makeTables()
 	s.checkpoints = []*simCheckpoint{{states: map[string]json.RawMessage{}}}
 	s.trace("seed %d: %+v %+v %+v", seed, cfg, s.opts, s.limits)
@@ -184,6 +187,9 @@ func (s *sim) happen() error {
 	if s.rnd.IntN(250) == 0 {
 		return errSimCrash
 	}
+	if s.losses && s.rnd.IntN(400) == 0 {
+		s.slot.lose(s)
+	}
 	if s.db.cfg.crashes && s.rnd.IntN(300) == 0 {
 		s.db.crash()
 	}
@@ -219,6 +225,12 @@ func (s *sim) run() error {
 			s.crashed++
 			s.rollback()
 			s.reconfigure()
+		case err != nil && strings.Contains(err.Error(), "Only changes are captured of"):
+			s.trace("-- session ends: %v", err)
+			s.rollback()
+			s.acceptGaps()
+		case errors.Is(err, ErrPositionLost): // again, too soon
+			s.rollback()
 		default:
 			return err
 		}

@@ -34,6 +34,9 @@ type Options struct {
 	Rediscovery time.Duration
 	// OnTruncate is what follows when all rows of a table go at once; by default TruncateIgnore.
 	OnTruncate TruncatePolicy
+	// StopOnPositionLoss ends the capture when its log is lost (ErrPositionLost). Otherwise a warning says so, and every
+	// table is captured anew.
+	StopOnPositionLoss bool
 	// SourceSchema are the members of _meta.source by name, a JSON schema each, as one JSON object. Optional.
 	SourceSchema json.RawMessage
 }
