@@ -24,6 +24,7 @@ type lowatConn struct {
 
 	deadline time.Time
 	bulk     bool      // the low-water mark is up
+	more     bool      // the last read filled its buffer
 	since    time.Time // when the present count of reads began
 	reads    int
 
@@ -32,13 +33,13 @@ type lowatConn struct {
 }
 
 const (
-	lowWater = 256 << 10
-	bulkWait = 10 * time.Millisecond
+	lowWater = 512 << 10
+	bulkWait = 25 * time.Millisecond
 	// So many reads in so short a time raise the mark.
 	countFor  = 10 * time.Millisecond
 	manyReads = 48
 	// A wait that brought less than this lowers it.
-	little = 8 << 10
+	little = 16 << 10
 	// A reader that asks for less than this is served from the buffer.
 	ample = 32 << 10
 )
@@ -109,6 +110,13 @@ func (c *lowatConn) fill(b []byte) (int, error) {
 
 // fillBulk waits for much, and then takes what there is. If that is little it lowers the mark.
 func (c *lowatConn) fillBulk(b []byte, now time.Time) (n int, err error) {
+	if c.more {
+		n, err = readRest(c.raw, b)
+		c.more = n == len(b)
+		if n > 0 {
+			return n, nil
+		}
+	}
 	soon := now.Add(bulkWait)
 	hurry := c.deadline.IsZero() || soon.Before(c.deadline)
 	if hurry {
@@ -134,6 +142,7 @@ func (c *lowatConn) fillBulk(b []byte, now time.Time) (n int, err error) {
 	case err != nil:
 		return n, os.NewSyscallError("read", err)
 	}
+	c.more = n == len(b)
 	if late && n < little {
 		c.bulk, c.reads = false, 0
 		setLowWater(c.raw, 1)

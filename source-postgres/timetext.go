@@ -96,6 +96,11 @@ func appendClock(dst []byte, micros int64) []byte {
 // appendTimestampText reads "2024-01-02 03:04:05.6" and "2024-01-02 03:04:05.6+00": the session's style is ISO and its
 // zone UTC.
 func appendTimestampText(dst, v []byte) ([]byte, error) {
+	if n := len(v); n >= 22 && n <= 29 && v[4] == '-' && v[10] == ' ' && v[13] == ':' && string(v[n-3:]) == "+00" && (n == 22 || v[19] == '.') {
+		dst = append(append(dst, '"'), v[:n-3]...) // nearly all there are
+		dst[len(dst)-(n-3)+10] = 'T'
+		return append(dst, 'Z', '"'), nil
+	}
 	if v == nil {
 		return appendNull(dst), nil
 	}

@@ -23,7 +23,8 @@ type wire struct {
 }
 
 const (
-	wireBuffer = 512 << 10
+	// wireBuffer is small enough for the processor's cache: what a read brought is decoded from there.
+	wireBuffer = 128 << 10
 	// maxMessage is how large a single change may be. Its document must be smaller than 63 MiB, and bytea in base64 takes
 	// two thirds of what it takes here.
 	maxMessage = 128 << 20
