@@ -4,6 +4,7 @@
 //	pg := server.Postgres(t)                            // a server of its own
 //	pg := server.Postgres(t, server.WithTLS())          // … that speaks TLS, with a CA in pg.CAFile()
 //	pg := server.SharedPostgres(t)                      // one for all tests of the binary
+//	standby := server.Standby(t, pg)                    // a physical standby of a server of the test's own
 //	db := pg.NewDatabase(t)                             // a database of its own on it
 //	pg.ExecIn(t, db, "CREATE TABLE t (id bigint PRIMARY KEY)", "INSERT INTO t VALUES (1)")
 //	conn, err := pgx.Connect(t.Context(), pg.URL(db))
@@ -15,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -46,6 +48,21 @@ func WithVersion(major int) Option {
 	return func(o *cluster.Options) { o.Major = major }
 }
 
+// WithAtLeast asks for a major version that is not older than this one: the one that SLUICE_POSTGRES_MAJOR names if it
+// will do, else the newest on the machine. The test is skipped when there is none.
+func WithAtLeast(major int) Option {
+	return func(o *cluster.Options) {
+		if found, err := cluster.Find(0); os.Getenv("SLUICE_POSTGRES_MAJOR") != "" && err == nil && found.Major >= major {
+			o.Major = found.Major
+			return
+		}
+		o.Major = major
+		if all := Versions(); len(all) > 0 {
+			o.Major = max(major, all[len(all)-1])
+		}
+	}
+}
+
 // WithTLS switches TLS on, with a certificate for the given names and addresses, by default those of loopback. The
 // server still takes plain connections; add WithHBA("hostssl …") to refuse them.
 func WithTLS(hosts ...string) Option {
@@ -67,6 +84,12 @@ func Postgres(t testing.TB, opts ...Option) *PostgresServer {
 	t.Helper()
 	skipShort(t)
 	s := start(t, opts)
+	closeAfter(t, s)
+	return s
+}
+
+func closeAfter(t testing.TB, s *PostgresServer) {
+	t.Helper()
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the end of the log of Postgres %d on port %d:\n%s", s.Major(), s.Port(), tail(s.Log(), 40))
@@ -75,7 +98,42 @@ func Postgres(t testing.TB, opts ...Option) *PostgresServer {
 			t.Errorf("closing Postgres: %v", err)
 		}
 	})
+}
+
+// Standby starts a physical standby of a server of the test's own (not of the shared one: it is stopped for a moment, to
+// be copied). The standby streams through a slot of its own, with feedback; of the options, settings count. It is gone when
+// the test ends.
+func Standby(t testing.TB, from *PostgresServer, opts ...Option) *PostgresServer {
+	t.Helper()
+	options := cluster.Options{Settings: map[string]string{}}
+	for _, opt := range opts {
+		opt(&options)
+	}
+	pg, err := cluster.StartStandby(t.Context(), from.Postgres, options)
+	require.NoError(t, err)
+	s := &PostgresServer{pg}
+	closeAfter(t, s)
 	return s
+}
+
+// CatchUp waits until a standby has replayed all that the server it follows has logged by now.
+func (s *PostgresServer) CatchUp(t testing.TB, from *PostgresServer) {
+	t.Helper()
+	here := "pg_last_wal_replay_lsn()"
+	if from.Exec(t, "SELECT pg_is_in_recovery()") == "f" {
+		here = "pg_current_wal_flush_lsn()"
+		from.Exec(t, "SELECT txid_current()") // has everything before it flushed: nothing else is sent
+	}
+	end := from.Exec(t, "SELECT "+here)
+	require.Eventually(t, func() bool {
+		return s.Exec(t, "SELECT pg_last_wal_replay_lsn() >= '"+end+"'") == "t"
+	}, time.Minute, 20*time.Millisecond, "the standby does not reach %s", end)
+}
+
+// Promote makes a standby a primary, and waits until it is one.
+func (s *PostgresServer) Promote(t testing.TB) {
+	t.Helper()
+	require.Equal(t, "t", s.Exec(t, "SELECT pg_promote(true, 60)"))
 }
 
 // shared holds the one server of the test binary. It ends with the process (package cluster), because no test knows

@@ -88,7 +88,7 @@ func Start(ctx context.Context, opts Options) (*Postgres, error) {
 	return p, nil
 }
 
-// create fills the data folder and starts the server, on another port when somebody took the first one meanwhile.
+// create fills the data folder and starts the server.
 func (p *Postgres) create(ctx context.Context, template string, opts Options) error {
 	if err := copyData(template, p.DataDir(), p.owner); err != nil {
 		return fmt.Errorf("copying the data folder: %w", err)
@@ -109,13 +109,18 @@ func (p *Postgres) create(ctx context.Context, template string, opts Options) er
 	if err := p.own(p.dir); err != nil {
 		return err
 	}
+	return p.startOnFreePort(ctx, opts.Settings)
+}
+
+// startOnFreePort starts the server for the first time, again when somebody took the port meanwhile.
+func (p *Postgres) startOnFreePort(ctx context.Context, settings map[string]string) error {
 	for attempt := 0; ; attempt++ {
 		port, err := freePort()
 		if err != nil {
 			return err
 		}
 		p.port = port
-		if err := p.writeFile("sluice.conf", p.config(opts.Settings), 0o600); err != nil {
+		if err := p.writeFile("sluice.conf", p.config(settings), 0o600); err != nil {
 			return err
 		}
 		err = p.Start(ctx)
