@@ -26,11 +26,15 @@ func Run(ctx context.Context, p *process.Process) int {
   sluice run pipeline.yaml
 
 A CONNECTOR is the path of a connector's program, its name on the PATH, or a Docker image.`)
+	root.PersistentFlags().StringVar(&a.network, "network", "", "the Docker network that connectors which are images join; host shares this machine's (default: Docker's own)")
 	root.AddCommand(a.runCommand(), a.statusCommand(), a.specCommand(), a.checkCommand(), a.discoverCommand(), a.previewCommand())
 	return p.Execute(ctx, root)
 }
 
-type app struct{ p *process.Process }
+type app struct {
+	p       *process.Process
+	network string // that images join
+}
 
 func (a *app) pipelineOptions() pipeline.Options { return pipeline.Options{Getenv: a.p.LookupEnv} }
 
@@ -40,7 +44,7 @@ func (a *app) launcher() connector.Launcher {
 	environ := slices.DeleteFunc(os.Environ(), func(entry string) bool { //nolint:forbidigo // for child processes, as it is
 		return strings.HasPrefix(entry, "SLUICE_PPROF=") // the address is ours
 	})
-	return connector.Launcher{Environ: environ, LogLevel: level, Instance: "cli"}
+	return connector.Launcher{Environ: environ, LogLevel: level, Network: a.network, Instance: "cli"}
 }
 
 func (a *app) entry(connector string) *logrus.Entry { return a.p.Log.WithField("connector", connector) }

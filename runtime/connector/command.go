@@ -57,9 +57,17 @@ func (l *Launcher) container(ctx context.Context, image, task, level string) (*e
 	rmCtx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
 	// It fails when there is none, which is the normal case.
-	_ = exec.CommandContext(rmCtx, l.docker(), "rm", "--force", name).Run()                                 //nolint:gosec // the name is made of safe characters
-	cmd := exec.Command(l.docker(), "run", "--interactive", "--rm", "--name", name, "--log-driver", "none", //nolint:gosec,noctx // as for local commands
-		"--add-host", "host.docker.internal:host-gateway", "--env", "LOG_FORMAT=json", "--env", "LOG_LEVEL="+level, image)
+	_ = exec.CommandContext(rmCtx, l.docker(), "rm", "--force", name).Run() //nolint:gosec // the name is made of safe characters
+	args := []string{"run", "--interactive", "--rm", "--name", name, "--log-driver", "none"}
+	here := "host-gateway"
+	if l.Network != "" {
+		args = append(args, "--network", l.Network)
+	}
+	if l.Network == "host" {
+		here = "127.0.0.1"
+	}
+	args = append(args, "--add-host", "host.docker.internal:"+here, "--env", "LOG_FORMAT=json", "--env", "LOG_LEVEL="+level, image)
+	cmd := exec.Command(l.docker(), args...) //nolint:gosec,noctx // as for local commands
 	cmd.Env = l.Environ
 	return cmd, codec, nil
 }

@@ -121,6 +121,12 @@ image inspect --format {{json .Config}} ghcr.io/acme/source-x:v1
 rm --force sluice-abc-acme_x_y
 run --interactive --rm --name sluice-abc-acme_x_y --log-driver none --add-host host.docker.internal:host-gateway --env LOG_FORMAT=json --env LOG_LEVEL=info ghcr.io/acme/source-x:v1`), strings.TrimSpace(string(calls)))
 
+	l.Network = "host"
+	require.NoError(t, l.Call(t.Context(), &pipeline.Endpoint{Image: "ghcr.io/acme/source-x:v1"}, "acme/x", entry(), time.Minute, exchange))
+	calls, err = os.ReadFile(docker + ".log")
+	require.NoError(t, err)
+	require.Contains(t, string(calls), "--log-driver none --network host --add-host host.docker.internal:127.0.0.1 --env")
+
 	require.NoError(t, os.Remove(docker+".pulled"))
 	err = l.Call(t.Context(), &pipeline.Endpoint{Image: "ghcr.io/acme/none:v1"}, "acme/x", entry(), time.Minute, exchange)
 	require.Contains(t, usererr.Message(err), "cannot get the image ghcr.io/acme/none:v1: docker pull: pull access denied")

@@ -27,6 +27,7 @@ type Launcher struct {
 	Environ  []string // of local processes, as os.Environ gives it
 	LogLevel string   // for connectors: error, warn, info, debug or trace; "" is info
 	Docker   string   // the docker client; "" is docker, from PATH
+	Network  string   // that containers join; "" is Docker's own, "host" this machine's
 	// Instance tells the containers of this runtime from those of others on the machine.
 	Instance string
 	// MaxMessage bounds a response; 0 is the frame package's default.
