@@ -41,6 +41,12 @@ func (d *driver) checkServer(context.Context, *pgx.Conn) ([]error, error) {
 	if d.server.standby {
 		problems = append(problems, usererr.New(nil, "The server at %s is a standby. Connect to the primary.", d.cfg.Address))
 	}
+	if problem := d.checkFailover(); problem != nil {
+		problems = append(problems, problem)
+	}
+	if d.server.standby && d.cfg.heartbeat() > 0 {
+		problems = append(problems, usererr.New(nil, "The server at %s is a standby, whose log cannot be written to. Leave advanced.heartbeat empty.", d.cfg.Address))
+	}
 	if d.server.walLevel != "logical" {
 		problems = append(problems, usererr.New(nil, "The server's log has not enough in it: wal_level is %q. Have an administrator run ALTER SYSTEM SET wal_level = logical; and restart the server. "+
 			"(On Amazon RDS, set rds.logical_replication to 1; on Google Cloud SQL, cloudsql.logical_decoding to on.)", d.server.walLevel))

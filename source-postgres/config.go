@@ -35,11 +35,29 @@ type advanced struct {
 	SkipBackfills     []string `json:"skipBackfills,omitempty" title:"Skip Backfills" desc:"Tables whose existing rows are not wanted, only their changes: schema.table, with * for any characters." order:"5"`
 	RediscoverEvery   string   `json:"rediscoverEvery,omitempty" title:"Rediscovery Interval" desc:"How often the captured tables are looked up in the catalog, to notice dropped and recreated ones. Empty means 5m." order:"6"`
 	OnTruncate        string   `json:"onTruncate,omitempty" title:"On Truncate" desc:"What follows when a table is truncated, or loses a partition with its rows. No delete can be captured for each row, so ignore (empty) leaves them in the collection; backfill reads the table again from the beginning; stop ends the capture." enum:",ignore,backfill,stop" order:"7"`
+	OnSlotLoss        string   `json:"onSlotLoss,omitempty" title:"On Slot Loss" desc:"What follows when the replication slot is lost: backfill (the default) captures all tables anew, stop ends the capture with advice." enum:",backfill,stop" order:"10"`
+	Failover          bool     `json:"failover,omitempty" title:"Failover Slot" desc:"Have the slot copied to standbys, so that the capture goes on after a failover without a new backfill. Needs Postgres 17 or newer, with standbys that synchronize slots." order:"11"`
+	MaxSlotLagBytes   int      `json:"maxSlotLagBytes,omitempty" title:"Slot Lag Limit" desc:"How many bytes of the server's log the slot may hold back before there is a warning, and what On Slot Lag says is done. Zero means no limit." order:"12"`
+	OnSlotLag         string   `json:"onSlotLag,omitempty" title:"On Slot Lag" desc:"What follows when the slot holds back more than the limit and does not come closer to it for a minute: warn (the default), stop the capture, or drop the slot, to save the server's disk; On Slot Loss says what follows that." enum:",warn,stop,drop" order:"13"`
+	Heartbeat         string   `json:"heartbeat,omitempty" title:"Heartbeat Interval" desc:"How often a small message is written to the server's log, such as 1m, so that the slot moves on where nothing else happens. Empty means never." order:"14"`
 }
 
 const (
 	defaultPort             = 5432
 	defaultStatementTimeout = 10 * time.Minute
+)
+
+// The choices of advanced.onSlotLoss.
+const (
+	onLossBackfill = "backfill"
+	onLossStop     = "stop"
+)
+
+// The choices of advanced.onSlotLag.
+const (
+	onLagWarn = "warn"
+	onLagStop = "stop"
+	onLagDrop = "drop"
 )
 
 // The server's own rules for names of slots: lower-case letters, digits and underscores, at most 63 bytes.
@@ -102,12 +120,39 @@ func (a advanced) problems() []error {
 	if !slices.Contains([]string{"", "ignore", "backfill", "stop"}, a.OnTruncate) {
 		problem("The policy for truncations %q does not exist. Choose ignore, backfill or stop.", a.OnTruncate)
 	}
+	if a.OnSlotLoss != "" && a.OnSlotLoss != onLossBackfill && a.OnSlotLoss != onLossStop {
+		problem("The choice %q of onSlotLoss does not exist. Choose backfill or stop.", a.OnSlotLoss)
+	}
+	if a.MaxSlotLagBytes < 0 {
+		problem("The limit of slot lag must not be negative, but is %d.", a.MaxSlotLagBytes)
+	}
+	switch a.OnSlotLag {
+	case "":
+	case onLagWarn, onLagStop, onLagDrop:
+		if a.MaxSlotLagBytes == 0 {
+			problem("The choice %q of onSlotLag needs a limit in maxSlotLagBytes.", a.OnSlotLag)
+		}
+	default:
+		problem("The choice %q of onSlotLag does not exist. Choose warn, stop or drop.", a.OnSlotLag)
+	}
+	if every, err := parseDuration(a.Heartbeat, time.Minute); err != nil || every < time.Second {
+		problem("The heartbeat interval %q is not a duration of at least a second. Write it like 30s or 5m.", a.Heartbeat)
+	}
 	for _, glob := range a.SkipBackfills {
 		if !strings.Contains(glob, ".") {
 			problem("The entry %q of skipBackfills names no table: write schema.table.", glob)
 		}
 	}
 	return errs
+}
+
+// heartbeat is how often to send one; zero for never.
+func (c config) heartbeat() time.Duration {
+	every, err := parseDuration(c.Advanced.Heartbeat, 0)
+	if err != nil {
+		return 0 // Validate has said so
+	}
+	return every
 }
 
 var errNegative = errors.New("negative duration")

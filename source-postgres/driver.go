@@ -33,6 +33,8 @@ type driver struct {
 	types       *typeCatalog
 	plans       planCache
 
+	guardTimes guardTimes
+
 	// newest is the newest transaction that is known to have begun: what 32-bit identifiers are extended by.
 	newest atomic.Uint64
 
@@ -91,9 +93,9 @@ func newDriver(env capture.Env, cfg config) *driver {
 	d := &driver{
 		timeout: timeout,
 		cfg:     cfg, log: env.Log, task: env.Task, slot: cfg.slotName(env.Task), publication: cfg.publicationName(env.Task),
-		ephemeral: env.Ephemeral,
-		types:     newTypeCatalog(),
-		conns:     &pool{dial: func(ctx context.Context) (*pgx.Conn, error) { return cfg.dial(ctx, scanSettings()) }},
+		ephemeral: env.Ephemeral, guardTimes: defaultGuardTimes(),
+		types: newTypeCatalog(),
+		conns: &pool{dial: func(ctx context.Context) (*pgx.Conn, error) { return cfg.dial(ctx, scanSettings()) }},
 	}
 	if d.ephemeral {
 		// Nobody comes back for these, and another such session may run beside this one.
@@ -112,11 +114,12 @@ func (c config) options() cdc.Options {
 		every = 0
 	}
 	return cdc.Options{
-		BackfillWorkers: c.Advanced.BackfillWorkers,
-		ChunkRows:       c.Advanced.BackfillChunkRows,
-		SkipBackfills:   c.Advanced.SkipBackfills,
-		Rediscovery:     every,
-		OnTruncate:      cdc.TruncatePolicy(c.Advanced.OnTruncate),
+		BackfillWorkers:    c.Advanced.BackfillWorkers,
+		ChunkRows:          c.Advanced.BackfillChunkRows,
+		SkipBackfills:      c.Advanced.SkipBackfills,
+		Rediscovery:        every,
+		OnTruncate:         cdc.TruncatePolicy(c.Advanced.OnTruncate),
+		StopOnPositionLoss: c.Advanced.OnSlotLoss == onLossStop,
 		SourceSchema: json.RawMessage(`{` +
 			`"ts_ms":{"type":"integer","description":"When the transaction committed, in milliseconds since 1970; absent for rows that a backfill read."},` +
 			`"schema":{"type":"string","description":"The table's schema."},` +

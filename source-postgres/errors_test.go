@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -230,78 +229,6 @@ func TestCheckSlotsAndPublications(t *testing.T) {
 	require.Contains(t, checkMessages(t, d, "t")[0], `belongs to database "`+db.cfg.Database+`" and plugin "test_decoding". Choose another name in advanced.slotName.`)
 	_, err = d.Stream(t.Context(), cdc.Position{}, db.tables(d, "t"))
 	require.Equal(t, `A replication slot "`+d.slot+`" exists already and was not made by this capture. Drop it if nobody needs it, SELECT pg_drop_replication_slot('`+d.slot+`'); or choose another name in advanced.slotName.`, usererr.Message(err))
-}
-
-// Whatever became of the slot or the server while we were away is named, and nothing is skipped (hard cases 1 to 3 and 7).
-func TestResumeErrors(t *testing.T) {
-	t.Parallel()
-	db := newDatabase(t)
-	other := newDatabase(t)
-	db.exec("CREATE TABLE t (id int PRIMARY KEY)")
-	d := db.driver()
-	tables := db.tables(d, "t")
-	s := db.open(d, tables...)
-	s.close()
-	start := s.Start()
-	var id identity
-	require.NoError(t, json.Unmarshal(start.Identity, &id))
-
-	resume := func(d *driver, change func(*identity, *cdc.Position)) string {
-		t.Helper()
-		id, from := id, start
-		change(&id, &from)
-		text, err := json.Marshal(id)
-		require.NoError(t, err)
-		from.Identity = text
-		_, err = d.Stream(t.Context(), from, tables)
-		require.Error(t, err)
-		return usererr.Message(err)
-	}
-	same := func(*identity, *cdc.Position) {}
-	for name, c := range map[string]struct {
-		change func(*identity, *cdc.Position)
-		want   string
-	}{
-		"another server":   {func(i *identity, _ *cdc.Position) { i.System = "123" }, "Another server answers at " + db.cfg.Address + ": the capture has been reading from system 123, this is system " + id.System},
-		"promoted":         {func(i *identity, _ *cdc.Position) { i.Timeline = 7 }, "was promoted or restored since: its timeline is 1 and was 7."},
-		"another database": {func(i *identity, _ *cdc.Position) { i.Database = "elsewhere" }, `The capture has been reading from database "elsewhere", the configuration now says "` + db.cfg.Database},
-		"another slot":     {func(i *identity, _ *cdc.Position) { i.Slot = "before" }, `The capture has been reading from slot "before", the configuration now says "` + d.slot},
-		"restored":         {func(_ *identity, p *cdc.Position) { p.Cursor = "FFFF/0" }, "before the capture's position FFFF/0: it was restored from an older state."},
-		"slot ahead":       {func(_ *identity, p *cdc.Position) { p.Cursor = "0/10" }, "but the capture has read only up to 0/10: it was made again or read by somebody else, and the changes between are gone."},
-	} {
-		message := resume(d, c.change)
-		require.Contains(t, message, c.want, name)
-		require.Contains(t, message, "To begin anew, have every table of the capture backfilled again", name)
-	}
-
-	db.exec("SELECT pg_drop_replication_slot('" + d.slot + "')")
-	require.Contains(t, resume(d, same), `The replication slot "`+d.slot+`" is gone, and with it the changes since `+string(start.Cursor)+`. Find out who dropped it.`)
-
-	db.exec("INSERT INTO t VALUES (1)", "SELECT pg_create_logical_replication_slot('"+d.slot+"', 'pgoutput')")
-	require.Contains(t, resume(d, same), `The replication slot "`+d.slot+`" begins at `)
-
-	db.exec("SELECT pg_drop_replication_slot('" + d.slot + "')")
-	other.exec("SELECT pg_create_logical_replication_slot('" + d.slot + "', 'pgoutput')")
-	require.Contains(t, resume(d, same), `The replication slot "`+d.slot+`" is another one: it belongs to database "`+other.cfg.Database+`" and plugin "pgoutput".`)
-}
-
-// A slot that the server gave up is named, with the setting that limits it (hard case 7).
-func TestSlotLost(t *testing.T) {
-	t.Parallel()
-	pg := server.Postgres(t, server.WithSetting("max_slot_wal_keep_size", "1MB"), server.WithSetting("max_wal_size", "32MB"), server.WithSetting("min_wal_size", "32MB"))
-	db := databaseOn(t, pg)
-	db.exec("CREATE TABLE t (id int PRIMARY KEY)", "CREATE TABLE other (a text)")
-	d := db.driver()
-	tables := db.tables(d, "t")
-	s := db.open(d, tables...)
-	s.close()
-	eventually(t, "the slot is lost", func() bool {
-		db.exec("INSERT INTO other SELECT repeat('x', 1000) FROM generate_series(1, 20000)", "SELECT pg_switch_wal()", "CHECKPOINT")
-		return strings.TrimSpace(db.exec("SELECT wal_status FROM pg_replication_slots")) == "lost"
-	})
-	_, err := d.Stream(t.Context(), s.Start(), tables)
-	require.Contains(t, usererr.Message(err), `The server has given up the replication slot "`+d.slot+`" (`)
-	require.Contains(t, usererr.Message(err), "Raise max_slot_wal_keep_size there, or keep the capture running.")
 }
 
 // A slot in use is waited for, since the reader before us may only just be ending, but not for ever (hard case 13).

@@ -64,7 +64,13 @@ func (p *publication) missing(tables []cdc.TableID) []cdc.TableID {
 
 // owner is the comment by which we recognise what we made: the capture, and its slot.
 func (d *driver) owner() string {
-	return fmt.Sprintf("made by Sluice for the capture %s with the slot %s", d.task, d.slot)
+	prefix, suffix := d.ownerParts()
+	return prefix + d.task + suffix
+}
+
+// ownerParts stand before and after the capture's name in the comment of any capture with this slot.
+func (d *driver) ownerParts() (prefix, suffix string) {
+	return "made by Sluice for the capture ", " with the slot " + d.slot
 }
 
 func (d *driver) createSQL(tables []cdc.TableID) string {

@@ -2,12 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -42,11 +41,22 @@ func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *lowatC
 	}
 	s := &stream{d: d, socket: socket, tables: map[cdc.TableID]*streamed{}, relations: map[uint32]*streamed{}, cursorAt: time.Now()}
 	var origin *snapshot
-	if from.Cursor == "" {
-		from, origin, err = d.begin(ctx, conn, sys, ids, slices.ContainsFunc(tables, isKeyless))
-	} else {
-		err = d.resume(ctx, sys, from, ids)
+	if err := d.checkFailover(); err != nil {
+		return nil, err
 	}
+	was, err := decodeIdentity(from)
+	if err != nil {
+		return nil, err
+	}
+	if from.Cursor == "" {
+		from, origin, err = d.begin(ctx, conn, sys, was, ids, slices.ContainsFunc(tables, isKeyless))
+	} else {
+		from, err = d.resume(ctx, conn, sys, was, from, ids)
+	}
+	if err != nil {
+		return nil, err
+	}
+	id, err := decodeIdentity(from)
 	if err != nil {
 		return nil, err
 	}
@@ -67,18 +77,19 @@ func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *lowatC
 	s.conn = hijacked.Conn
 	s.wire = newWire(s.conn)
 	s.feedback = startFeedback(s.conn, s.passed)
+	s.guard = d.newGuard(id, func() { _ = s.conn.Close() })
 	return s, nil
 }
 
 func isKeyless(t *cdc.Table) bool { return len(t.Key) == 0 }
 
-// begin makes publication and slot, for a capture without a position.
-func (d *driver) begin(ctx context.Context, conn *pgconn.PgConn, sys system, ids []cdc.TableID, keyless bool) (cdc.Position, *snapshot, error) {
+// begin makes publication and slot, for a capture without a position. If a log was lost, was is its identity.
+func (d *driver) begin(ctx context.Context, conn *pgconn.PgConn, sys system, was identity, ids []cdc.TableID, keyless bool) (cdc.Position, *snapshot, error) {
 	before, err := d.publish(ctx, ids)
 	if err != nil {
 		return cdc.Position{}, nil, err
 	}
-	if err := d.dropOld(ctx, before.comment == d.owner()); err != nil {
+	if err := d.dropOld(ctx, sys, before, was); err != nil {
 		return cdc.Position{}, nil, err
 	}
 	start, origin, err := d.createSlot(ctx, conn, keyless)
@@ -86,31 +97,11 @@ func (d *driver) begin(ctx context.Context, conn *pgconn.PgConn, sys system, ids
 		return cdc.Position{}, nil, err
 	}
 	d.log.WithField("slot", d.slot).WithField("cursor", start.String()).Info("created replication slot")
-	id, err := json.Marshal(identity{System: sys.id, Timeline: sys.timeline, Database: d.cfg.Database, Slot: d.slot, Created: start.String()})
-	if err != nil {
-		return cdc.Position{}, nil, fmt.Errorf("writing the position: %w", err)
-	}
-	return cdc.Position{Cursor: cdc.Cursor(start.String()), Identity: id}, origin, nil
-}
-
-// resume makes sure that the log is the one that the position belongs to, and that it carries all tables.
-func (d *driver) resume(ctx context.Context, sys system, from cdc.Position, ids []cdc.TableID) error {
-	id, cursor, err := decodeIdentity(from)
-	if err != nil {
-		return err
-	}
-	err = d.conns.with(ctx, func(conn *pgx.Conn) error {
-		slot, err := d.readSlot(ctx, conn)
-		if err != nil {
-			return err
-		}
-		return d.checkResume(slot, sys, id, cursor)
-	})
-	if err != nil {
-		return err
-	}
-	_, err = d.publish(ctx, ids)
-	return err
+	id, err := identity{
+		System: sys.id, Timeline: sys.timeline, Database: d.cfg.Database, Slot: d.slot, Created: start.String(),
+		Address: d.cfg.Address, Standby: d.server.standby,
+	}.encode()
+	return cdc.Position{Cursor: cdc.Cursor(start.String()), Identity: id}, origin, err
 }
 
 // startReplication has the server send the log from a position on. From here on the connection carries nothing else.
@@ -127,8 +118,8 @@ func (d *driver) startReplication(ctx context.Context, conn *pgconn.PgConn, from
 	switch {
 	case err == nil:
 		return nil
-	case sqlState(err) == stateUndefinedObject:
-		return usererr.New(err, "The server cannot start replication from slot %q: %s. %s", d.slot, serverMessage(err), startOver)
+	case sqlState(err) == stateUndefinedObject, sqlState(err) == stateNotReady: // dropped or given up just now
+		return usererr.New(errors.Join(cdc.ErrPositionLost, err), "The server cannot start replication from slot %q: %s.", d.slot, serverMessage(err))
 	case sqlState(err) != "" && sqlState(err) != stateInUse:
 		return usererr.New(err, "The server cannot start replication from slot %q: %s.", d.slot, serverMessage(err))
 	}

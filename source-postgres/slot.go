@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,110 +12,8 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/sluicedata/sluice/sdk/capture"
-	"github.com/sluicedata/sluice/sdk/cdc"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
-
-// identity says which log a cursor belongs to. It is cdc.Position.Identity.
-type identity struct {
-	System   string `json:"system"` // the cluster, made by initdb
-	Timeline int    `json:"timeline"`
-	Database string `json:"database"`
-	Slot     string `json:"slot"`
-	Created  string `json:"created"` // the log position at which the slot became usable
-}
-
-// system is the answer to IDENTIFY_SYSTEM.
-type system struct {
-	id       string
-	timeline int
-	position lsn
-}
-
-func identifySystem(ctx context.Context, conn *pgconn.PgConn) (system, error) {
-	results, err := conn.Exec(ctx, "IDENTIFY_SYSTEM").ReadAll()
-	if err != nil {
-		return system{}, fmt.Errorf("identifying the server: %w", err)
-	}
-	row := results[0].Rows[0]
-	s := system{id: string(row[0])}
-	if _, err := fmt.Sscan(string(row[1]), &s.timeline); err != nil {
-		return system{}, fmt.Errorf("identifying the server: reading its timeline: %w", err)
-	}
-	s.position, err = parseLSN(string(row[2]))
-	return s, err
-}
-
-// slot is what the server says of a replication slot.
-type slot struct {
-	exists    bool
-	plugin    string
-	database  string
-	temporary bool
-	activePID int    // 0 if nobody reads it
-	confirmed string // empty while it is being created
-	status    string // wal_status; empty before version 13
-	reason    string // why it was invalidated, from version 17 on
-}
-
-func (d *driver) readSlot(ctx context.Context, conn *pgx.Conn) (*slot, error) {
-	status, reason := "''", "''"
-	if d.server.major() >= 13 {
-		status = "coalesce(wal_status, '')"
-	}
-	if d.server.major() >= 17 {
-		reason = "coalesce(invalidation_reason, '')"
-	}
-	s := &slot{}
-	err := conn.QueryRow(ctx, "SELECT true, coalesce(plugin, ''), coalesce(database, ''), temporary, coalesce(active_pid, 0), coalesce(confirmed_flush_lsn::text, ''), "+
-		status+", "+reason+" FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", d.slot).
-		Scan(&s.exists, &s.plugin, &s.database, &s.temporary, &s.activePID, &s.confirmed, &s.status, &s.reason)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return nil, fmt.Errorf("reading slot %q: %w", d.slot, err)
-	}
-	return s, nil
-}
-
-const startOver = "To begin anew, have every table of the capture backfilled again, which makes a new slot: raise the backfill counter of each of its bindings, and of the bindings that materialize them."
-
-// checkResume compares what the server has with the position to resume from. Nothing is ever skipped: whatever is not
-// exactly as it was left stops the capture with what to do about it.
-func (d *driver) checkResume(s *slot, sys system, id identity, cursor lsn) error {
-	say := func(format string, args ...any) error { return usererr.New(nil, format+" "+startOver, args...) }
-	switch {
-	case id.System != sys.id:
-		return say("Another server answers at %s: the capture has been reading from system %s, this is system %s. Correct the address if that is wrong.", d.cfg.Address, id.System, sys.id)
-	case id.Database != d.cfg.Database:
-		return say("The capture has been reading from database %q, the configuration now says %q. Correct the configuration if that is wrong.", id.Database, d.cfg.Database)
-	case id.Slot != d.slot:
-		return say("The capture has been reading from slot %q, the configuration now says %q. Correct the configuration if that is wrong.", id.Slot, d.slot)
-	case id.Timeline != sys.timeline:
-		return say("The server at %s was promoted or restored since: its timeline is %d and was %d. Whether its slot %q is complete cannot be told.", d.cfg.Address, sys.timeline, id.Timeline, d.slot)
-	case !s.exists:
-		return say("The replication slot %q is gone, and with it the changes since %s. Find out who dropped it.", d.slot, cursor)
-	case s.plugin != "pgoutput" || s.database != d.cfg.Database:
-		return say("The replication slot %q is another one: it belongs to database %q and plugin %q.", d.slot, s.database, s.plugin)
-	case s.status == "lost" || s.reason != "":
-		return say("The server has given up the replication slot %q (%s), because it fell too far behind. Raise max_slot_wal_keep_size there, or keep the capture running.", d.slot, reasonOr(s.reason))
-	case cursor > sys.position:
-		return say("The server at %s is at %s, before the capture's position %s: it was restored from an older state.", d.cfg.Address, sys.position, cursor)
-	}
-	confirmed, err := parseLSN(s.confirmed)
-	if err != nil {
-		return say("The replication slot %q was never completely created.", d.slot)
-	}
-	if confirmed > cursor {
-		return say("The replication slot %q begins at %s, but the capture has read only up to %s: it was made again or read by somebody else, and the changes between are gone.", d.slot, confirmed, cursor)
-	}
-	return nil
-}
-
-func reasonOr(reason string) string {
-	if reason == "" {
-		return "wal_status is lost"
-	}
-	return reason
-}
 
 // createSlot makes the slot. It is a replication command and no function call, because a query would hold a snapshot, and
 // with it back vacuum everywhere, for as long as the slot waits for older transactions. With exact, it also gives the
@@ -124,17 +21,12 @@ func reasonOr(reason string) string {
 func (d *driver) createSlot(ctx context.Context, conn *pgconn.PgConn, exact bool) (start lsn, origin *snapshot, err error) {
 	stop := d.watchWait(ctx, conn.PID())
 	defer stop()
-	kind, export := "", "NOEXPORT_SNAPSHOT"
-	if d.ephemeral {
-		kind = "TEMPORARY "
-	}
 	if exact {
-		export = "USE_SNAPSHOT"
 		if _, err := conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").ReadAll(); err != nil {
 			return 0, nil, fmt.Errorf("creating slot %q: %w", d.slot, err)
 		}
 	}
-	results, err := conn.Exec(ctx, "CREATE_REPLICATION_SLOT "+quoteIdent(d.slot)+" "+kind+"LOGICAL pgoutput "+export).ReadAll()
+	results, err := conn.Exec(ctx, d.createSlotCommand(exact)).ReadAll()
 	if err != nil {
 		return 0, nil, d.createAdvice(err)
 	}
@@ -149,6 +41,45 @@ func (d *driver) createSlot(ctx context.Context, conn *pgconn.PgConn, exact bool
 	return start, origin, err
 }
 
+func (d *driver) createSlotCommand(exact bool) string {
+	kind, export := "", "NOEXPORT_SNAPSHOT"
+	if d.ephemeral {
+		kind = "TEMPORARY "
+	}
+	if exact {
+		export = "USE_SNAPSHOT"
+	}
+	if d.cfg.Advanced.Failover && !d.ephemeral {
+		export = "(SNAPSHOT 'nothing', FAILOVER)"
+		if exact {
+			export = "(SNAPSHOT 'use', FAILOVER)"
+		}
+	}
+	return "CREATE_REPLICATION_SLOT " + quoteIdent(d.slot) + " " + kind + "LOGICAL pgoutput " + export
+}
+
+// checkFailover says what keeps a slot from being copied to standbys.
+func (d *driver) checkFailover() error {
+	if d.cfg.Advanced.Failover && d.server.major() < 17 {
+		return usererr.New(nil, "Slots that are copied to standbys need Postgres 17; the server at %s has version %d. Turn off advanced.failover.", d.cfg.Address, d.server.major())
+	}
+	return nil
+}
+
+// keepFailover has a slot that was made without the option copied to standbys from now on. A slot that has it although it is
+// not asked for is left alone: an administrator may have set it.
+func (d *driver) keepFailover(ctx context.Context, conn *pgconn.PgConn, s *slot) error {
+	if !d.cfg.Advanced.Failover || s.failover {
+		return nil
+	}
+	return d.retryInUse(ctx, func() error {
+		if _, err := conn.Exec(ctx, "ALTER_REPLICATION_SLOT "+quoteIdent(d.slot)+" (FAILOVER true)").ReadAll(); err != nil {
+			return fmt.Errorf("having slot %q copied to standbys: %w", d.slot, err)
+		}
+		return nil
+	})
+}
+
 func (d *driver) createAdvice(err error) error {
 	switch sqlState(err) {
 	case stateConfigLimit:
@@ -161,24 +92,48 @@ func (d *driver) createAdvice(err error) error {
 	return fmt.Errorf("creating slot %q: %w", d.slot, err)
 }
 
-// dropOld makes room for a new slot. A slot of that name is dropped only if this capture made it: that is what the comment
-// on the publication says, which is written before the slot is made.
-func (d *driver) dropOld(ctx context.Context, ours bool) error {
+// dropOld makes room for a new slot. A slot of that name is dropped only if it is this capture's: the comment on the
+// publication says so, which is written before the slot is made, or the identity of the log that was lost. It is not if it
+// decodes something else, or if another capture says that it is its own.
+func (d *driver) dropOld(ctx context.Context, sys system, before *publication, was identity) error {
 	return d.conns.with(ctx, func(conn *pgx.Conn) error {
 		s, err := d.readSlot(ctx, conn)
 		if err != nil || !s.exists {
 			return err
 		}
-		if !ours {
+		remembered := was.System == sys.id && was.Database == d.cfg.Database && was.Slot == d.slot
+		if s.plugin != "pgoutput" || s.database != d.cfg.Database || before.comment != d.owner() && !remembered {
 			return usererr.New(nil, "A replication slot %q exists already and was not made by this capture. Drop it if nobody needs it, SELECT pg_drop_replication_slot(%s); or choose another name in advanced.slotName.",
 				d.slot, strings.TrimSpace(quoteLiteral(d.slot)))
 		}
-		d.log.WithFields(logrus.Fields{"slot": d.slot, "confirmed": s.confirmed}).Warn("dropping the slot of an earlier run of this capture, whose state is gone")
+		if other, err := d.otherOwner(ctx, conn); err != nil || other != "" {
+			if err == nil {
+				err = usererr.New(nil, "The replication slot %q is also that of another capture, as the comment on publication %q says. Two captures cannot share a slot: choose another name in advanced.slotName.", d.slot, other)
+			}
+			return err
+		}
+		d.log.WithFields(logrus.Fields{"slot": d.slot, "confirmed": s.confirmed, "status": s.status, "reason": s.reason}).
+			Warn("dropping the capture's slot: nothing goes on from it")
 		return d.retryInUse(ctx, func() error {
 			_, err := conn.Exec(ctx, "SELECT pg_catalog.pg_drop_replication_slot($1)", d.slot)
 			return err
 		})
 	})
+}
+
+// otherOwner is a publication of another capture that uses the same slot, if there is one.
+func (d *driver) otherOwner(ctx context.Context, conn *pgx.Conn) (string, error) {
+	var name string
+	prefix, suffix := d.ownerParts()
+	err := conn.QueryRow(ctx, `SELECT pubname FROM pg_catalog.pg_publication, pg_catalog.obj_description(oid, 'pg_publication') AS comment
+		WHERE starts_with(comment, $1) AND right(comment, length($2)) = $2 AND comment <> $3 ORDER BY pubname LIMIT 1`, prefix, suffix, d.owner()).Scan(&name)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("looking for other captures of slot %q: %w", d.slot, err)
+	}
+	return name, nil
 }
 
 // inUsePatience is how long the reader before us may take to notice that it is gone.
@@ -239,14 +194,4 @@ func (d *driver) blockers(ctx context.Context, pid uint32) string {
 		return "" // it is only an explanation
 	}
 	return strings.Join(what, "; ")
-}
-
-// decodeIdentity reads what a position says about its log.
-func decodeIdentity(p cdc.Position) (identity, lsn, error) {
-	var id identity
-	if err := json.Unmarshal(p.Identity, &id); err != nil {
-		return id, 0, fmt.Errorf("reading the stored position: %w", err)
-	}
-	cursor, err := parseLSN(string(p.Cursor))
-	return id, cursor, err
 }

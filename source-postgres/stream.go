@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -26,6 +27,8 @@ type stream struct {
 	socket   *lowatConn // below conn, or conn itself
 	wire     *wire
 	feedback *feedback
+	guard    *guard
+	renewed  *json.RawMessage // the identity that was given last
 	start    cdc.Position
 
 	tables    map[cdc.TableID]*streamed // bound tables
@@ -141,6 +144,7 @@ func (d *driver) mark(insert lsn) cdc.Mark {
 
 // Close implements cdc.Stream.
 func (s *stream) Close() error {
+	s.guard.close()
 	s.feedback.close()
 	if err := s.conn.Close(); err != nil {
 		return fmt.Errorf("closing the replication connection: %w", err)
@@ -204,13 +208,16 @@ func (s *stream) fill(ctx context.Context, deadline time.Time) (idle bool, err e
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}
-		if err := s.feedback.failed(); err != nil {
+		if err := s.guard.failed(); err != nil {
 			return false, err
+		}
+		if err := s.feedback.failed(); err != nil {
+			return false, s.whyCut(err)
 		}
 		now := time.Now()
 		got, err := s.wire.fill(earlier(deadline, now.Add(pollEvery)))
 		if err != nil {
-			return false, s.wireAdvice(err)
+			return false, s.whyCut(s.wireAdvice(err))
 		}
 		if got {
 			return false, nil
@@ -220,6 +227,14 @@ func (s *stream) fill(ctx context.Context, deadline time.Time) (idle bool, err e
 			return true, nil
 		}
 	}
+}
+
+// whyCut is the guard's reason, if it was the guard that cut the connection.
+func (s *stream) whyCut(err error) error {
+	if why := s.guard.failed(); why != nil {
+		return why
+	}
+	return err
 }
 
 // wireAdvice names the table of a change that is too large.
@@ -256,9 +271,19 @@ func (s *stream) idle() *cdc.Event {
 	s.event = cdc.Event{Op: cdc.Idle}
 	if !s.open && s.passed > s.cursor && time.Since(s.cursorAt) >= idleCursorEvery {
 		s.giveCursor(s.passed)
-		s.event.Cursor = cdc.Cursor(s.passed.String())
+		s.event.Cursor, s.event.Identity = cdc.Cursor(s.passed.String()), s.identity()
 	}
 	return &s.event
+}
+
+// identity is what the guard has renewed, once.
+func (s *stream) identity() json.RawMessage {
+	now := s.guard.renewed.Load()
+	if now == s.renewed {
+		return nil
+	}
+	s.renewed = now
+	return *now
 }
 
 func (s *stream) giveCursor(at lsn) { s.cursor, s.cursorAt = at, time.Now() }
@@ -275,7 +300,13 @@ func (s *stream) handle(ctx context.Context, kind byte, body []byte) (*cdc.Event
 		return nil, s.serverError(pgconn.ErrorResponseToPgError(&m))
 	case 'c':
 		return nil, usererr.New(nil, "The server at %s ended the replication stream, as it does when it shuts down.", s.d.cfg.Address)
-	case 'N', 'S', 'C', 'Z':
+	case 'N':
+		var m pgproto3.NoticeResponse
+		if err := m.Decode(body); err != nil {
+			return nil, fmt.Errorf("reading the replication stream: %w", err)
+		}
+		return nil, s.notice(pgconn.ErrorResponseToPgError((*pgproto3.ErrorResponse)(&m)))
+	case 'S', 'C', 'Z':
 		return nil, nil //nolint:nilnil // nothing that concerns us
 	default:
 		return nil, fmt.Errorf("%w: message %q", errFrame, kind)
@@ -298,10 +329,24 @@ func (s *stream) handle(ctx context.Context, kind byte, body []byte) (*cdc.Event
 
 func (s *stream) serverError(err *pgconn.PgError) error {
 	if err.Code == stateUndefinedObject {
-		return usererr.New(err, "The server cannot decode the slot %q: %s. Its log reaches back to before the publication %q was made, or the publication was dropped. %s",
-			s.d.slot, err.Message, s.d.publication, startOver)
+		return s.undecodable(err)
 	}
 	return usererr.New(err, "The server ended the replication stream: %s.", err.Message)
+}
+
+// notice takes what the server says beside the stream. From Postgres 18 on it warns that the publication does not exist, and
+// goes on without its tables: what an older one stops for.
+func (s *stream) notice(n *pgconn.PgError) error {
+	if n.Code == stateNotReady && n.SeverityUnlocalized == "WARNING" {
+		return s.undecodable(n)
+	}
+	return nil
+}
+
+// undecodable is about a part of the log that was written while there was no publication (hard case 9): it can never be read.
+func (s *stream) undecodable(err *pgconn.PgError) error {
+	return usererr.New(errors.Join(cdc.ErrPositionLost, err), "The server cannot decode the slot %q: %s. Its log reaches back to before the publication %q was made, or the publication was dropped.",
+		s.d.slot, err.Message, s.d.publication)
 }
 
 // change handles one message of the decoding plugin.
@@ -344,7 +389,7 @@ func (s *stream) commit(m []byte) (*cdc.Event, error) {
 	s.open, s.passed = false, max(s.passed, lsn(c.EndLSN))
 	s.giveCursor(lsn(c.EndLSN))
 	s.event = cdc.Event{
-		Op: cdc.Commit, Txn: s.txn, Cursor: cdc.Cursor(lsn(c.EndLSN).String()),
+		Op: cdc.Commit, Txn: s.txn, Cursor: cdc.Cursor(lsn(c.EndLSN).String()), Identity: s.identity(),
 		CommitTime: time.UnixMilli(unixMillis(c.CommitTime)),
 	}
 	return &s.event, nil
