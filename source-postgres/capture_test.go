@@ -58,6 +58,10 @@ func (c *captured) commit(tx *session.Transaction) {
 		delete(fields, "_meta")
 		key := ""
 		for _, ptr := range b.Collection.Key {
+			if strings.HasPrefix(ptr, "/_meta/") {
+				key = string(doc.Doc) // the documents are a history
+				break
+			}
 			value, ok := fields[strings.TrimPrefix(ptr, "/")]
 			require.True(c.t, ok, "key %s is missing in %s", ptr, doc.Doc)
 			key += string(value) + "|"

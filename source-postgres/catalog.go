@@ -20,6 +20,7 @@ type table struct {
 	rows     int64
 	columns  []column
 	key      []string
+	sent     sent
 }
 
 // column is a column that can be captured.
@@ -30,7 +31,8 @@ type column struct {
 	typeText   string
 	typeSchema string
 	notNull    bool
-	filled     bool // older rows may have a value in it
+	filled     bool   // older rows may have a value in it
+	generated  string // attgenerated: 's'tored, 'v'irtual, or empty
 }
 
 func (t *table) column(name string) *column {
@@ -40,6 +42,16 @@ func (t *table) column(name string) *column {
 		}
 	}
 	return nil
+}
+
+// called is the name of the column of this incarnation; empty if there is none.
+func (t *table) called(incarnation string) string {
+	for _, c := range t.columns {
+		if strconv.Itoa(int(c.number)) == incarnation {
+			return c.name
+		}
+	}
+	return ""
 }
 
 // Tables that can be published: ordinary and partitioned ones that are logged, no partitions (they come as their root),
@@ -58,12 +70,11 @@ const queryTables = `
 		AND ($1::text[] IS NULL OR (n.nspname, c.relname) IN (SELECT * FROM unnest($1::text[], $2::text[])))
 	ORDER BY n.nspname, c.relname`
 
-// Generated columns are not in the log, so they are not captured.
 const queryColumns = `
 	SELECT a.attrelid, a.attname, a.attnum::int4, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod), n.nspname, a.attnotnull,
-		a.atthasdef OR a.atthasmissing OR a.attidentity <> '' OR a.attnotnull
+		a.atthasdef OR a.atthasmissing OR a.attidentity <> '' OR a.attnotnull, a.attgenerated::text
 	FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
-	WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+	WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 	ORDER BY a.attrelid, a.attnum`
 
 // Indexes that can be a key: unique at once, valid, of whole columns that are never null, of all rows (hard case 32). The
@@ -120,6 +131,9 @@ func (d *driver) readDetails(ctx context.Context, conn *pgx.Conn, tables []*tabl
 	for i, t := range tables {
 		byOID[t.oid], oids[i] = t, t.oid
 	}
+	if err := d.readSent(ctx, conn, byOID, oids); err != nil {
+		return err
+	}
 	var (
 		oid   uint32
 		c     column
@@ -127,9 +141,11 @@ func (d *driver) readDetails(ctx context.Context, conn *pgx.Conn, tables []*tabl
 	)
 	rows, err := conn.Query(ctx, queryColumns, oids)
 	if err == nil {
-		_, err = pgx.ForEachRow(rows, []any{&oid, &c.name, &c.number, &c.typ, &c.typeText, &c.typeSchema, &c.notNull, &c.filled}, func() error {
-			byOID[oid].columns = append(byOID[oid].columns, c)
-			types = append(types, c.typ)
+		_, err = pgx.ForEachRow(rows, []any{&oid, &c.name, &c.number, &c.typ, &c.typeText, &c.typeSchema, &c.notNull, &c.filled, &c.generated}, func() error {
+			if t := byOID[oid]; t.sent.has(c) {
+				t.columns = append(t.columns, c)
+				types = append(types, c.typ)
+			}
 			return nil
 		})
 	}
@@ -140,7 +156,9 @@ func (d *driver) readDetails(ctx context.Context, conn *pgx.Conn, tables []*tabl
 	rows, err = conn.Query(ctx, queryKeys, oids)
 	if err == nil {
 		_, err = pgx.ForEachRow(rows, []any{&oid, &names, &generated}, func() error {
-			if t := byOID[oid]; t.key == nil && !slices.ContainsFunc(generated, func(s string) bool { return s != "" }) {
+			t := byOID[oid]
+			lacks := func(name string) bool { return t.column(name) == nil }
+			if t.key == nil && !slices.ContainsFunc(generated, func(s string) bool { return s != "" }) && !slices.ContainsFunc(names, lacks) {
 				t.key = slices.Clone(names)
 			}
 			return nil
@@ -155,7 +173,7 @@ func (d *driver) readDetails(ctx context.Context, conn *pgx.Conn, tables []*tabl
 
 // describe is a table in the core's words.
 func (d *driver) describe(t *table) *cdc.Table {
-	out := &cdc.Table{ID: t.id, Key: t.key, Rows: t.rows, Incarnation: incarnation(t.oid)}
+	out := &cdc.Table{ID: t.id, Key: t.key, Rows: t.rows, Incarnation: incarnation(t.oid), Scope: t.sent.scope, Behind: t.sent.behind}
 	for _, c := range t.columns {
 		out.Columns = append(out.Columns, cdc.Column{
 			Name: c.name,
@@ -183,6 +201,9 @@ func (d *driver) Discover(ctx context.Context, only ...cdc.TableID) ([]*cdc.Tabl
 		}
 		tables, err := d.readTables(ctx, conn, only)
 		if err != nil {
+			return err
+		}
+		if err := d.compareLists(ctx, conn, tables); err != nil {
 			return err
 		}
 		out = make([]*cdc.Table, 0, len(tables))

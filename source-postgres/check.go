@@ -232,9 +232,9 @@ func (d *driver) checkPublication(ctx context.Context, conn *pgx.Conn, p *public
 	switch {
 	case !p.exists && (!create || len(foreign) > 0):
 		add("User %q cannot make the publication %q: that needs the CREATE right on the database and the ownership of the tables. Have an administrator run:\n%s;",
-			d.cfg.User, d.publication, d.createSQL(tables))
+			d.cfg.User, d.publication, d.createSQL(tables, nil))
 	case p.exists && (!owner || len(foreign) > 0):
-		add("The publication %q lacks tables that user %q cannot add to it. Have an administrator run:\n%s;", d.publication, d.cfg.User, d.addSQL(missing))
+		add("The publication %q lacks tables that user %q cannot add to it. Have an administrator run:\n%s;", d.publication, d.cfg.User, d.addSQL(missing, nil))
 	}
 	return problems, nil
 }

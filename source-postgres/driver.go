@@ -32,6 +32,7 @@ type driver struct {
 	conns       *pool
 	types       *typeCatalog
 	plans       planCache
+	selections  selections
 
 	guardTimes guardTimes
 

@@ -60,6 +60,9 @@ func (s *scan) keysQuery(keys [][]byte) (sql string, params [][]byte, types []ui
 	}
 	sql = "SELECT " + s.plan.list + " FROM " + only(s.plan.now.root) + s.rng.Table +
 		" WHERE (" + quoteIdents(columns) + ") IN (" + list.String() + ")"
+	for _, c := range s.plan.sent {
+		sql += " AND " + c
+	}
 	return sql, params, types, nil
 }
 

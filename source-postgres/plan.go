@@ -63,7 +63,7 @@ const queryRelations = `
 	SELECT c.oid, n.nspname, c.relname, coalesce(pg_catalog.pg_relation_filenode(c.oid), 0)::bigint,
 		(pg_catalog.pg_relation_size(c.oid) / $2)::bigint,
 		c.reltoastrelid <> 0 AND pg_catalog.pg_relation_size(c.reltoastrelid) > 0,
-		pg_catalog.has_table_privilege(c.oid, 'SELECT')
+		pg_catalog.has_table_privilege(c.oid, 'SELECT') AND NOT pg_catalog.row_security_active(c.oid)
 	FROM pg_catalog.pg_partition_tree($1::oid::regclass) p JOIN pg_catalog.pg_class c ON c.oid = p.relid
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 	WHERE p.isleaf AND c.relkind = 'r'
@@ -71,7 +71,7 @@ const queryRelations = `
 	SELECT c.oid, n.nspname, c.relname, coalesce(pg_catalog.pg_relation_filenode(c.oid), 0)::bigint,
 		(pg_catalog.pg_relation_size(c.oid) / $2)::bigint,
 		c.reltoastrelid <> 0 AND pg_catalog.pg_relation_size(c.reltoastrelid) > 0,
-		pg_catalog.has_table_privilege(c.oid, 'SELECT')
+		pg_catalog.has_table_privilege(c.oid, 'SELECT') AND NOT pg_catalog.row_security_active(c.oid)
 	FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 	WHERE c.oid = $1::oid AND c.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_catalog.pg_partition_tree($1::oid::regclass))`
 

@@ -73,36 +73,53 @@ func (d *driver) ownerParts() (prefix, suffix string) {
 	return "made by Sluice for the capture ", " with the slot " + d.slot
 }
 
-func (d *driver) createSQL(tables []cdc.TableID) string {
+// createSQL makes the publication, of whole tables but for those with a list of columns.
+func (d *driver) createSQL(tables []cdc.TableID, lists map[cdc.TableID][]string) string {
 	options := "publish = 'insert, update, delete, truncate'"
 	if d.server.major() >= 13 {
 		options += ", publish_via_partition_root = true"
 	}
-	return "CREATE PUBLICATION " + quoteIdent(d.publication) + " FOR TABLE " + onlyTables(tables) + " WITH (" + options + ")"
+	if d.server.major() >= 18 {
+		options += ", publish_generated_columns = stored"
+	}
+	return "CREATE PUBLICATION " + quoteIdent(d.publication) + " FOR TABLE " + onlyTables(tables, lists) + " WITH (" + options + ")"
 }
 
-func (d *driver) addSQL(tables []cdc.TableID) string {
-	return "ALTER PUBLICATION " + quoteIdent(d.publication) + " ADD TABLE " + onlyTables(tables)
+func (d *driver) addSQL(tables []cdc.TableID, lists map[cdc.TableID][]string) string {
+	return "ALTER PUBLICATION " + quoteIdent(d.publication) + " ADD TABLE " + onlyTables(tables, lists)
 }
 
-func onlyTables(tables []cdc.TableID) string {
+func onlyTables(tables []cdc.TableID, lists map[cdc.TableID][]string) string {
 	quoted := make([]string, len(tables))
 	for i, id := range tables {
 		quoted[i] = "ONLY " + quoteTable(id.Schema, id.Name)
+		if list := lists[id]; list != nil {
+			quoted[i] += " (" + quoteIdents(list) + ")"
+		}
 	}
 	return strings.Join(quoted, ", ")
 }
 
 // publish makes sure that the publication exists and has the tables. It comes before the slot, because a slot cannot
 // decode what was written before its publication existed (hard case 9). It returns the publication as it was.
-func (d *driver) publish(ctx context.Context, tables []cdc.TableID) (*publication, error) {
+func (d *driver) publish(ctx context.Context, wanted []*cdc.Table) (*publication, error) {
 	var before *publication
+	d.remember(wanted)
+	tables := make([]cdc.TableID, len(wanted))
+	for i, t := range wanted {
+		tables[i] = t.ID
+	}
 	err := d.conns.with(ctx, func(conn *pgx.Conn) error {
 		p, err := d.readPublication(ctx, conn)
 		if err != nil {
 			return err
 		}
 		before = p
+		if p.exists && p.comment == d.owner() {
+			if err := d.relist(ctx, conn, tables); err != nil {
+				return err
+			}
+		}
 		missing := p.missing(tables)
 		if len(missing) == 0 {
 			return nil
@@ -116,16 +133,22 @@ func (d *driver) publish(ctx context.Context, tables []cdc.TableID) (*publicatio
 		for _, t := range found {
 			missing = append(missing, t.id)
 		}
-		if !p.exists {
-			return d.createPublication(ctx, conn, missing)
+		lists := map[cdc.TableID][]string{}
+		if !p.exists || p.comment == d.owner() {
+			if lists, err = d.columnLists(ctx, conn, found); err != nil {
+				return err
+			}
 		}
-		return d.extendPublication(ctx, conn, p, missing)
+		if !p.exists {
+			return d.createPublication(ctx, conn, missing, lists)
+		}
+		return d.extendPublication(ctx, conn, p, missing, lists)
 	})
 	return before, err
 }
 
-func (d *driver) createPublication(ctx context.Context, conn *pgx.Conn, tables []cdc.TableID) error {
-	sql := d.createSQL(tables)
+func (d *driver) createPublication(ctx context.Context, conn *pgx.Conn, tables []cdc.TableID, lists map[cdc.TableID][]string) error {
+	sql := d.createSQL(tables, lists)
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, sql); err != nil {
 			return err
@@ -141,8 +164,8 @@ func (d *driver) createPublication(ctx context.Context, conn *pgx.Conn, tables [
 	return nil
 }
 
-func (d *driver) extendPublication(ctx context.Context, conn *pgx.Conn, p *publication, missing []cdc.TableID) error {
-	sql := d.addSQL(missing)
+func (d *driver) extendPublication(ctx context.Context, conn *pgx.Conn, p *publication, missing []cdc.TableID, lists map[cdc.TableID][]string) error {
+	sql := d.addSQL(missing, lists)
 	if _, err := conn.Exec(ctx, sql); err != nil && sqlState(err) != stateDuplicateObject {
 		return d.publicationAdvice(err, sql, "extended")
 	}

@@ -105,7 +105,7 @@ func (s *stream) relation(ctx context.Context, m []byte) (*cdc.Event, error) {
 		next.Origin = t.origin.String()
 	}
 	t.oid, t.table, t.rows = r.ID, next, newRowPlan(id, next.Key, names, types, false)
-	if changed {
+	if changed || next.Behind {
 		s.queue = append(s.queue, cdc.Event{Op: cdc.Shape, Table: id, Txn: s.txn, Shape: next, Rescan: rescan})
 	}
 	return s.queued(), nil
@@ -131,6 +131,9 @@ func (d *driver) describeRelation(ctx context.Context, r *pgoutput.Relation, t *
 		}
 		if now = nil; len(found) > 0 && found[0].oid == r.ID {
 			now = found[0]
+			if err := d.compareLists(ctx, conn, found); err != nil {
+				return err
+			}
 		}
 		if err := d.types.load(ctx, conn, oids); err != nil {
 			return err
@@ -151,12 +154,21 @@ func (d *driver) describeRelation(ctx context.Context, r *pgoutput.Relation, t *
 	for _, c := range t.table.Columns {
 		before[c.Name] = c
 	}
-	out := &cdc.Table{ID: t.id, Incarnation: incarnation(r.ID), Key: t.table.Key, Origin: t.table.Origin, Rows: t.table.Rows}
+	out := &cdc.Table{
+		ID: t.id, Incarnation: incarnation(r.ID), Key: t.table.Key, Origin: t.table.Origin, Rows: t.table.Rows, Selection: t.table.Selection,
+	}
 	if t.keyless {
 		out.Origin = t.origin.String()
 	}
+	if now != nil {
+		out.Scope, out.Behind = now.sent.scope, now.sent.behind
+	}
 	types := make([]*dataType, len(r.Columns))
+	hidden := d.hidden(r, t, now)
 	for i, c := range r.Columns {
+		if hidden != nil && hidden[i] {
+			continue
+		}
 		types[i] = d.types.get(c.Type)
 		col := cdc.Column{Name: c.Name, Type: texts[i], Nullable: true, Filled: true}
 		old, had := before[c.Name]

@@ -35,10 +35,6 @@ func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *lowatC
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]cdc.TableID, len(tables))
-	for i, t := range tables {
-		ids[i] = t.ID
-	}
 	s := &stream{d: d, socket: socket, tables: map[cdc.TableID]*streamed{}, relations: map[uint32]*streamed{}, cursorAt: time.Now()}
 	var origin *snapshot
 	if err := d.checkFailover(); err != nil {
@@ -49,9 +45,9 @@ func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *lowatC
 		return nil, err
 	}
 	if from.Cursor == "" {
-		from, origin, err = d.begin(ctx, conn, sys, was, ids, slices.ContainsFunc(tables, isKeyless))
+		from, origin, err = d.begin(ctx, conn, sys, was, tables)
 	} else {
-		from, err = d.resume(ctx, conn, sys, was, from, ids)
+		from, err = d.resume(ctx, conn, sys, was, from, tables)
 	}
 	if err != nil {
 		return nil, err
@@ -84,15 +80,15 @@ func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *lowatC
 func isKeyless(t *cdc.Table) bool { return len(t.Key) == 0 }
 
 // begin makes publication and slot, for a capture without a position. If a log was lost, was is its identity.
-func (d *driver) begin(ctx context.Context, conn *pgconn.PgConn, sys system, was identity, ids []cdc.TableID, keyless bool) (cdc.Position, *snapshot, error) {
-	before, err := d.publish(ctx, ids)
+func (d *driver) begin(ctx context.Context, conn *pgconn.PgConn, sys system, was identity, tables []*cdc.Table) (cdc.Position, *snapshot, error) {
+	before, err := d.publish(ctx, tables)
 	if err != nil {
 		return cdc.Position{}, nil, err
 	}
 	if err := d.dropOld(ctx, sys, before, was); err != nil {
 		return cdc.Position{}, nil, err
 	}
-	start, origin, err := d.createSlot(ctx, conn, keyless)
+	start, origin, err := d.createSlot(ctx, conn, slices.ContainsFunc(tables, isKeyless))
 	if err != nil {
 		return cdc.Position{}, nil, err
 	}

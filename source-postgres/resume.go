@@ -15,7 +15,7 @@ const startOver = "To begin anew, have every table of the capture backfilled aga
 
 // resume makes sure that the log is the one that the position belongs to, and that it carries all tables. It returns the
 // position with its identity renewed.
-func (d *driver) resume(ctx context.Context, conn *pgconn.PgConn, sys system, id identity, from cdc.Position, ids []cdc.TableID) (cdc.Position, error) {
+func (d *driver) resume(ctx context.Context, conn *pgconn.PgConn, sys system, id identity, from cdc.Position, tables []*cdc.Table) (cdc.Position, error) {
 	cursor, err := parseLSN(string(from.Cursor))
 	if err != nil {
 		return from, err
@@ -36,7 +36,7 @@ func (d *driver) resume(ctx context.Context, conn *pgconn.PgConn, sys system, id
 	if err := d.checkResume(s, sys, id, cursor); err != nil {
 		return from, err
 	}
-	if _, err := d.publish(ctx, ids); err != nil {
+	if _, err := d.publish(ctx, tables); err != nil {
 		return from, err
 	}
 	if err := d.keepFailover(ctx, conn, s); err != nil {

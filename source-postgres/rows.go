@@ -20,6 +20,7 @@ type rowPlan struct {
 	shape  *rowjson.Shape[[]byte]
 	keys   []keyColumn
 	names  []string // of the columns, in the order of the values
+	hidden []bool   // by value, whether it is left out; nil if none is
 	source []byte   // "schema":…,"table":…
 }
 
@@ -30,12 +31,19 @@ type keyColumn struct {
 	binary  bool
 }
 
-// newRowPlan plans rows whose i-th value has the i-th name, type and format.
+// newRowPlan plans rows whose i-th value has the i-th name, type and format. A value without a type is left out of documents.
 func newRowPlan(id cdc.TableID, key, names []string, types []*dataType, scanned bool) *rowPlan {
 	p := &rowPlan{names: names}
 	encoders := make([]encoder, len(names))
 	formats := make([]int16, len(names))
 	for i, t := range types {
+		if t == nil {
+			if p.hidden == nil {
+				p.hidden = make([]bool, len(names))
+			}
+			p.hidden[i] = true
+			continue
+		}
 		asKey := slices.Contains(key, names[i])
 		if scanned {
 			formats[i], encoders[i] = t.scanEncoder(asKey)
@@ -136,6 +144,8 @@ type scanPlan struct {
 	formats    []int16  // hidden columns first
 	hidden     int      // how many columns come before the table's own: ctid and xmin, or none
 	keyTypes   []uint32
+	where      []string  // conditions that a backfill's rows fulfil
+	sent       []string  // those of them that rows read by key fulfil
 	searchPath string    // schemas with the operators of the key's types, quoted; empty if they are built in
 	origin     *snapshot // of a table without a key
 	size       *sizer
@@ -164,6 +174,9 @@ func (d *driver) scanPlanOf(ctx context.Context, conn *pgx.Conn, t *cdc.Table) (
 		return nil, fmt.Errorf("preparing to scan table %s: %w", t.ID, cdc.ErrRewritten)
 	}
 	p, err := d.newScanPlan(t, found[0])
+	if err == nil {
+		err = d.checkFilter(ctx, conn, t, found[0])
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +226,11 @@ func (d *driver) newScanPlan(t *cdc.Table, now *table) (*scanPlan, error) {
 	}
 	if len(schemas) > 0 {
 		p.searchPath = "pg_catalog, " + quoteIdents(schemas)
+		if t.Selection.Filter != "" {
+			p.searchPath += `, "$user", public` // what the filter was checked with
+		}
 	}
+	p.where, p.sent = conditions(now, t.Selection.Filter), conditions(now, "")
 	p.list = quoteIdents(names)
 	if p.hidden > 0 {
 		p.list = "ctid, xmin, " + p.list

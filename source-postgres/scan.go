@@ -140,10 +140,11 @@ func (s *scan) query() (sql string, params [][]byte) {
 	limit := s.plan.size.units(s.chunk, s.rng.Pages)
 	if s.rng.Pages {
 		s.units = min(limit, s.rng.To-s.rng.From)
-		return sql + " WHERE " + s.d.pagesCondition(s.rng.From, s.rng.From+s.units), nil
+		where := append([]string{s.d.pagesCondition(s.rng.From, s.rng.From+s.units)}, s.plan.where...)
+		return sql + " WHERE " + strings.Join(where, " AND "), nil
 	}
 	s.units = limit
-	var conditions []string
+	conditions := slices.Clone(s.plan.where)
 	for _, bound := range []struct {
 		operator string
 		values   []string

@@ -64,7 +64,7 @@ func (r *streamRow) set(s *stream, t *streamed, vals [][]byte) error {
 	}
 	r.plan, r.vals, r.s, r.partial, r.omitted, r.position = t.rows, vals, s, whole, r.omitted[:0], s.ordinal
 	for i, v := range vals {
-		if pgoutput.Unchanged(v) {
+		if pgoutput.Unchanged(v) && (t.rows.hidden == nil || !t.rows.hidden[i]) {
 			r.partial = withoutUnchanged
 			r.omitted = append(r.omitted, t.rows.names[i])
 		}

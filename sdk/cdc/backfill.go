@@ -47,7 +47,8 @@ type planJob struct {
 	known  *Table
 	at     int // the table's revision then
 	settle bool
-	shape  *Table // nil if there is no such table
+	found  *Table // as it was discovered; nil if it was not, or there is no such table
+	shape  *Table // as it was planned; nil if there is no such table
 	plan   *Plan
 	err    error
 	void   bool
@@ -61,11 +62,9 @@ func (j *planJob) run(ctx context.Context, d Driver) {
 			j.shape, j.err = nil, err
 			return
 		}
-		c := *found[0]
+		j.found = found[0]
+		c := *j.found.selected(&j.known.Selection, len(j.known.Key) == 0)
 		c.Origin = j.known.Origin
-		if len(j.known.Key) == 0 {
-			c.Key = nil
-		}
 		j.shape = &c
 	}
 	j.plan, j.err = d.Plan(ctx, j.shape)
@@ -98,7 +97,7 @@ func (j *planJob) done(_ context.Context, r *reader) error {
 		return nil
 	}
 	before := t.shape
-	if taken, err := r.take(t, j.shape); err != nil || !taken {
+	if taken, err := r.take(t, j.found); err != nil || !taken {
 		return err
 	}
 	t.adopted = t.adopted || refilled(before, t.shape)

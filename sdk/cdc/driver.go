@@ -158,6 +158,14 @@ type Table struct {
 	// Origin is what Stream.Origin gave when the table began to be streamed: enough for a driver to tell, for a table
 	// without a key, which transactions' rows come from the stream and which from the backfill.
 	Origin string
+	// Scope is the driver's notation of how the log carries the table, if that is somebody's to change (a publication, say):
+	// another one means that changes may have been left out of the log meanwhile, so the table is read again. The core stores
+	// and compares it. Empty when the log does not carry the table, or it cannot change.
+	Scope string
+	// Behind says that the log does not carry the table as it should, and will once the stream is opened again.
+	Behind bool
+	// Selection is what of the table is captured, on tables that the core gives to a driver. Columns has no others.
+	Selection Selection
 	// Rows is the server's own estimate of how many rows the table has; below zero when unknown.
 	Rows int64
 }
@@ -173,8 +181,8 @@ type Column struct {
 	// Type is the column's type in the database's words. People read it; the core stores it, gives it back, and takes
 	// another one as another column.
 	Type string
-	// Incarnation is the driver's notation of which column of this name it is (its number, say): one that was dropped and
-	// added again has another one, and other values. The core stores it and gives it back. Empty when unknown, as it is
+	// Incarnation is the driver's notation of which column it is (its number, say), unlike that of every other column the
+	// table ever had: one that was dropped and added again has another one, and other values; one that was renamed keeps it. The core stores it and gives it back. Empty when unknown, as it is
 	// in shapes that come from a log which does not tell: then discovery is asked at once. (Only a column that is added,
 	// dropped and added again before that, without a word in the log, is taken for the one that replaced it.)
 	Incarnation string
@@ -237,14 +245,14 @@ type Visibility interface {
 // it returns, or the next call of Stream.Next.
 type Row interface {
 	// AppendFields appends the row's columns as JSON members without braces: "a":1,"b":"x". Columns which the row
-	// lacks are left out, never null.
+	// lacks are left out, never null; so are columns that the table's Selection leaves out.
 	AppendFields(dst []byte) ([]byte, error)
 	// AppendKey appends the key columns' values as a tuple (package tuple); equal keys give equal bytes, whether
 	// they come from the log or from a scan.
 	AppendKey(dst []byte) ([]byte, error)
 	// AppendSource appends the members of _meta.source: "ts_ms":1,"schema":"s","table":"t",…
 	AppendSource(dst []byte) ([]byte, error)
-	// Omitted names the columns that the row lacks because the log does not repeat an unchanged value. Empty when the
+	// Omitted names the selected columns that the row lacks because the log does not repeat an unchanged value. Empty when the
 	// row is complete; always empty for scanned rows. The slice is valid as long as the row, its strings for ever.
 	Omitted() []string
 }

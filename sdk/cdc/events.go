@@ -233,6 +233,7 @@ func (r *reader) altered(t *table, ev *Event) error {
 		return r.truncated(t, ev)
 	case Drop:
 		r.miss(t, ev.Err)
+		r.rediscover(t) // another one may have taken its name at the same moment
 		return nil
 	default:
 		return r.reshaped(t, ev)
@@ -241,11 +242,14 @@ func (r *reader) altered(t *table, ev *Event) error {
 
 // reshaped takes a new shape of a table from the log.
 func (r *reader) reshaped(t *table, ev *Event) error {
-	now := complete(complete(t.keyed(ev.Shape), t.state.shape(t.id, t.shape)), t.shape)
+	replaced := ev.Shape.Incarnation != t.state.Incarnation && ev.Shape.Incarnation != "" && t.state.Incarnation != ""
+	if replaced {
+		t.forget()
+	}
+	now := complete(complete(t.bound(ev.Shape), t.state.shape(t.id, t.shape)), t.shape)
 	if err := t.fits(now); err != nil {
 		return err
 	}
-	replaced := now.Incarnation != t.state.Incarnation && now.Incarnation != "" && t.state.Incarnation != ""
 	known := t.adopted && sameColumns(now, t.shape) && !replaced
 	if replaced && now.Origin != "" {
 		t.state.Origin = now.Origin
@@ -257,7 +261,7 @@ func (r *reader) reshaped(t *table, ev *Event) error {
 	t.shape, t.adopted, t.announce = now, false, true
 	t.revision++
 	r.save(t)
-	if slices.ContainsFunc(now.Columns, func(c Column) bool { return c.Incarnation == "" }) {
+	if slices.ContainsFunc(now.Columns, func(c Column) bool { return c.Incarnation == "" }) || ev.Shape.Behind {
 		r.rediscover(t) // to know which columns of these names they are, before others replace them
 	}
 	if replaced || t.state.Phase == Missing || ev.Rescan && !known {

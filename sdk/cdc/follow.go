@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
 // backfill has the table read from the beginning.
@@ -139,11 +141,18 @@ func (r *reader) adopt(t *table, found *Table) error {
 // take makes a shape from discovery the one that chunks are read by. It returns false if it is that of another table than
 // the one that was captured, which is then captured from the beginning.
 func (r *reader) take(t *table, found *Table) (bool, error) {
-	now := t.keyed(found)
+	replaced := t.state.Phase == Missing || found.Incarnation != t.shape.Incarnation && found.Incarnation != "" && t.shape.Incarnation != ""
+	if replaced {
+		t.forget()
+	}
+	if t.withhold(found) {
+		r.save(t)
+	}
+	now := t.bound(found)
 	if err := t.fits(now); err != nil {
 		return false, err
 	}
-	if t.state.Phase == Missing || now.Incarnation != t.shape.Incarnation && now.Incarnation != "" && t.shape.Incarnation != "" {
+	if replaced {
 		r.replaced(t, now)
 		return false, nil
 	}
@@ -155,7 +164,30 @@ func (r *reader) take(t *table, found *Table) (bool, error) {
 	if t.state.identify(now) {
 		r.save(t)
 	}
-	return true, nil
+	return true, r.scoped(t, found)
+}
+
+// scoped follows how the log carries the table.
+func (r *reader) scoped(t *table, found *Table) error {
+	if found.Behind || found.Scope == "" && t.state.Scope != "" {
+		r.log.WithField("table", t.id.String()).Info("opening the log again because it does not carry the table as it should")
+		r.reopen = true
+	}
+	before := t.state.Scope
+	if found.Scope == "" || found.Scope == before {
+		return nil
+	}
+	t.state.Scope = found.Scope
+	r.save(t)
+	if before == "" {
+		return nil
+	}
+	if (t.keyless || t.changesOnly) && t.selection.Whole() {
+		return usererr.New(nil, "The log did not carry table %s for a while, because it was taken out of what is published, or that was made anew. "+
+			"Changes are missing, and cannot be made up for by reading the table again (it has no key, or only changes are captured). Backfill it into an empty collection.", t.id)
+	}
+	r.rescan(t, false)
+	return nil
 }
 
 // fits checks that the table's documents can be those of its collection.

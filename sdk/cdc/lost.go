@@ -83,7 +83,7 @@ func (r *reader) anew(t *table) {
 		phase = Live
 	}
 	t.restart(phase)
-	t.state.Origin = ""
+	t.state.Origin, t.state.Scope = "", ""
 	t.state.setShape(t.shape)
 	t.adopted = false
 	t.revision++
@@ -103,7 +103,8 @@ func (r *reader) lookAgain(ctx context.Context) error {
 		t.discovered = found[t.id]
 		if t.discovered != nil && t.state.Phase != Missing {
 			// Nothing was captured of it, so it is this table.
-			t.shape = t.keyed(t.discovered)
+			t.withhold(t.discovered)
+			t.shape = t.bound(t.discovered)
 			t.state.setShape(t.shape)
 		}
 	}

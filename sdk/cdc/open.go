@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/sluicedata/sluice/sdk/capture"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
@@ -29,6 +31,7 @@ func open(ctx context.Context, s session) (*reader, error) {
 			binding: b, state: &b.State, id: b.Resource.Table(),
 			keyless:     sameKey(b.Collection.Key, fallbackKey()),
 			changesOnly: b.Resource.Mode == OnlyChanges || s.opts.skips(b.Resource.Table()),
+			selection:   b.Resource.selection(),
 		}
 		r.tables, r.byID[t.id] = append(r.tables, t), t
 	}
@@ -97,6 +100,10 @@ func (t *table) load(discovered *Table) error {
 		s.begin(Live)
 	}
 	t.discovered = discovered
+	t.selection.Withheld = s.Withheld
+	if discovered != nil && !t.binding.New {
+		t.added = t.widened(discovered)
+	}
 	t.shape = s.shape(t.id, discovered)
 	if discovered == nil {
 		if t.shape == nil {
@@ -104,10 +111,14 @@ func (t *table) load(discovered *Table) error {
 		}
 		return nil
 	}
-	if err := t.fits(t.keyed(discovered)); err != nil {
+	if err := usererr.Join("", errsOfSelection(discovered, &t.selection, t.keyless)); err != nil {
 		return err
 	}
-	t.shape = t.keyed(t.shape)
+	t.withhold(discovered)
+	if err := t.fits(t.bound(discovered)); err != nil {
+		return err
+	}
+	t.shape = t.bound(t.shape)
 	for _, rest := range s.Ranges {
 		t.spans = append(t.spans, &span{rest: rest, ahead: rest})
 	}
@@ -171,6 +182,11 @@ func (r *reader) reconcile(t *table) error {
 	if len(t.state.Columns) == 0 {
 		t.state.setShape(t.shape)
 	}
+	if added := t.added; len(added) > 0 {
+		t.added = nil
+		r.log.WithFields(logrus.Fields{"table": t.id.String(), "columns": join(added)}).Info("columns are captured that were left out before")
+		r.rescan(t, false)
+	}
 	return r.adopt(t, found)
 }
 
@@ -189,6 +205,11 @@ func (r *reader) connect(ctx context.Context) error {
 	r.stream, r.reopen = stream, false
 	r.acks.set(stream)
 	r.started(stream.Start())
+	for _, t := range r.tables {
+		if t.state.Scope != "" {
+			r.rediscover(t) // opening may have changed how the log carries it
+		}
+	}
 	for _, t := range r.tables {
 		if t.state.Phase != Missing && t.state.Origin == "" {
 			t.state.Origin = stream.Origin(t.id)

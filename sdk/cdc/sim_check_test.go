@@ -80,7 +80,7 @@ func (s *sim) checkTable(b *simBinding, st *TableState, strict bool) error {
 		case !ok:
 			return fmt.Errorf("key %s is not in the table any more, but the output has %v", k, doc.vals)
 		default:
-			if err := sh.compare(doc, row, false, strict); err != nil {
+			if err := sh.compare(b, doc, row, false, strict); err != nil {
 				return fmt.Errorf("key %s, output version %d, table version %d: %w", k, doc.v, row.v, err)
 			}
 		}
@@ -115,7 +115,7 @@ func (s *sim) checkCovered(b *simBinding, st *TableState, sh *shadowTable, stric
 		if doc == nil || doc.deleted {
 			return fmt.Errorf("key %s is backfilled, but not in the output", k)
 		}
-		if err := sh.compare(doc, row, true, strict); err != nil {
+		if err := sh.compare(b, doc, row, true, strict); err != nil {
 			return fmt.Errorf("key %s is backfilled, output version %d, table version %d: %w", k, doc.v, row.v, err)
 		}
 	}

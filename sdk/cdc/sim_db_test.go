@@ -68,7 +68,7 @@ type simColumn struct {
 	name, typ string
 	big       bool // logged only when it changes
 	filled    bool
-	num       int // which column of this name it is
+	num       int // which of the table's columns it is
 }
 
 // simVersion is one version of a row. It does not change, except for xmax and what DDL does to all versions.
@@ -139,6 +139,10 @@ func (db *simDB) create(id TableID, key []string, rows int) *simTable {
 	t.cols = append(t.cols, simColumn{name: "v", typ: "text"}, simColumn{name: "a", typ: "text"})
 	if db.cfg.bigColumns {
 		t.cols = append(t.cols, simColumn{name: "big1", typ: "text", big: true}, simColumn{name: "big2", typ: "text", big: true})
+	}
+	for i := range t.cols {
+		t.colCount++
+		t.cols[i].num = t.colCount
 	}
 	db.births[id] = append(db.births[id], t.born)
 	db.ddlTxn("create "+id.String(), func(s *simShadow) { s.create(t) }, func(txn *simTxn) {

@@ -35,6 +35,7 @@ const (
 	mutateRescan
 	mutateLoss
 	mutateLossKeeps
+	mutateWithheld
 )
 
 // TestSimulation runs the core against the simulated database, ten thousand times.
@@ -114,6 +115,7 @@ func TestMutations(t *testing.T) {
 		"changes of rows that the log leaves out are not said": mutateRescan,
 		"a new log is taken for the one that was lost":         mutateLoss,
 		"tables keep what they had when the log is lost":       mutateLossKeeps,
+		"what was left out before is not known":                mutateWithheld,
 	} {
 		t.Run(name, func(t *testing.T) {
 			seed, err := simulate(1, 10_000, m)

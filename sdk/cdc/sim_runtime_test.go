@@ -56,6 +56,11 @@ func (s *sim) apply(target capture.Target, doc []byte) error {
 	if err != nil {
 		return err
 	}
+	for _, column := range slices.AppendSeq(slices.Collect(maps.Keys(d.vals)), maps.Keys(d.before)) {
+		if !sb.has(column) {
+			return fmt.Errorf("column %s of %s must not leave: %s", column, sb.id, doc)
+		}
+	}
 	patch := d.op == "u" && d.snapshot
 	if patch && s.mutation == mutatePatch {
 		return nil
@@ -195,6 +200,10 @@ func (s *sim) reconfigure() {
 		b.disabled = true
 		b.backfill++ // what it captured is checked no further
 		s.trace("-- %s is disabled", b.id)
+	case n < 5 && (b.exclude != nil || b.columns != nil):
+		b.exclude, b.columns = nil, nil
+		s.trace("-- all columns of %s are captured", b.id)
+		return
 	default:
 		return
 	}

@@ -97,6 +97,7 @@ type simReduced struct {
 // parsed is one document.
 type parsed struct {
 	vals     map[string]string
+	before   map[string]any
 	op       string
 	v        int
 	snapshot bool
@@ -116,6 +117,7 @@ func parseDoc(doc []byte) (parsed, error) {
 		}
 	}
 	meta, _ := top[metaColumn].(map[string]any)
+	d.before, _ = meta["before"].(map[string]any)
 	d.op, _ = meta["op"].(string)
 	source, _ := meta["source"].(map[string]any)
 	d.snapshot, _ = source["snapshot"].(bool)
@@ -181,8 +183,9 @@ func (st *shadowTable) ghost(key string, v int) bool {
 	return v <= st.born || ok && v <= last
 }
 
-// compare checks a reduced document against the row that the table has at that moment. If whole, no value may be missing.
-func (st *shadowTable) compare(doc *simDoc, row shadowRow, whole, strict bool) error {
+// compare checks a reduced document against the row that the table has at that moment. If whole, no value of a column that the
+// binding captures may be missing.
+func (st *shadowTable) compare(b *simBinding, doc *simDoc, row shadowRow, whole, strict bool) error {
 	for c, x := range doc.vals {
 		if st.dropped[c] || st.refilled[c] && !strict {
 			continue
@@ -204,7 +207,7 @@ func (st *shadowTable) compare(doc *simDoc, row shadowRow, whole, strict bool) e
 	}
 	slices.Sort(names)
 	for _, c := range names {
-		if _, ok := doc.vals[c]; !ok && !st.dropped[c] && (strict || !st.refilled[c]) {
+		if _, ok := doc.vals[c]; !ok && b.has(c) && !st.dropped[c] && (strict || !st.refilled[c]) {
 			return fmt.Errorf("column %s is missing, in the table it is %q", c, row.vals[c])
 		}
 	}

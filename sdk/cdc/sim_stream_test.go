@@ -218,7 +218,8 @@ func (st *simStream) deliver(w *simWrite) (*Event, bool) {
 		st.ev = Event{Op: Drop, Table: w.table.id, Txn: st.entry.id, Err: errors.New("dropped")}
 		return &st.ev, true
 	}
-	if shape := st.told(w.schema); known.Incarnation != shape.Incarnation || !sameColumns(known, shape) {
+	schema := w.schema.selected(&known.Selection, false)
+	if shape := st.told(schema); known.Incarnation != shape.Incarnation || !sameColumns(known, shape) {
 		if w.schema.Incarnation != known.Incarnation {
 			// The log carries the new table from its first moment on: nothing is left to the backfill.
 			shape.Origin = "0"
@@ -234,19 +235,20 @@ func (st *simStream) deliver(w *simWrite) (*Event, bool) {
 		st.ev = Event{Op: Truncate, Table: w.table.id, Txn: st.entry.id}
 		return &st.ev, true
 	}
-	if len(w.schema.Key) == 0 && st.entry.num < st.origins[w.table.id] {
+	if len(schema.Key) == 0 && st.entry.num < st.origins[w.table.id] {
 		return nil, true // the backfill has it
 	}
 	st.ev = Event{Op: w.op, Table: w.table.id, Txn: st.entry.id}
 	if w.row != nil {
-		st.row = simRow{shape: w.schema, vals: w.vals, v: w.v, omitted: w.omitted}
+		omitted := slices.DeleteFunc(slices.Clone(w.omitted), func(name string) bool { return !known.Selection.Has(Column{Name: name}) })
+		st.row = simRow{shape: schema, vals: w.vals, v: w.v, omitted: omitted}
 		st.ev.Row = &st.row
 	}
 	if w.before != nil {
-		st.before = simRow{shape: w.schema, vals: w.old, v: w.v}
-		full := s.db.cfg.fullRows || len(w.schema.Key) == 0
+		st.before = simRow{shape: schema, vals: w.old, v: w.v}
+		full := s.db.cfg.fullRows || len(schema.Key) == 0
 		if !full {
-			st.before.only = w.schema.Key
+			st.before.only = schema.Key
 		}
 		if full || w.op == Delete || w.row.key != w.before.key {
 			st.ev.Before = &st.before

@@ -59,10 +59,18 @@ type simBinding struct {
 	id       TableID
 	key      []string
 	mode     Mode
+	columns  []string
+	exclude  []string
 	priority int
 	backfill int
 	disabled bool
 	out      *simReduced
+}
+
+// has reports whether the binding captures a column.
+func (b *simBinding) has(column string) bool {
+	sel := Selection{Columns: b.columns, Exclude: b.exclude}
+	return sel.Has(Column{Name: column})
 }
 
 func (b *simBinding) stateKey() string { return b.id.Name + ".v" + strconv.Itoa(b.backfill) }
@@ -146,6 +154,12 @@ func (s *sim) makeTables() {
 		}
 		if s.rnd.IntN(8) == 0 {
 			b.mode = OnlyChanges
+		}
+		switch s.rnd.IntN(6) {
+		case 0:
+			b.exclude = []string{"a"}
+		case 1:
+			b.columns = append(slices.Clone(b.key), "v")
 		}
 		s.bindings = append(s.bindings, b)
 		s.db.create(b.id, b.key, s.rnd.IntN(24))
@@ -253,7 +267,9 @@ func (s *sim) session() error {
 			continue
 		}
 		b := &capture.Binding[Resource, TableState]{
-			Resource: Resource{Namespace: sb.id.Schema, Stream: sb.id.Name, Mode: sb.mode, Priority: sb.priority},
+			Resource: Resource{
+				Namespace: sb.id.Schema, Stream: sb.id.Name, Mode: sb.mode, Priority: sb.priority, Columns: sb.columns, ExcludeColumns: sb.exclude,
+			},
 			StateKey: sb.stateKey(), New: true,
 			Collection: capture.Destination{Name: sb.id.Name, Key: collectionKey(&Table{Key: sb.key})},
 		}
@@ -261,6 +277,9 @@ func (s *sim) session() error {
 			b.New = false
 			if err := json.Unmarshal(raw, &b.State); err != nil {
 				return err
+			}
+			if s.mutation == mutateWithheld {
+				b.State.Withheld = nil
 			}
 			if s.mutation == mutateUnseen {
 				b.State.Unseen, b.State.Unsettled = nil, false

@@ -113,10 +113,13 @@ const (
 
 // Resource is the configuration of a binding: one table.
 type Resource struct {
-	Namespace string `json:"namespace" title:"Schema" desc:"Schema of the table." x-schema-name:"true"`
-	Stream    string `json:"stream" title:"Table" desc:"Name of the table." x-collection-name:"true"`
-	Mode      Mode   `json:"mode,omitempty" title:"Mode" desc:"What to capture: the table's rows and then its changes (empty), or changes only." enum:",Only Changes"`
-	Priority  int    `json:"priority,omitempty" title:"Backfill Priority" desc:"Tables of a higher priority are backfilled first."`
+	Namespace      string   `json:"namespace" title:"Schema" desc:"Schema of the table." x-schema-name:"true"`
+	Stream         string   `json:"stream" title:"Table" desc:"Name of the table." x-collection-name:"true"`
+	Mode           Mode     `json:"mode,omitempty" title:"Mode" desc:"What to capture: the table's rows and then its changes (empty), or changes only." enum:",Only Changes"`
+	Priority       int      `json:"priority,omitempty" title:"Backfill Priority" desc:"Tables of a higher priority are backfilled first."`
+	Columns        []string `json:"columns,omitempty" title:"Columns" desc:"The only columns to capture. Empty means all, also those that are added later."`
+	ExcludeColumns []string `json:"excludeColumns,omitempty" title:"Exclude Columns" desc:"Columns that are not captured: not read, and not part of any document. Those of the key cannot be left out."`
+	BackfillFilter string   `json:"backfillFilter,omitempty" title:"Backfill Filter" desc:"A condition in the database's SQL, such as created_at > '2024-01-01': the backfill leaves out rows for which it is not true. Changes of all rows are captured."`
 }
 
 // Validate checks what the form's types cannot.
@@ -127,6 +130,14 @@ func (r Resource) Validate() error {
 	}
 	if r.Namespace == "" {
 		errs = append(errs, usererr.New(nil, "The schema (namespace) of table %q is empty.", r.Stream))
+	}
+	if slices.Contains(r.Columns, "") || slices.Contains(r.ExcludeColumns, "") {
+		errs = append(errs, usererr.New(nil, "A name in columns or excludeColumns of table %s is empty.", r.Table()))
+	}
+	for _, name := range r.Columns {
+		if slices.Contains(r.ExcludeColumns, name) {
+			errs = append(errs, usererr.New(nil, "The column %q of table %s is in columns and in excludeColumns.", name, r.Table()))
+		}
 	}
 	if r.Mode != Normal && r.Mode != OnlyChanges {
 		errs = append(errs, usererr.New(nil, "The mode of table %s is %q; it can be empty or %q.", r.Table(), r.Mode, OnlyChanges))
@@ -182,11 +193,7 @@ func (s *source[C]) Check(ctx context.Context, env capture.Env, cfg C, resources
 	if err != nil && len(errs) == 1 { // Check would have said why
 		errs = append(errs, fmt.Errorf("looking at the tables' shapes: %w", err))
 	}
-	for _, t := range tables {
-		if hasMetaColumn(t) {
-			errs = append(errs, errMetaColumn(t.ID))
-		}
-	}
+	errs = append(errs, checkSelections(ctx, d, resources, tables)...)
 	return usererr.Join("", errs)
 }
 

@@ -31,6 +31,10 @@ type TableState struct {
 	Incarnation string        `json:"incarnation,omitempty"`
 	Columns     []ColumnState `json:"columns,omitempty"`
 	Key         []string      `json:"key,omitempty"`
+	// Scope is Table.Scope.
+	Scope string `json:"scope,omitempty"`
+	// Withheld are columns that the binding's selection leaves out, as Selection.Withheld.
+	Withheld []ColumnState `json:"withheld,omitempty"`
 	// Origin is Table.Origin.
 	Origin string `json:"origin,omitempty"`
 

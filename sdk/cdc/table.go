@@ -14,6 +14,8 @@ type table struct {
 	id          TableID
 	keyless     bool // its collection is keyed by the place in the log
 	changesOnly bool
+	selection   Selection
+	added       []string // columns that the selection left out in the session before, until the first Read
 
 	// shape is the newest version of the table that is known, by which chunks are read. The stored one is as of the
 	// position in the log.
@@ -42,6 +44,8 @@ type table struct {
 	explained time.Time // when the log last said what the table waits for
 	turn      int64     // when the table last got a worker: the lowest is next
 	started   time.Time // when the backfill began in this session
+
+	given, givenOf *Table // what current gave last, and of which shape
 }
 
 // span is one range of a plan that is being read.
@@ -73,20 +77,18 @@ func defaultLimits() limits {
 	}
 }
 
-// keyed returns the table as its collection is keyed.
-func (t *table) keyed(s *Table) *Table {
-	if t.keyless && len(s.Key) > 0 {
-		c := *s
-		c.Key = nil
-		return &c
-	}
-	return s
-}
+// bound returns the table as its binding has it.
+func (t *table) bound(s *Table) *Table { return s.selected(&t.selection, t.keyless) }
 
-// current is the shape for the driver, with what the driver wants to be reminded of.
+// current is the shape for the driver, with what the driver wants to be reminded of. It stays the same as long as nothing of
+// it changes, so that a driver can tell by the pointer.
 func (t *table) current(s *Table) *Table {
-	c := *t.keyed(s)
+	if t.givenOf == s && t.given.Origin == t.state.Origin && len(t.given.Selection.Withheld) == len(t.selection.Withheld) {
+		return t.given
+	}
+	c := *t.bound(s)
 	c.Origin = t.state.Origin
+	t.given, t.givenOf = &c, s
 	return &c
 }
 

@@ -120,6 +120,11 @@ func TestShape(t *testing.T) {
 	_, err = shape.AppendFields(nil, [][]byte{[]byte("1")}, nil)
 	require.EqualError(t, err, `encoding column "a \"quoted\"": the row has only 1 values`)
 	require.Panics(t, func() { rowjson.New([]string{"a"}, []rowjson.Encoder[int]{}) })
+
+	number := func(dst []byte, v int) ([]byte, error) { return rowjson.AppendInt(dst, int64(v)), nil }
+	got, err = rowjson.New([]string{"b", "secret", "a"}, []rowjson.Encoder[int]{number, nil, number}).AppendFields(nil, []int{1, 2, 3}, nil)
+	require.NoError(t, err)
+	require.Equal(t, `"a":3,"b":1`, string(got))
 }
 
 func TestNoAllocations(t *testing.T) {

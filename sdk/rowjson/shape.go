@@ -26,13 +26,16 @@ type field[V any] struct {
 }
 
 // New plans the shape of rows whose i-th value is called names[i] and written by encs[i]. Members are written sorted by
-// name. New panics if the lengths differ, which is a mistake of the program, and keeps neither slice.
+// name; a value whose encoder is nil is left out of every row. New panics if the lengths differ, which is a mistake of the program, and keeps neither slice.
 func New[V any](names []string, encs []Encoder[V]) *Shape[V] {
 	if len(names) != len(encs) {
 		panic(fmt.Sprintf("rowjson: %d names with %d encoders", len(names), len(encs)))
 	}
 	s := &Shape[V]{fields: make([]field[V], 0, len(names))}
 	for i, name := range names {
+		if encs[i] == nil {
+			continue
+		}
 		quoted := append(AppendString([]byte{','}, []byte(name)), ':')
 		s.fields = append(s.fields, field[V]{index: i, name: name, first: quoted[1:], next: quoted, encode: encs[i]})
 	}
