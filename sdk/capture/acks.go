@@ -88,7 +88,7 @@ var errRequestsEnded = errors.New("the runtime closed its requests")
 
 // readAcks reads acknowledgements until the requests end, and calls what waits for them. It returns nil if they end without
 // a single one: such a runtime closes its requests right after Open, and still wants to read.
-func readAcks(ctx context.Context, log *logrus.Entry, in *frame.Reader, l *ledger) error {
+func readAcks(ctx context.Context, log *logrus.Entry, in *frame.Reader, l *ledger, outlet *Outlet) error {
 	for acknowledged := false; ; acknowledged = true {
 		var req capturepb.Request
 		err := in.Read(&req)
@@ -97,6 +97,7 @@ func readAcks(ctx context.Context, log *logrus.Entry, in *frame.Reader, l *ledge
 			return errRequestsEnded
 		case errors.Is(err, io.EOF):
 			l.close()
+			outlet.deaf.Store(true)
 			log.Debug("the runtime will not acknowledge checkpoints")
 			return nil
 		case err != nil:

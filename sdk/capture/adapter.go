@@ -138,7 +138,7 @@ func (a *adapter[C, R, S]) open(
 	if err != nil {
 		return nil, err
 	}
-	s := &session{state: state}
+	s := &session{state: state, outlet: &Outlet{}}
 	bindings := make([]*Binding[R, S], len(resources))
 	for i, b := range req.Capture.Bindings {
 		bindings[i], err = newBinding[R, S](b, resources[i], paths[i], state.bindings[b.StateKey])
@@ -152,6 +152,7 @@ func (a *adapter[C, R, S]) open(
 	env := newEnv(req.Capture.Name, log)
 	env.Version, env.Ephemeral = req.Version, ephemeral
 	env.Range.Begin, env.Range.End = req.Range.Keys()
+	env.Outlet = s.outlet
 	env.Shared = state.shared
 	env.Dormant = state.dormant(s.bindings)
 	s.reader, err = a.src.Open(ctx, env, cfg, bindings)

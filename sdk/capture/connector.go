@@ -22,4 +22,5 @@ type session struct {
 	reader   Reader
 	bindings []*handle
 	state    *document
+	outlet   *Outlet // the source has it too
 }

@@ -175,6 +175,7 @@ func (p *pump) commit(writing context.Context, tx *Tx) error {
 
 // hand gives the transaction's buffer to the writer and takes an empty one, which it waits for.
 func (p *pump) hand(writing context.Context, tx *Tx, c *commit) error {
+	defer p.session.outlet.block()()
 	select {
 	case p.full <- chunk{tx.buf, c}:
 	case <-writing.Done():

@@ -173,7 +173,7 @@ func (c *conversation) session(ctx context.Context, req *capturepb.Request_Open)
 	wire := &wireOutput{out: c.out}
 	failed := make(chan error, 1)
 	c.reading.Go(func() {
-		if err := readAcks(ctx, c.Log, c.requests, &wire.ledger); err != nil {
+		if err := readAcks(ctx, c.Log, c.requests, &wire.ledger, opened.outlet); err != nil {
 			failed <- err
 			stop() // the pump ends at the end of its transaction
 		}

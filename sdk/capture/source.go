@@ -107,6 +107,8 @@ type Env struct {
 	// Ephemeral says that nothing keeps the state of this session: it was started by hand without a state file. A source
 	// then leaves nothing behind at the endpoint that would wait for another session.
 	Ephemeral bool
+	// Outlet tells how the session's output is taken. It is nil outside of sessions.
+	Outlet *Outlet
 	// Shared is the state that Tx.SetShared last committed; nil when there is none.
 	Shared json.RawMessage
 	// Dormant are the state keys of bindings that are not part of this session but have left state behind, sorted. A

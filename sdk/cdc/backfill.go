@@ -124,7 +124,7 @@ func (r *reader) planned(t *table, p *Plan) {
 	t.saveRanges()
 	t.started = r.now()
 	r.save(t)
-	r.progress(t, "backfill started")
+	r.logProgress(t, "backfill started")
 	r.finished(t)
 }
 
@@ -237,6 +237,7 @@ func (r *reader) emitChunk(c *chunk) error {
 			}
 			return errTooLarge(t, c.key(i), err)
 		}
+		r.documents++
 	}
 	t.state.Rows += int64(len(c.ends))
 	t.free(c)
@@ -247,6 +248,7 @@ func (r *reader) emitChunk(c *chunk) error {
 		t.holes.fill(c.keys, c.snapshot)
 	}
 	t.succeeded(r.opts.ChunkRows)
+	r.progress.change(func(v *view) { v.waits = "" })
 	r.prune(t)
 	r.recycle(c)
 	r.save(t)
@@ -257,7 +259,8 @@ func (r *reader) emitChunk(c *chunk) error {
 // finished makes the table live once nothing of it is left to be read.
 func (r *reader) finished(t *table) {
 	if t.state.Phase == Scanning && len(t.spans) == 0 && t.holes.len() == 0 {
-		r.progress(t, "backfill finished")
+		r.logProgress(t, "backfill finished")
+		r.done += t.state.Rows
 		t.state.begin(Live)
 	}
 	if !t.busy() {

@@ -192,6 +192,7 @@ func (r *reader) emit(t *table, op byte, row, before Row) error {
 	if err := r.out.Append(t.binding, r.encode); err != nil {
 		return r.tooLarge(t, row, err)
 	}
+	r.documents++
 	return nil
 }
 

@@ -235,7 +235,7 @@ func (r *reader) timers() {
 		r.nextProgress = now.Add(progressInterval)
 		for _, t := range r.work {
 			if t.state.Phase == Scanning {
-				r.progress(t, "backfill in progress")
+				r.logProgress(t, "backfill in progress")
 			}
 		}
 	}
@@ -253,8 +253,8 @@ const (
 	statusEvent = "connectorStatus"
 )
 
-// progress logs how far the backfill of a table has come.
-func (r *reader) progress(t *table, message string) {
+// logProgress logs how far the backfill of a table has come.
+func (r *reader) logProgress(t *table, message string) {
 	fields := logrus.Fields{
 		"eventType": statusEvent, "table": t.id.String(), "phase": "backfill",
 		"rows": t.state.Rows, "took": r.now().Sub(t.started).Round(time.Millisecond).String(),
@@ -283,6 +283,12 @@ func (j *explainJob) run(ctx context.Context, d Driver) {
 }
 
 func (j *explainJob) done(_ context.Context, r *reader) error {
+	r.progress.change(func(v *view) {
+		v.waits, v.waitsAt = "the backfill of "+j.table.id.String()+" waits for a transaction to become visible", r.now()
+		if j.text != "" {
+			v.waits = "the backfill of " + j.table.id.String() + " waits for " + j.text
+		}
+	})
 	r.log.WithFields(logrus.Fields{
 		"table": j.table.id.String(), "txn": string(j.txn), "more": j.more, "waitsFor": j.text,
 	}).Info("backfill waits for a transaction that is not visible yet")

@@ -53,6 +53,7 @@ func (r *reader) lose(cause error) error {
 		_ = s.Close() // it is of no use any more, whatever closing says
 	}
 	r.stream, r.inTxn, r.reopen, r.ask = nil, false, false, nil
+	r.changesBefore = r.changes
 	r.shared.Cursor = ""
 	r.lostAt = now
 	return r.finish()

@@ -9,7 +9,6 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/sluicedata/sluice/sdk/capture"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
@@ -22,7 +21,7 @@ func open(ctx context.Context, s session) (*reader, error) {
 	r := &reader{
 		driver: s.driver, opts: s.opts, limits: s.limits, log: s.env.Log, pool: s.pool, now: s.now, rand: s.rand,
 		byID: map[TableID]*table{}, shared: shared, forget: s.env.Dormant,
-		fences: map[Mark][]*chunk{}, announced: map[*table]string{}, rework: true,
+		fences: map[Mark][]*chunk{}, announced: map[*table]string{}, rework: true, progress: &progress{},
 	}
 	r.encode = r.doc.append
 	r.copyRaw = func(dst []byte) ([]byte, error) { return append(dst, r.raw...), nil }
@@ -67,6 +66,8 @@ func (r *reader) load(ctx context.Context) error {
 	now := r.now()
 	r.lastEnd, r.nextProgress = now, now.Add(progressInterval)
 	r.scheduleDiscovery(now)
+	r.tally = r.count()
+	r.publish()
 	return usererr.Join("The capture cannot go on:", errs)
 }
 
@@ -202,7 +203,7 @@ func (r *reader) connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("opening the log: %w", err)
 	}
-	r.stream, r.reopen = stream, false
+	r.stream, r.reopen, r.connecting = stream, false, false
 	r.acks.set(stream)
 	r.started(stream.Start())
 	for _, t := range r.tables {
@@ -236,6 +237,8 @@ func (r *reader) reconnect(ctx context.Context) error {
 		t.void()
 	}
 	r.unfence()
+	r.connecting = true
+	r.publish()
 	if err := r.acks.set(nil).Close(); err != nil {
 		return fmt.Errorf("closing the log: %w", err)
 	}
@@ -272,7 +275,5 @@ func keyText(key []string) string {
 	}
 	return "(" + join(key) + ")"
 }
-
-var _ capture.Reader = sessionReader{}
 
 var errNoSnapshot = errors.New("the driver gave no snapshot")

@@ -43,15 +43,6 @@ type output interface {
 	checkpoint
 }
 
-// sessionReader is the reader as package capture sees it.
-type sessionReader struct{ *reader }
-
-// Read fills one capture transaction.
-func (s sessionReader) Read(ctx context.Context, tx *capture.Tx) error { return s.read(ctx, tx) }
-
-// Close ends the session.
-func (s sessionReader) Close() error { return s.close() }
-
 // reader is the one loop: it alone reads the log and emits documents. Workers read chunks beside it and are never waited
 // for. All of it but acks belongs to the goroutine that calls read.
 type reader struct {
@@ -102,6 +93,15 @@ type reader struct {
 	discovering   bool
 	ask           []*table // to be discovered before that
 	nextProgress  time.Time
+
+	// What is said of it to those who watch.
+	progress                                *progress
+	connecting                              bool // the log is being opened again
+	transactions, changes, documents, bytes uint64
+	changesBefore                           uint64 // changes before the transaction at hand
+	committed                               time.Time
+	done                                    int64 // rows of finished backfills
+	tally                                   tally
 }
 
 // session is what a reader is made of.
@@ -160,6 +160,9 @@ func (r *reader) handle(ev *Event) error {
 	switch ev.Op {
 	case Insert, Update, Delete:
 		r.inTxn = true
+		if r.changes++; r.changes%publishEvery == 0 {
+			r.publish()
+		}
 		t := r.table(ev.Table)
 		if t == nil {
 			return nil
@@ -167,11 +170,14 @@ func (r *reader) handle(ev *Event) error {
 		return r.change(t, ev)
 	case Commit:
 		r.inTxn = false
+		r.transactions++
+		r.committed, r.changesBefore = ev.CommitTime, r.changes
 		r.advance(ev)
 	case Idle:
 		if !r.inTxn {
 			r.advance(ev)
 		}
+		r.publish()
 	case Fence:
 		r.passed(ev.Mark)
 	case Truncate, Shape, Drop:
@@ -259,10 +265,17 @@ func (r *reader) finish() error {
 	cursor := r.shared.Cursor
 	r.out.OnAck(func(context.Context) error {
 		r.acks.ack(cursor)
+		r.progress.acked(cursor, r.now())
 		return nil
 	})
+	if r.saved {
+		r.tally = r.count()
+	}
+	r.publish()
+	r.bytes += uint64(r.out.Size()) //nolint:gosec // a size
 	r.saved, r.moved = false, false
 	r.lastEnd = r.now()
+	r.progress.emitted(cursor, r.lastEnd)
 	return nil
 }
 
@@ -304,6 +317,16 @@ func (a *acks) set(s Stream) Stream {
 	before := a.stream
 	a.stream = s
 	return before
+}
+
+// heard is when the stream got something; the zero time if there is none, or none that can tell.
+func (a *acks) heard() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if h, ok := a.stream.(Heard); ok {
+		return h.Heard()
+	}
+	return time.Time{}
 }
 
 func (a *acks) ack(c Cursor) {

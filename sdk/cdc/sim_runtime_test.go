@@ -3,6 +3,7 @@ package cdc
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -150,11 +151,34 @@ func (s *sim) checkpoint(tx *simTx) error {
 	}
 	s.checkpoints = append(s.checkpoints, c)
 	s.trace("checkpoint %s %s", c.shared, c.states)
-	if err := s.check(c, false); err != nil {
+	if err := errors.Join(s.check(c, false), s.checkProgress(c)); err != nil {
 		return err
 	}
 	if s.rnd.IntN(4) == 0 {
 		s.acknowledge(1 + s.rnd.IntN(len(s.checkpoints)-1))
+		return s.checkProgress(c)
+	}
+	return nil
+}
+
+// checkProgress compares what the reader says of itself at a checkpoint with what is the case.
+func (s *sim) checkProgress(c *simCheckpoint) error {
+	v := s.reader.progress.look()
+	var shared sharedState
+	if err := json.Unmarshal(c.shared, &shared); err != nil {
+		return err
+	}
+	tables := s.reader.count()
+	tables.of = v.tables.of // discovery changes what is expected, which is not worth a word
+	switch {
+	case v.checkpointed != shared.Cursor || v.delivered != shared.Cursor || v.inTxn || v.open != (shared.Cursor != ""):
+		return fmt.Errorf("the checkpoint is at %s, the progress says %+v", shared.Cursor, v)
+	case v.owed != len(s.checkpoints)-1 || v.owed == 0 && v.acknowledged != shared.Cursor:
+		return fmt.Errorf("%d checkpoints are not acknowledged, the progress says %+v", len(s.checkpoints)-1, v)
+	case v.tables != tables:
+		return fmt.Errorf("the tables are %+v, the progress says %+v", tables, v.tables)
+	case v.documents != uint64(s.emitted-s.emittedBefore): //nolint:gosec // a count
+		return fmt.Errorf("%d documents were emitted, the progress says %d", s.emitted-s.emittedBefore, v.documents)
 	}
 	return nil
 }

@@ -41,11 +41,11 @@ type sim struct {
 	journal     []journalEntry
 	shadow      *simShadow
 
-	quiet   time.Time // when everything was brought to an end
-	steps   int
-	log     *strings.Builder // the transcript; nil if nobody reads it
-	crashed int
-	emitted int
+	quiet                  time.Time // when everything was brought to an end
+	steps                  int
+	log                    *strings.Builder // the transcript; nil if nobody reads it
+	crashed                int
+	emitted, emittedBefore int // documents; before the session
 }
 
 var (
@@ -307,7 +307,7 @@ func (s *sim) session() error {
 	if err != nil {
 		return err
 	}
-	s.reader = r
+	s.reader, s.emittedBefore = r, s.emitted
 	s.trace("-- session begins at %s", last.shared)
 	err = s.drive(r)
 	return errors.Join(err, r.close())

@@ -37,6 +37,11 @@ type Options struct {
 	// StopOnPositionLoss ends the capture when its log is lost (ErrPositionLost). Otherwise a warning says so, and every
 	// table is captured anew.
 	StopOnPositionLoss bool
+	// StatusEvery is how often the log says what the capture is doing; by default every minute.
+	StatusEvery time.Duration
+	// ReadTimeout is how long the server may be silent before the session ends, if the stream can tell (Heard); by default
+	// two minutes. Below zero it may be for ever.
+	ReadTimeout time.Duration
 	// SourceSchema are the members of _meta.source by name, a JSON schema each, as one JSON object. Optional.
 	SourceSchema json.RawMessage
 }
@@ -65,6 +70,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Rediscovery <= 0 {
 		o.Rediscovery = 5 * time.Minute
+	}
+	if o.StatusEvery <= 0 {
+		o.StatusEvery = time.Minute
+	}
+	if o.ReadTimeout == 0 {
+		o.ReadTimeout = 2 * time.Minute
 	}
 	if o.OnTruncate == "" {
 		o.OnTruncate = TruncateIgnore
@@ -221,5 +232,7 @@ func (s *source[C]) Open(
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
-	return sessionReader{r}, nil
+	m := newMonitor(r, env.Outlet)
+	m.start(ctx)
+	return &sessionReader{reader: r, monitor: m}, nil
 }
