@@ -21,6 +21,9 @@ build = CGO_ENABLED=0 go build -trimpath \
 TEST_TIMEOUT ?= 20m
 # What every fuzz target gets in `make fuzz`.
 FUZZTIME ?= 10s
+# How long `make stress` writes and kills: on the default server, and on each of the others.
+STRESS ?= 5m
+STRESS_MORE ?= 2m
 # Which tests: `make test RUN=TestResume PKG=./sdk/...`.
 RUN ?=
 PKG ?= $(PACKAGES)
@@ -80,6 +83,10 @@ test-short: ## Run the tests that need no server
 .PHONY: race
 race: services ## Run every test under the race detector (several times slower)
 	go test -race -timeout $(TEST_TIMEOUT) $(RUNFLAG) $(PKG)
+
+.PHONY: stress
+stress: services ## Stress captures for STRESS (5m), then for STRESS_MORE (2m) on every other server version
+	@scripts/stress $(STRESS) $(STRESS_MORE)
 
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for FUZZTIME (10s) each

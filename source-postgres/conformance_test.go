@@ -16,7 +16,11 @@ import (
 // The conformance suite of change capture: random writes, kills and changes of shape against a real server.
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	cdctest.Run(t, cdctest.Backend{
+	cdctest.Run(t, suiteBackend())
+}
+
+func suiteBackend() cdctest.Backend {
+	return cdctest.Backend{
 		Open:         func(t testing.TB) cdctest.Database { return suiteDatabase{newDatabase(t)} },
 		LogWholeRows: func(table string) string { return "ALTER TABLE " + table + " REPLICA IDENTITY FULL" },
 		Big: func(seed uint64) string {
@@ -28,7 +32,7 @@ func TestConformance(t *testing.T) {
 			}
 			return string(text)
 		},
-	})
+	}
 }
 
 // suiteDatabase is a database as the suite uses it.
@@ -81,28 +85,22 @@ func (s suiteDatabase) Query(t testing.TB, sql string) (out [][]*string) {
 	return out
 }
 
-func (s suiteDatabase) Begin(t testing.TB) cdctest.Tx {
+func (s suiteDatabase) Connect(t testing.TB) cdctest.Session {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), s.db.pg.URL(s.db.cfg.Database))
 	require.NoError(t, err)
-	tx := suiteTx{conn}
-	tx.Exec(t, "BEGIN")
-	return tx
+	return suiteSession{conn}
 }
 
-type suiteTx struct{ conn *pgx.Conn }
+type suiteSession struct{ conn *pgx.Conn }
 
-func (x suiteTx) Exec(t testing.TB, sql string) {
+func (x suiteSession) Exec(t testing.TB, sql string) {
 	t.Helper()
 	_, err := x.conn.Exec(t.Context(), sql)
 	require.NoError(t, err, sql)
 }
 
-func (x suiteTx) Commit(t testing.TB)   { t.Helper(); x.end(t, "COMMIT") }
-func (x suiteTx) Rollback(t testing.TB) { t.Helper(); x.end(t, "ROLLBACK") }
-
-func (x suiteTx) end(t testing.TB, sql string) {
+func (x suiteSession) Close(t testing.TB) {
 	t.Helper()
-	x.Exec(t, sql)
 	require.NoError(t, x.conn.Close(context.Background()))
 }

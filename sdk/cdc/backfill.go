@@ -100,7 +100,7 @@ func (j *planJob) done(_ context.Context, r *reader) error {
 	if taken, err := r.take(t, j.found); err != nil || !taken {
 		return err
 	}
-	t.adopted = t.adopted || refilled(before, t.shape)
+	t.adopted = t.adopted || refilled(before, t.shape) || t.state.returns(before, t.shape)
 	t.window.require(j.plan.Unseen)
 	r.planned(t, j.plan)
 	return nil

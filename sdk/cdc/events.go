@@ -258,6 +258,7 @@ func (r *reader) reshaped(t *table, ev *Event) error {
 	if !sameShape(now, t.shape) {
 		t.void()
 	}
+	returned := t.state.returns(t.state.shape(t.id, t.shape), now)
 	t.state.setShape(now)
 	t.shape, t.adopted, t.announce = now, false, true
 	t.revision++
@@ -265,7 +266,7 @@ func (r *reader) reshaped(t *table, ev *Event) error {
 	if slices.ContainsFunc(now.Columns, func(c Column) bool { return c.Incarnation == "" }) || ev.Shape.Behind {
 		r.rediscover(t) // to know which columns of these names they are, before others replace them
 	}
-	if replaced || t.state.Phase == Missing || ev.Rescan && !known {
+	if replaced || t.state.Phase == Missing || (ev.Rescan || returned) && !known {
 		r.rescan(t, replaced || t.state.Phase == Missing)
 	}
 	return nil

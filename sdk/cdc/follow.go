@@ -131,7 +131,7 @@ func (r *reader) adopt(t *table, found *Table) error {
 		return err
 	}
 	t.void()
-	if refilled(before, t.shape) {
+	if refilled(before, t.shape) || t.state.returns(before, t.shape) {
 		t.adopted = t.state.Phase == Live || t.state.Phase == Scanning
 		r.rescan(t, false)
 	}

@@ -284,3 +284,44 @@ func TestHoleOfALiveTableIsFilled(t *testing.T) {
 	require.Empty(t, s.bindings[0].State.Holes)
 	require.False(t, r.tables[0].watching)
 }
+
+// A column that comes back under the name of one that was dropped has no values, but documents have those of the old one:
+// rows are read again, also when discovery notices before the log does, and after a restart.
+func TestColumnComesBack(t *testing.T) {
+	t.Parallel()
+	without := tableST()
+	without.Columns = without.Columns[:1]
+	shape := func(tb *Table) Event { return Event{Op: Shape, Table: tableID, Txn: "1", Shape: tb} }
+	for name, c := range map[string]struct {
+		events     []Event
+		discovered *Table
+		dropped    []string
+		want       Phase
+	}{
+		"a new name":        {[]Event{shape(tableST())}, tableST(), nil, Live},
+		"a dropped name":    {[]Event{shape(tableST())}, tableST(), []string{"x"}, Pending},
+		"seen by discovery": {nil, tableST(), []string{"x"}, Pending},
+		"another name":      {[]Event{shape(tableST())}, tableST(), []string{"y"}, Live},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := bind(Live)
+			b.State.setShape(without)
+			b.State.Dropped = c.dropped
+			d := &scriptDriver{tables: []*Table{c.discovered}, events: append(c.events, Event{Op: Commit, Txn: "1", Cursor: "2"})}
+			s := script(t, d, b)
+			s.env.Shared = json.RawMessage(`{"cursor":"1"}`)
+			s.pool.idle = true
+			_, err := s.read()
+			require.NoError(t, err)
+			require.Equal(t, c.want, b.State.Phase)
+		})
+	}
+	state := &TableState{}
+	state.setShape(tableST())
+	require.Empty(t, state.Dropped)
+	state.setShape(without)
+	require.Equal(t, []string{"x"}, state.Dropped)
+	state.setShape(tableST())
+	require.Empty(t, state.Dropped)
+}

@@ -35,6 +35,9 @@ type TableState struct {
 	Scope string `json:"scope,omitempty"`
 	// Withheld are columns that the binding's selection leaves out, as Selection.Withheld.
 	Withheld []ColumnState `json:"withheld,omitempty"`
+	// Dropped names columns that the table had and does not have any more: documents still hold values in them. Rows must
+	// be read again when a column of such a name comes, also if it comes without values.
+	Dropped []string `json:"dropped,omitempty"`
 	// Origin is Table.Origin.
 	Origin string `json:"origin,omitempty"`
 
@@ -71,11 +74,31 @@ type sharedState struct {
 
 // setShape stores a shape.
 func (s *TableState) setShape(t *Table) {
+	for _, c := range s.Columns {
+		if !slices.Contains(s.Dropped, c.Name) {
+			s.Dropped = append(s.Dropped, c.Name)
+		}
+	}
+	s.Dropped = slices.DeleteFunc(s.Dropped, t.has)
 	s.Incarnation, s.Key = t.Incarnation, t.Key
 	s.Columns = make([]ColumnState, len(t.Columns))
 	for i, c := range t.Columns {
 		s.Columns[i] = ColumnState{Name: c.Name, Type: c.Type, Nullable: c.Nullable, Incarnation: c.Incarnation}
 	}
+}
+
+// returns reports whether a table gets a column, as this shape of it says and the one before did not, of a name that is in
+// documents already.
+func (s *TableState) returns(before, now *Table) bool {
+	return slices.ContainsFunc(now.Columns, func(c Column) bool {
+		return !before.has(c.Name) && (slices.Contains(s.Dropped, c.Name) ||
+			slices.ContainsFunc(s.Columns, func(d ColumnState) bool { return d.Name == c.Name }))
+	})
+}
+
+// has reports whether the table has a column of that name.
+func (t *Table) has(name string) bool {
+	return slices.ContainsFunc(t.Columns, func(c Column) bool { return c.Name == name })
 }
 
 // identify stores the incarnations of columns of which none was known, and reports whether there were any.

@@ -5,6 +5,8 @@ package cdctest
 
 import (
 	"encoding/json"
+	"math/rand/v2"
+	"os/exec"
 	"testing"
 
 	"github.com/sluicedata/sluice/sdk/capture"
@@ -19,6 +21,10 @@ type Backend struct {
 	Big func(seed uint64) string
 	// LogWholeRows is a statement that has the log of a table without a key carry whole rows. Nil if it always does.
 	LogWholeRows func(table string) string
+	// Command is the connector as a program that speaks the protocol, not started yet. Only Stress needs it.
+	Command func(t testing.TB) *exec.Cmd
+	// AlterInTransaction says that changes of shape and truncations can be parts of transactions, and be rolled back.
+	AlterInTransaction bool
 }
 
 // Database is one database. The suite writes plain SQL that Postgres and MySQL both understand: BIGINT, INTEGER and TEXT
@@ -36,13 +42,20 @@ type Database interface {
 	Exec(t testing.TB, sql string)
 	// Query returns rows as the server writes their values as text; null is nil.
 	Query(t testing.TB, sql string) [][]*string
-	// Begin opens a transaction on a connection of its own.
-	Begin(t testing.TB) Tx
+	// Connect opens a session of its own.
+	Connect(t testing.TB) Session
 }
 
-// Tx is an open transaction.
-type Tx interface {
+// Session is one connection to the database. It is used by one goroutine.
+type Session interface {
+	// Exec runs one statement, which may be BEGIN, COMMIT, ROLLBACK, or one about a savepoint.
 	Exec(t testing.TB, sql string)
-	Commit(t testing.TB)
-	Rollback(t testing.TB)
+	Close(t testing.TB)
+}
+
+// Disturber is an optional ability of a Database.
+type Disturber interface {
+	// Disturb makes something happen to the server that a capture must endure and that is over when it returns: rows are
+	// moved about, a commit stalls, a connection of the connector's is lost. It is called now and then, beside the rest.
+	Disturb(t testing.TB, rnd *rand.Rand)
 }

@@ -1,16 +1,11 @@
 package cdctest
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"math/rand/v2"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,21 +15,13 @@ import (
 	"github.com/sluicedata/sluice/sdk/testkit/session"
 )
 
-// follower is a runtime that runs the connector, reduces what it captures, and can be set back to any checkpoint.
+// follower reduces by key what a connector captures.
 type follower struct {
-	t    testing.TB
-	db   Database
-	spec *flowpb.CaptureSpec
-	keys [][]string // of each binding; nil for keyless
-
-	session *session.Session
-	ended   chan struct{}
-
-	mu      sync.Mutex
-	err     error
-	tables  []table
-	journal []undo  // how to take every document back
-	points  []point // checkpoints that may be resumed from; the first one is acknowledged
+	runner
+	journal
+	db     Database
+	keys   [][]string // of each binding; nil for keyless
+	tables []table
 }
 
 // table is the reduced output of one binding.
@@ -50,126 +37,55 @@ type doc struct {
 	deleted bool
 }
 
-// undo tells how to take a document back.
-type undo struct {
-	table  *table
-	key    string
-	before doc
-	known  bool
-	create bool
-}
-
-// point is a checkpoint and how much was captured until then.
-type point struct {
-	state   json.RawMessage
-	journal int
-}
-
 // follow starts a capture of every table that there is.
 func follow(t testing.TB, db Database) *follower {
 	t.Helper()
-	s := session.Start(t, db.Connector(), frame.Proto)
-	f := &follower{t: t, db: db, spec: s.Task(db.Config())}
-	require.NoError(t, s.Stop())
+	f := &follower{db: db}
+	f.runner = runner{t: t, spec: discover(t, db), out: f, run: func() *session.Session {
+		return session.Start(t, db.Connector(), frame.Proto)
+	}}
 	for _, b := range f.spec.Bindings {
 		path := b.ResourcePath
 		f.tables = append(f.tables, table{name: path[len(path)-1], docs: map[string]doc{}, count: map[string]int{}})
-		var key []string
-		for _, ptr := range b.Collection.Key {
-			if strings.HasPrefix(ptr, "/_meta/") {
-				key = nil
-				break
-			}
-			key = append(key, strings.TrimPrefix(ptr, "/"))
-		}
-		f.keys = append(f.keys, key)
+		f.keys = append(f.keys, keyColumns(b))
 	}
-	f.points = []point{{state: json.RawMessage("{}")}}
 	f.start()
 	return f
 }
 
-// start runs the connector from the last checkpoint.
-func (f *follower) start() {
-	f.session = session.Start(f.t, f.db.Connector(), frame.Proto)
-	f.session.Open(f.spec, f.points[len(f.points)-1].state)
-	f.ended = make(chan struct{})
-	go func(s *session.Session, ended chan struct{}) {
-		defer close(ended)
-		for {
-			tx, err := s.Transaction()
-			if err == nil {
-				err = f.take(tx)
-			}
-			if errors.Is(err, io.EOF) {
-				err = fmt.Errorf("the connector ended: %w", errors.Join(s.Wait(), err))
-			}
-			if err != nil {
-				f.mu.Lock()
-				f.err = err
-				f.mu.Unlock()
-				return
-			}
-		}
-	}(f.session, f.ended)
+// discover specifies a capture of every table that there is.
+func discover(t testing.TB, db Database) *flowpb.CaptureSpec {
+	t.Helper()
+	s := session.Start(t, db.Connector(), frame.Proto)
+	spec := s.Task(db.Config())
+	require.NoError(t, s.Stop())
+	return spec
 }
 
-// kill ends the connector as a runtime does that dies, and sets back to one of the checkpoints.
-func (f *follower) kill(rnd *rand.Rand) {
-	f.session.CloseResponses()
-	f.session.Cancel()
-	<-f.ended
-	_ = f.session.Wait() // that its output is closed is what it complains about
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	n := rnd.IntN(len(f.points))
-	f.points = f.points[n : n+1]
-	f.err = nil
-	for _, u := range slices.Backward(f.journal[f.points[0].journal:]) {
-		if u.known {
-			u.table.docs[u.key] = u.before
-		} else {
-			delete(u.table.docs, u.key)
+// keyColumns are the columns of a binding's key; nil if its documents are keyed by their place in the log.
+func keyColumns(b *flowpb.CaptureSpec_Binding) (key []string) {
+	for _, ptr := range b.Collection.Key {
+		if strings.HasPrefix(ptr, "/_meta/") {
+			return nil
 		}
-		if u.create {
-			u.table.count[u.key]--
-		}
+		key = append(key, strings.TrimPrefix(ptr, "/"))
 	}
-	f.journal = f.journal[:f.points[0].journal]
+	return key
 }
 
 // stop ends the connector for good.
 func (f *follower) stop() {
-	f.session.Cancel()
-	<-f.ended
-	require.NoError(f.t, f.session.Wait())
+	f.t.Helper()
+	require.NoError(f.t, f.runner.stop())
 }
 
-// acknowledge makes some checkpoints durable.
-func (f *follower) acknowledge(rnd *rand.Rand) {
-	f.mu.Lock()
-	n := rnd.IntN(len(f.points))
-	f.points = f.points[n:]
-	f.mu.Unlock()
-	if n > 0 {
-		f.session.Ack(n)
-	}
-}
-
-// take reduces what one transaction has captured.
+// take implements output.
 func (f *follower) take(tx *session.Transaction) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	for _, d := range tx.Documents {
 		if err := f.reduce(d); err != nil {
 			return fmt.Errorf("%w: %s", err, d.Doc)
 		}
 	}
-	state, err := flowpb.MergePatch(f.points[len(f.points)-1].state, tx.Patch)
-	if err != nil {
-		return err
-	}
-	f.points = append(f.points, point{state: state, journal: len(f.journal)})
 	return nil
 }
 
@@ -192,7 +108,16 @@ func (f *follower) reduce(d session.Document) error {
 		t.count[key]++
 	}
 	before, known := t.docs[key]
-	f.journal = append(f.journal, undo{t, key, before, known, meta.Op == "c"})
+	f.add(func() {
+		if known {
+			t.docs[key] = before
+		} else {
+			delete(t.docs, key)
+		}
+		if meta.Op == "c" {
+			t.count[key]--
+		}
+	})
 	now.deleted = meta.Op == "d"
 	if known {
 		if err := later(before, now); err != nil {
@@ -211,17 +136,18 @@ func (f *follower) reduce(d session.Document) error {
 }
 
 type meta struct {
-	Op     string `json:"op"`
+	Op     string                     `json:"op"`
+	Before map[string]json.RawMessage `json:"before"`
 	Source struct {
 		Snapshot bool `json:"snapshot"`
 	} `json:"source"`
 }
 
-// parse reads a document: numbers, strings and null are what the suite's tables hold.
+// parse reads a document.
 func parse(text json.RawMessage) (doc, meta, error) {
 	var members map[string]json.RawMessage
 	var m meta
-	d := doc{columns: map[string]*string{}}
+	var d doc
 	if err := json.Unmarshal(text, &members); err != nil {
 		return d, m, err
 	}
@@ -229,22 +155,28 @@ func parse(text json.RawMessage) (doc, meta, error) {
 		return d, m, err
 	}
 	delete(members, "_meta")
+	var err error
+	d.columns, err = values(members)
+	return d, m, err
+}
+
+// values reads columns: numbers, strings and null.
+func values(members map[string]json.RawMessage) (map[string]*string, error) {
+	columns := make(map[string]*string, len(members))
 	for name, value := range members {
+		s := string(value)
 		switch {
-		case bytes.Equal(value, []byte("null")):
-			d.columns[name] = nil
+		case s == "null":
+			columns[name] = nil
+			continue
 		case value[0] == '"':
-			var s string
 			if err := json.Unmarshal(value, &s); err != nil {
-				return d, m, err
+				return nil, err
 			}
-			d.columns[name] = &s
-		default:
-			s := string(value)
-			d.columns[name] = &s
 		}
+		columns[name] = &s
 	}
-	return d, m, nil
+	return columns, nil
 }
 
 func keyOf(columns map[string]*string, key []string) (string, error) {
@@ -265,11 +197,4 @@ func later(before, now doc) error {
 		return nil
 	}
 	return errors.New("key goes back in time from version " + *was)
-}
-
-// failed returns why the connector ended by itself, if it did.
-func (f *follower) failed() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.err
 }

@@ -51,8 +51,11 @@ func seed(t testing.TB) *rand.Rand {
 }
 
 func (b Backend) writer(t testing.TB, db Database, rnd *rand.Rand, me, n int) *writer {
+	t.Helper()
+	conn := db.Connect(t)
+	t.Cleanup(func() { conn.Close(t) })
 	return &writer{
-		t: t, b: b, db: db, me: me, n: n, live: map[string][]int{},
+		t: t, b: b, db: db, conn: conn, me: me, n: n, live: map[string][]int{},
 		rnd: rand.New(rand.NewPCG(rnd.Uint64(), rnd.Uint64())),
 	}
 }
@@ -334,10 +337,8 @@ func (b Backend) huge(t *testing.T) {
 		values[i] = "(" + strconv.Itoa(i) + ")"
 	}
 	db.Exec(t, "INSERT INTO cdc_digits VALUES "+strings.Join(values, ", "))
+	spec := discover(t, db)
 	s := session.Start(t, db.Connector(), frame.Proto)
-	spec := s.Task(db.Config())
-	require.NoError(t, s.Stop())
-	s = session.Start(t, db.Connector(), frame.Proto)
 	s.Open(spec, nil)
 	_, err := s.Transaction() // the log is open now
 	require.NoError(t, err)

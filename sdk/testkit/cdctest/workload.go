@@ -14,6 +14,7 @@ type writer struct {
 	t    testing.TB
 	b    Backend
 	db   Database
+	conn Session
 	rnd  *rand.Rand
 	n    int // of writers
 	me   int
@@ -97,20 +98,20 @@ func (w *writer) big() string {
 
 // transaction runs some statements, and commits most of the time.
 func (w *writer) transaction(ks []kind) {
-	tx := w.db.Begin(w.t)
+	w.conn.Exec(w.t, "BEGIN")
 	before := map[string][]int{}
 	for name, rows := range w.live {
 		before[name] = append([]int(nil), rows...)
 	}
 	for range 1 + w.rnd.IntN(5) {
-		tx.Exec(w.t, w.statement(ks[w.rnd.IntN(len(ks))]))
+		w.conn.Exec(w.t, w.statement(ks[w.rnd.IntN(len(ks))]))
 	}
 	if w.rnd.IntN(6) == 0 {
-		tx.Rollback(w.t)
+		w.conn.Exec(w.t, "ROLLBACK")
 		w.live = before
 		return
 	}
-	tx.Commit(w.t)
+	w.conn.Exec(w.t, "COMMIT")
 }
 
 func (w *writer) statement(k kind) string {

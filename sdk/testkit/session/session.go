@@ -1,4 +1,5 @@
-// Package session drives a capture connector in the test's own process, over pipes, as a runtime would.
+// Package session drives a capture connector over pipes, as a runtime would: in the test's own process ([Start]), or as a
+// process of its own, which can be killed ([Command]).
 package session
 
 import (
@@ -29,13 +30,20 @@ type Session struct {
 	t     testing.TB
 	codec frame.Codec
 
-	requests  *io.PipeWriter
+	requests  io.WriteCloser
 	responses *frame.Reader
-	output    *io.PipeReader
+	output    output
 
-	cancel context.CancelFunc
+	cancel func() // tells the connector to stop
+	kill   func() // ends it at once
 	done   chan struct{}
-	err    error // of Serve, once done is closed
+	err    error // why it ended, once done is closed
+}
+
+// output is the end of a pipe that responses are read from. A reading in progress returns the error that it is closed with.
+type output interface {
+	io.ReadCloser
+	CloseWithError(why error) error
 }
 
 // Start runs the connector until the test ends. Its log goes to the test's.
@@ -48,6 +56,7 @@ func Start(t testing.TB, c capture.Connector, codec frame.Codec) *Session {
 		t: t, codec: codec, requests: requests, output: output,
 		responses: frame.NewReader(output, codec, 0), cancel: cancel, done: make(chan struct{}),
 	}
+	s.kill = func() { s.CloseResponses(); cancel() }
 	log := logrus.New()
 	log.SetOutput(testLog{t, s.done})
 	go func() {
@@ -93,7 +102,7 @@ func (s *Session) SendBytes(text []byte) {
 	}()
 	select {
 	case err := <-written:
-		if !errors.Is(err, io.ErrClosedPipe) {
+		if !gone(err) {
 			require.NoError(s.t, err)
 		}
 	case <-time.After(patience):
@@ -144,7 +153,12 @@ func (s *Session) Stop() error {
 // Cancel tells the connector to stop and does not wait.
 func (s *Session) Cancel() { s.cancel() }
 
-// Wait waits until the connector has ended and returns what Serve returned.
+// Kill ends the connector without a chance to finish anything, and does not wait: a process by SIGKILL; one in the test's
+// own process as far as that can be done, by closing its output first. What a process has written before can still be
+// read; then comes io.EOF, or io.ErrUnexpectedEOF.
+func (s *Session) Kill() { s.kill() }
+
+// Wait waits until the connector has ended and returns what Serve returned, or what became of the process.
 func (s *Session) Wait() error {
 	s.t.Helper()
 	select {
@@ -159,14 +173,37 @@ func (s *Session) Wait() error {
 // Open opens a session and waits for Opened.
 func (s *Session) Open(spec *flowpb.CaptureSpec, state json.RawMessage) {
 	s.t.Helper()
+	s.AskOpen(spec, state)
+	err := s.Opened()
+	if errors.Is(err, io.EOF) {
+		err = s.Wait()
+	}
+	require.NoError(s.t, err)
+}
+
+// AskOpen is the first half of Open, for connectors that may fail to open: it sends the request.
+func (s *Session) AskOpen(spec *flowpb.CaptureSpec, state json.RawMessage) {
+	s.t.Helper()
 	if len(state) == 0 {
 		state = json.RawMessage("{}")
 	}
-	res := s.Call(&capturepb.Request{Open: &capturepb.Request_Open{
+	s.Send(&capturepb.Request{Open: &capturepb.Request_Open{
 		Capture: spec, Version: "v1", Range: flowpb.FullRange(), StateJson: state,
 	}})
-	require.NotNil(s.t, res.Opened, "the first response to Open must be Opened")
-	require.True(s.t, res.Opened.ExplicitAcknowledgements)
+}
+
+// Opened is the second half of Open: it waits for the answer. io.EOF means that the connector has ended.
+func (s *Session) Opened() error {
+	res, err := s.Next()
+	switch {
+	case err != nil:
+		return err
+	case res.Opened == nil:
+		return fmt.Errorf("the first response to Open must be Opened, and is %v", res)
+	case !res.Opened.ExplicitAcknowledgements:
+		return errors.New("the connector does not want acknowledgements")
+	}
+	return nil
 }
 
 // Ack acknowledges checkpoints.

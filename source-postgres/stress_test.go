@@ -1,0 +1,98 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
+	"github.com/sluicedata/sluice/sdk/testkit/server"
+)
+
+// envConnector makes the test binary the connector.
+const envConnector = "SLUICE_TEST_CONNECTOR"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(envConnector) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// The stress of change capture: rows walk through everything that can happen to them, while the connector's process is
+// killed every few seconds. SLUICE_STRESS=5m says how long, SLUICE_POSTGRES_MAJOR=17 against which server.
+func TestStress(t *testing.T) {
+	t.Parallel()
+	b := suiteBackend()
+	b.Open = func(t testing.TB) cdctest.Database {
+		t.Helper()
+		return stressDatabase{suiteDatabase{databaseOn(t, server.Postgres(t, server.WithSetting("autovacuum_naptime", "1s")))}}
+	}
+	b.AlterInTransaction = true
+	b.Command = func(t testing.TB) *exec.Cmd {
+		t.Helper()
+		self, err := os.Executable()
+		require.NoError(t, err)
+		cmd := exec.CommandContext(t.Context(), self)
+		cmd.Env = append(os.Environ(), envConnector+"=1", "LOG_FORMAT=json", "LOG_LEVEL=info")
+		return cmd
+	}
+	cdctest.Stress(t, b)
+}
+
+// stressDatabase is a database on a server of its own.
+type stressDatabase struct{ suiteDatabase }
+
+// Disturb implements cdctest.Disturber.
+func (s stressDatabase) Disturb(t testing.TB, rnd *rand.Rand) {
+	t.Helper()
+	tables := []string{"cdc_numbers", "cdc_texts", "cdc_pairs", "cdc_whole", "cdc_history"}
+	table := tables[rnd.IntN(len(tables))]
+	switch rnd.IntN(7) {
+	case 0:
+		s.Exec(t, "VACUUM FULL "+table)
+	case 1:
+		s.Exec(t, "VACUUM "+table)
+	case 2:
+		s.Exec(t, "CHECKPOINT")
+	case 3:
+		s.Exec(t, "SELECT pg_switch_wal()")
+	case 4:
+		s.stall(t, time.Duration(50+rnd.IntN(600))*time.Millisecond)
+	case 5:
+		// Connections of the backfill come back by themselves.
+		s.Exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sluice' AND backend_type = 'client backend' ORDER BY random() LIMIT 1")
+	case 6:
+		s.open(t, table, time.Duration(rnd.IntN(1000))*time.Millisecond)
+	}
+}
+
+// stall has commits wait, after they were written to the log, for a standby that is not there: they are emitted, and no
+// snapshot sees them.
+func (s stressDatabase) stall(t testing.TB, d time.Duration) {
+	t.Helper()
+	set := func(value string) {
+		s.Exec(t, fmt.Sprintf("ALTER SYSTEM SET synchronous_standby_names = '%s'", value))
+		s.Exec(t, "SELECT pg_reload_conf()")
+	}
+	defer set("")
+	set("nobody")
+	<-time.After(d)
+}
+
+// open has a transaction open for a while that has written, and never commits.
+func (s stressDatabase) open(t testing.TB, table string, d time.Duration) {
+	t.Helper()
+	conn := s.Connect(t)
+	defer conn.Close(t)
+	conn.Exec(t, "BEGIN")
+	conn.Exec(t, "UPDATE "+table+" SET note = 'never' WHERE v < 0")
+	conn.Exec(t, "SELECT txid_current()")
+	<-time.After(d)
+	conn.Exec(t, "ROLLBACK")
+}
