@@ -136,6 +136,19 @@ func (s *PostgresServer) Promote(t testing.TB) {
 	require.Equal(t, "t", s.Exec(t, "SELECT pg_promote(true, 60)"))
 }
 
+// Save copies the server's data folder, for Restore, as a snapshot of its disk would. The server is stopped for a moment. A
+// copy that was saved before is replaced.
+func (s *PostgresServer) Save(t testing.TB) {
+	t.Helper()
+	require.NoError(t, s.Postgres.Save(t.Context()))
+}
+
+// Restore puts the data folder that was saved in the place of the present one: the server is the same, and older.
+func (s *PostgresServer) Restore(t testing.TB) {
+	t.Helper()
+	require.NoError(t, s.Postgres.Restore(t.Context()))
+}
+
 // shared holds the one server of the test binary. It ends with the process (package cluster), because no test knows
 // that it is the last one.
 var shared struct {
