@@ -55,7 +55,8 @@ func (s stressDatabase) Disturb(t testing.TB, rnd *rand.Rand) {
 	table := tables[rnd.IntN(len(tables))]
 	switch rnd.IntN(7) {
 	case 0:
-		s.Exec(t, "VACUUM FULL "+table)
+		// Rows without a key that move during a backfill come twice.
+		s.Exec(t, "VACUUM FULL "+tables[rnd.IntN(4)])
 	case 1:
 		s.Exec(t, "VACUUM "+table)
 	case 2:

@@ -299,7 +299,13 @@ func (r *reader) delay(attempts int) time.Duration {
 func (r *reader) scanFailed(t *table, err error) error {
 	switch {
 	case errors.Is(err, ErrRewritten):
-		r.log.WithField("table", t.id.String()).Info("planning the backfill anew because the table was rewritten")
+		log := r.log.WithField("table", t.id.String())
+		if t.keyless && t.state.Rows > 0 {
+			log.Warn("reading the table from the beginning because it was rewritten; it has no key, so rows that were read before come twice: " +
+				"backfill it into an empty collection to have each once")
+		} else {
+			log.Info("planning the backfill anew because the table was rewritten")
+		}
 		failures := t.failures
 		r.backfill(t)
 		t.failures = failures

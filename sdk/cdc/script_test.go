@@ -325,3 +325,38 @@ func TestColumnComesBack(t *testing.T) {
 	state.setShape(tableST())
 	require.Empty(t, state.Dropped)
 }
+
+// Rows of a table without a key that were read before it was rewritten come again: the log says so.
+func TestKeylessTableRewritten(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		key  []string
+		rows int64
+		want string
+	}{
+		"keyless, half read": {fallbackKey(), 5, "rows that were read before come twice"},
+		"keyless, not begun": {fallbackKey(), 0, "planning the backfill anew"},
+		"with a key":         {nil, 5, "planning the backfill anew"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := bind(Scanning, c.key...)
+			b.State.setShape(tableST())
+			b.State.Ranges, b.State.Rows = []Range{"all"}, c.rows
+			s := script(t, &scriptDriver{tables: []*Table{tableST()}, scan: func(Chunk) error { return ErrRewritten }}, b)
+			s.env.Shared = json.RawMessage(`{"cursor":"1"}`)
+			r, err := s.open()
+			require.NoError(t, err)
+			said := func() bool {
+				return slices.ContainsFunc(s.logs.AllEntries(), func(e *logrus.Entry) bool { return strings.Contains(e.Message, c.want) })
+			}
+			for range 20 {
+				require.NoError(t, r.read(t.Context(), &scriptTx{}))
+				if said() {
+					return
+				}
+			}
+			require.True(t, said(), "the log does not say %q", c.want)
+		})
+	}
+}
