@@ -16,9 +16,11 @@ const (
 	writeThrough = 5 << 18
 	// newBuffer is a buffer's first capacity: it need not grow unless documents are large.
 	newBuffer = writeThrough + 1<<16
-	// maxDocument keeps a response below the 64 MiB that runtimes accept, with room for what they add to a document.
-	maxDocument = 63 << 20
 )
+
+// MaxDocument is how many bytes a document may have, with what the protocol puts around it: it keeps a response below the
+// 64 MiB that runtimes accept, with room for what they add to a document.
+const MaxDocument = 63 << 20
 
 // ErrTooLarge is what Append, AppendDoc and Emit return (wrapped in words for people) for a document that no runtime would
 // accept. The transaction is as if the call had not been made, so that a source may emit a placeholder instead.
@@ -94,9 +96,9 @@ func (tx *Tx) Emit(b Target, doc any) error {
 // added takes over the buffer with one more document in it.
 func (tx *Tx) added(h *handle, buf []byte) error {
 	n := len(buf) - len(tx.buf)
-	if n > maxDocument {
+	if n > MaxDocument {
 		return usererr.New(ErrTooLarge, "A document of %s is %.1f MiB large; one document may have %d MiB at most.",
-			h.name, float64(n)/(1<<20), maxDocument>>20)
+			h.name, float64(n)/(1<<20), MaxDocument>>20)
 	}
 	if tx.limit > 0 && tx.total == tx.limit {
 		tx.err = errLimit

@@ -140,6 +140,9 @@ func (c *chunk) done(ctx context.Context, r *reader) error {
 	}
 	if c.err != nil {
 		err := c.err
+		if errors.Is(err, errManyBytes) {
+			t.keyRows = max(len(c.keys)/2, 1)
+		}
 		t.retract(c)
 		r.recycle(c)
 		return r.scanFailed(t, err)
@@ -217,27 +220,35 @@ func (r *reader) emitChunk(c *chunk) error {
 		return nil
 	}
 	for i := range c.ends {
-		r.raw = c.doc(i)
+		r.raw = c.text(i)
+		var patched []string
+		drop := false
 		if !clean && !t.keyless {
-			drop, lacks := t.window.fate(c.key(i))
-			if drop {
+			if drop, patched = t.window.fate(c.key(i)); drop {
 				var err error
-				if r.patch, err = appendPatch(r.patch[:0], r.raw, t.shape.Key, lacks); err != nil {
+				if r.patch, err = appendPatch(r.patch[:0], r.raw, t.shape.Key, patched); err != nil {
 					return err
 				}
 				r.raw = r.patch
 			}
 		}
+		if n, ok := c.noteOf(i); ok && !drop {
+			r.placed(t, n)
+		} else if ok {
+			r.patched(t, n, patched)
+		}
 		if len(r.raw) == 0 {
 			continue
 		}
 		if err := r.out.Append(t.binding, r.copyRaw); err != nil {
-			if t.keyless {
-				return err
-			}
-			return errTooLarge(t, c.key(i), err)
+			return err
 		}
 		r.documents++
+	}
+	for _, n := range c.notes {
+		if n.skipped {
+			n.log(r.log, t.id, "left out a row because it is too large for a document (onOversizedRow is skip)")
+		}
 	}
 	t.state.Rows += int64(len(c.ends))
 	t.free(c)
@@ -246,6 +257,7 @@ func (r *reader) emitChunk(c *chunk) error {
 		t.saveRanges()
 	} else {
 		t.holes.fill(c.keys, c.snapshot)
+		t.keyRows = min(2*t.keyRows, maxKeys)
 	}
 	t.succeeded(r.opts.ChunkRows)
 	r.progress.change(func(v *view) { v.waits = "" })

@@ -200,7 +200,7 @@ func BenchmarkStream(b *testing.B) {
 func BenchmarkPlain(b *testing.B) {
 	d := &trivialDriver{changes: 10, op: Insert, row: trivialRow{}}
 	tx := &trivialTx{}
-	doc := document{op: opCreate}
+	doc := document{op: opCreate, rules: &rules{limit: capture.MaxDocument}}
 	enc := doc.append
 	b.ReportAllocs()
 	for b.Loop() {

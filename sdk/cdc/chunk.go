@@ -2,6 +2,8 @@ package cdc
 
 import (
 	"context"
+	"errors"
+	"fmt"
 )
 
 // chunk is a part of a table on its way from a worker to the transaction: rows that were read in one snapshot, as encoded
@@ -18,6 +20,9 @@ type chunk struct {
 	ends    []int
 	keyData []byte // the rows' keys; none for a table without
 	keyEnds []int
+	notes   []note // of rows that are too large
+	heavy   bool   // has a place in the reader's
+	doc     document
 	scanned *Scanned
 	err     error
 
@@ -38,10 +43,39 @@ func (c *chunk) run(ctx context.Context, d Driver) {
 	}
 }
 
+// waitHeavy is Chunk.Heavy. It runs on the worker; the place is given back when the reader is done with the chunk.
+func (c *chunk) waitHeavy(place chan struct{}) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if c.heavy {
+			return nil
+		}
+		select {
+		case place <- struct{}{}:
+			c.heavy = true
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // add encodes one row.
 func (c *chunk) add(row Row) (err error) {
-	if c.docs, err = appendSnapshot(c.docs, row); err != nil {
+	c.doc.row = row
+	c.docs, err = c.doc.append(c.docs)
+	if e, ok := errors.AsType[*oversizedError](err); ok {
+		n := note{skipped: true, row: rowName(c.doc.rules, row), large: e.values}
+		if c.doc.rules.policy != OversizeSkip {
+			return n.err(c.ask.Table.ID, e)
+		}
+		c.notes = append(c.notes, n)
+		return nil
+	}
+	if err != nil {
 		return err
+	}
+	if c.doc.large != nil {
+		c.notes = append(c.notes, note{doc: len(c.ends), row: rowName(c.doc.rules, row), large: c.doc.large})
 	}
 	if len(c.ask.Table.Key) > 0 {
 		if c.keyData, err = row.AppendKey(c.keyData); err != nil {
@@ -50,11 +84,27 @@ func (c *chunk) add(row Row) (err error) {
 		c.keyEnds = append(c.keyEnds, len(c.keyData))
 	}
 	c.ends = append(c.ends, len(c.docs))
+	if c.span == nil && len(c.docs) > 2*c.ask.MaxBytes && len(c.ends) > 1 {
+		return errManyBytes // a range ends where it becomes too large, a list of keys does not
+	}
 	return nil
 }
 
-// doc is the i-th row's document.
-func (c *chunk) doc(i int) []byte { return part(c.docs, c.ends, i) }
+// noteOf is what is to be said of the i-th row, if anything is.
+func (c *chunk) noteOf(i int) (note, bool) {
+	for _, n := range c.notes {
+		if n.doc == i && !n.skipped {
+			return n, true
+		}
+	}
+	return note{}, false
+}
+
+// errManyBytes says that rows with the given keys are too large together. Fewer of them are read next time.
+var errManyBytes = fmt.Errorf("reading rows by key: they are too large together: %w", ErrInterrupted)
+
+// text is the i-th row's document.
+func (c *chunk) text(i int) []byte { return part(c.docs, c.ends, i) }
 
 // key is the i-th row's key.
 func (c *chunk) key(i int) []byte { return part(c.keyData, c.keyEnds, i) }
@@ -75,7 +125,14 @@ func (c *chunk) view() Visibility {
 	return c.base
 }
 
+// keepDocs is the largest buffer of a chunk that is used again; a larger one was made by a huge row.
+const keepDocs = 16 << 20
+
 // reuse empties the chunk and keeps its memory.
 func (c *chunk) reuse() {
-	*c = chunk{docs: c.docs[:0], ends: c.ends[:0], keyData: c.keyData[:0], keyEnds: c.keyEnds[:0]}
+	docs := c.docs[:0]
+	if cap(docs) > keepDocs {
+		docs = nil
+	}
+	*c = chunk{docs: docs, ends: c.ends[:0], keyData: c.keyData[:0], keyEnds: c.keyEnds[:0]}
 }

@@ -18,8 +18,8 @@ import (
 const metaColumn = "_meta"
 
 // collections proposes a collection for every table, sorted by name.
-func collections(tables []*Table, sourceSchema json.RawMessage) ([]capture.Collection[Resource], error) {
-	source, err := sourceMembers(sourceSchema)
+func collections(tables []*Table, opts Options) ([]capture.Collection[Resource], error) {
+	source, err := sourceMembers(opts.SourceSchema)
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +35,7 @@ func collections(tables []*Table, sourceSchema json.RawMessage) ([]capture.Colle
 			Name:        names[t.ID],
 			Resource:    Resource{Namespace: t.ID.Schema, Stream: t.ID.Name},
 			Key:         collectionKey(t),
-			Schema:      documentSchema(t, source),
+			Schema:      documentSchema(t, source, opts.placeholders()),
 			FallbackKey: len(t.Key) == 0,
 		})
 	}
@@ -151,11 +151,11 @@ func sourceMembers(raw json.RawMessage) (map[string]json.RawMessage, error) {
 
 // documentSchema is what every document of the table follows, with the annotations by which runtimes reduce documents of
 // one key: they are merged, so that a column which a change leaves out keeps its value, and a delete ends the key.
-func documentSchema(t *Table, source map[string]json.RawMessage) json.RawMessage {
+func documentSchema(t *Table, source map[string]json.RawMessage, placeholders bool) json.RawMessage {
 	var o object
 	o.raw("type", `"object"`)
 	o.member("required", list(append(slices.Clone(t.Key), metaColumn)))
-	o.member("properties", properties(t, metaSchema(t, source)))
+	o.member("properties", properties(t, metaSchema(t, source, placeholders), placeholders))
 	o.raw("reduce", `{"strategy":"merge"}`)
 	o.raw("x-infer-schema", "true")
 	if len(t.Key) > 0 {
@@ -165,13 +165,16 @@ func documentSchema(t *Table, source map[string]json.RawMessage) json.RawMessage
 	return o.close()
 }
 
-// properties are the columns' schemas, and that of _meta unless it is nil.
-func properties(t *Table, meta json.RawMessage) json.RawMessage {
+// properties are the columns' schemas, and that of _meta unless it is nil. With placeholders, a value that is too large is null.
+func properties(t *Table, meta json.RawMessage, placeholders bool) json.RawMessage {
 	var o object
 	for _, c := range t.Columns {
 		s := c.Schema
 		if len(s) == 0 {
 			s = json.RawMessage("{}")
+		}
+		if placeholders && !c.Small && !slices.Contains(t.Key, c.Name) {
+			s = orNull(s)
 		}
 		o.member(c.Name, s)
 	}
@@ -181,7 +184,7 @@ func properties(t *Table, meta json.RawMessage) json.RawMessage {
 	return o.close()
 }
 
-func metaSchema(t *Table, source map[string]json.RawMessage) json.RawMessage {
+func metaSchema(t *Table, source map[string]json.RawMessage, placeholders bool) json.RawMessage {
 	names := make([]string, 0, len(source))
 	for name := range source {
 		names = append(names, name)
@@ -201,6 +204,10 @@ func metaSchema(t *Table, source map[string]json.RawMessage) json.RawMessage {
 	var props object
 	props.raw("op", `{"enum":["c","u","d"],"description":"What happened to the row: c created (or read by a backfill), u updated, d deleted."}`)
 	props.raw("before", `{"type":"object","description":"The row, or its key, before the change, as far as the log has it.","reduce":{"strategy":"firstWriteWins"}}`)
+	if placeholders {
+		props.raw("omitted", `{"type":"object","additionalProperties":{"type":"integer","minimum":0},"reduce":{"strategy":"merge"},`+
+			`"description":"Columns that are null here because their values are too large for a document, with how many bytes they have; 0 for a column that once was, and is not any more."}`)
+	}
 	props.member("source", src.close())
 
 	var o object
@@ -212,7 +219,7 @@ func metaSchema(t *Table, source map[string]json.RawMessage) json.RawMessage {
 }
 
 // sourcedSchema is what the table itself says of its rows: closed and exact, for runtimes to widen what they inferred.
-func sourcedSchema(t *Table) json.RawMessage {
+func sourcedSchema(t *Table, placeholders bool) json.RawMessage {
 	names := make([]string, len(t.Columns))
 	for i, c := range t.Columns {
 		names[i] = c.Name
@@ -220,7 +227,34 @@ func sourcedSchema(t *Table) json.RawMessage {
 	var o object
 	o.raw("type", `"object"`)
 	o.member("required", list(names))
-	o.member("properties", properties(t, nil))
+	o.member("properties", properties(t, nil, placeholders))
 	o.raw("additionalProperties", "false")
 	return o.close()
+}
+
+// orNull is a schema that allows null besides.
+func orNull(schema json.RawMessage) json.RawMessage {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(schema, &members); err != nil || len(members) == 0 {
+		return schema // anything
+	}
+	var one string
+	var several []string
+	_, hasEnum := members["enum"]
+	_, hasConst := members["const"]
+	switch raw := members["type"]; {
+	case hasEnum, hasConst, raw == nil:
+	case json.Unmarshal(raw, &one) == nil:
+		several = []string{one}
+	case json.Unmarshal(raw, &several) != nil:
+	}
+	if several == nil {
+		return slices.Concat(json.RawMessage(`{"anyOf":[`), schema, json.RawMessage(`,{"type":"null"}]}`))
+	}
+	if slices.Contains(several, "null") {
+		return schema
+	}
+	members["type"] = list(append(several, "null"))
+	text, _ := json.Marshal(members) // it was JSON before
+	return text
 }

@@ -48,19 +48,19 @@ func discoverable() []*Table {
 
 func TestCollectionsGolden(t *testing.T) {
 	t.Parallel()
-	cs, err := collections(discoverable(), json.RawMessage(`{"ts_ms":{"type":"integer"},"loc":{"type":"array","items":{"type":"integer"},"minItems":3}}`))
+	cs, err := collections(discoverable(), Options{SourceSchema: json.RawMessage(`{"ts_ms":{"type":"integer"},"loc":{"type":"array","items":{"type":"integer"},"minItems":3}}`)})
 	require.NoError(t, err)
 	raw, err := json.Marshal(cs)
 	require.NoError(t, err)
 	golden.CompareJSON(t, "collections.json", raw)
-	_, err = collections(discoverable(), json.RawMessage(`[]`))
+	_, err = collections(discoverable(), Options{SourceSchema: json.RawMessage(`[]`)})
 	require.ErrorContains(t, err, "parsing the schema of _meta.source")
 }
 
 func TestSourcedSchemaIsClosed(t *testing.T) {
 	t.Parallel()
 	require.JSONEq(t, `{"type":"object","required":["id"],"properties":{"id":{"type":"integer"}},"additionalProperties":false}`,
-		string(sourcedSchema(discoverable()[1])))
+		string(sourcedSchema(discoverable()[1], false)))
 }
 
 func TestResource(t *testing.T) {

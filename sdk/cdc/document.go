@@ -1,9 +1,9 @@
 package cdc
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/sluicedata/sluice/sdk/rowjson"
@@ -16,18 +16,27 @@ const (
 	opDelete = 'd'
 )
 
-// document is one change on its way to the transaction. The reader has one, which it fills for every document; append is
-// bound once, so that emitting allocates nothing.
+// document is one change, or one row that a backfill read, on its way to a transaction. The reader and every chunk have one,
+// which is filled for every document; append is bound once, so that emitting allocates nothing.
 type document struct {
-	op     byte
-	row    Row // its columns and its source
-	before Row // nil if there is nothing to say
+	op       byte
+	row      Row // its columns and its source
+	before   Row // nil if there is nothing to say
+	snapshot bool
+	rules    *rules // of its table
+	// large is what the last document says of values that are too large for it (OversizePlaceholder).
+	large []LargeValue
 }
 
 // append appends the document:
 //
 //	{<columns>,"_meta":{"op":"u","before":{<columns>},"source":{<the driver's members>}}}
 func (d *document) append(dst []byte) ([]byte, error) {
+	start := len(dst)
+	d.large = nil
+	if len(d.rules.cleared) > 0 || len(largeValues(d.row)) > 0 {
+		return d.appendFitting(dst)
+	}
 	dst, err := appendHead(dst, d.op, d.row)
 	if err != nil {
 		return dst, err
@@ -39,23 +48,22 @@ func (d *document) append(dst []byte) ([]byte, error) {
 		}
 		dst = append(dst, '}')
 	}
-	dst = append(dst, `,"source":{`...)
-	if dst, err = d.row.AppendSource(dst); err != nil {
+	if dst, err = d.appendTail(dst); err != nil {
 		return dst, err
 	}
-	return append(dst, "}}}"...), nil
+	if len(dst)-start > d.rules.limit {
+		return d.appendFitting(dst[:start])
+	}
+	return dst, nil
 }
 
-// appendSnapshot appends the document of a row that was read by a backfill.
-func appendSnapshot(dst []byte, row Row) ([]byte, error) {
-	dst, err := appendHead(dst, opCreate, row)
-	if err != nil {
-		return dst, err
-	}
+// appendTail appends what follows the operation, and what was before: the source, and the end.
+func (d *document) appendTail(dst []byte) ([]byte, error) {
 	dst = append(dst, `,"source":{`...)
 	n := len(dst)
-	if dst, err = row.AppendSource(dst); err != nil {
-		return dst, err
+	dst, err := d.row.AppendSource(dst)
+	if err != nil || !d.snapshot {
+		return append(dst, "}}}"...), err
 	}
 	if len(dst) > n {
 		dst = append(dst, ',')
@@ -99,7 +107,33 @@ func appendPatch(dst, doc []byte, key, columns []string) ([]byte, error) {
 	if !found {
 		return dst[:start], nil
 	}
+	meta, err := patchMeta(members[metaColumn], columns)
+	if err != nil {
+		return dst[:start], err
+	}
 	dst = append(dst, `"_meta":`...)
-	meta := bytes.Replace(members["_meta"], []byte(`"op":"c"`), []byte(`"op":"u"`), 1)
 	return append(append(dst, meta...), '}'), nil
+}
+
+// patchMeta makes the _meta of a row that of an update of some columns.
+func patchMeta(meta json.RawMessage, columns []string) ([]byte, error) {
+	var members map[string]json.RawMessage
+	var omitted map[string]int64
+	if err := json.Unmarshal(meta, &members); err != nil {
+		return nil, fmt.Errorf("parsing a row to patch: %w", err)
+	}
+	var o object
+	o.raw("op", `"u"`)
+	if raw, ok := members["omitted"]; ok {
+		if err := json.Unmarshal(raw, &omitted); err != nil {
+			return nil, fmt.Errorf("parsing a row to patch: %w", err)
+		}
+		maps.DeleteFunc(omitted, func(c string, _ int64) bool { return !slices.Contains(columns, c) })
+	}
+	if len(omitted) > 0 {
+		text, _ := json.Marshal(omitted) // numbers always encode
+		o.member("omitted", text)
+	}
+	o.member("source", members["source"])
+	return o.close(), nil
 }

@@ -176,6 +176,8 @@ type Column struct {
 	// Schema is the JSON schema of the column's value, null included where the column allows it. It is true for
 	// every value that Row.AppendFields can produce.
 	Schema json.RawMessage
+	// Small is true if no value of the column is ever too large for a document: a number, a date. To say false is always right.
+	Small bool
 	// Nullable is false only if the server guarantees that the value is never null.
 	Nullable bool
 	// Type is the column's type in the database's words. People read it; the core stores it, gives it back, and takes
@@ -219,7 +221,14 @@ type Chunk struct {
 	Range    Range
 	MaxRows  int // stop after this many rows
 	MaxBytes int // stop after about this many bytes of row data; at least one row is read
+	// Heavy waits until the driver may hold a row of more than HeavyRow bytes: of all chunks in memory, only one at a time
+	// may have such rows. Scan calls it before it reads one into memory; to call it again is harmless. Its only error is the
+	// context's. Nil where nobody minds.
+	Heavy func(ctx context.Context) error
 }
+
+// HeavyRow is how large a row may be before Chunk.Heavy has to be called for it.
+const HeavyRow = 8 << 20
 
 // Scanned describes a chunk that was read.
 type Scanned struct {

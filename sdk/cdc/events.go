@@ -2,18 +2,18 @@ package cdc
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/sluicedata/sluice/sdk/capture"
-	"github.com/sluicedata/sluice/sdk/tuple"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
 // change emits one changed row. In a live table it looks at nothing but what is emitted.
 func (r *reader) change(t *table, ev *Event) error {
+	if without, err := r.withoutKey(t, ev); without {
+		return err
+	}
 	switch ev.Op {
 	case Insert:
 		return r.inserted(t, ev)
@@ -188,36 +188,15 @@ func (r *reader) hole(t *table, key []byte, by TxnID) error {
 
 // emit appends one document of a change.
 func (r *reader) emit(t *table, op byte, row, before Row) error {
-	r.doc.op, r.doc.row, r.doc.before = op, row, before
+	r.doc.op, r.doc.row, r.doc.before, r.doc.rules = op, row, before, t.rules
 	if err := r.out.Append(t.binding, r.encode); err != nil {
-		return r.tooLarge(t, row, err)
+		return r.oversized(t, row, err)
+	}
+	if r.doc.large != nil {
+		r.placed(t, note{row: rowName(t.rules, row), large: r.doc.large})
 	}
 	r.documents++
 	return nil
-}
-
-// tooLarge names the row that no runtime would accept; other errors it returns as they are.
-func (r *reader) tooLarge(t *table, row Row, err error) error {
-	if !errors.Is(err, capture.ErrTooLarge) || t.keyless {
-		return err
-	}
-	key, keyErr := row.AppendKey(nil)
-	if keyErr != nil {
-		return err
-	}
-	return errTooLarge(t, key, err)
-}
-
-// errTooLarge names a row by its key, if the error says that no runtime would accept it.
-func errTooLarge(t *table, key []byte, err error) error {
-	if !errors.Is(err, capture.ErrTooLarge) {
-		return err
-	}
-	values, unpackErr := tuple.Unpack(key)
-	if unpackErr != nil {
-		return err
-	}
-	return usererr.New(err, "The row of table %s whose key %s is %v is too large for a document.", t.id, keyText(t.shape.Key), values)
 }
 
 func (r *reader) encoding(t *table, err error) error {

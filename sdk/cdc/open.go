@@ -21,7 +21,7 @@ func open(ctx context.Context, s session) (*reader, error) {
 	r := &reader{
 		driver: s.driver, opts: s.opts, limits: s.limits, log: s.env.Log, pool: s.pool, now: s.now, rand: s.rand,
 		byID: map[TableID]*table{}, shared: shared, forget: s.env.Dormant,
-		fences: map[Mark][]*chunk{}, announced: map[*table]string{}, rework: true, progress: &progress{},
+		fences: map[Mark][]*chunk{}, announced: map[*table]string{}, rework: true, progress: &progress{}, heavy: make(chan struct{}, 1),
 	}
 	r.encode = r.doc.append
 	r.copyRaw = func(dst []byte) ([]byte, error) { return append(dst, r.raw...), nil }
@@ -33,6 +33,7 @@ func open(ctx context.Context, s session) (*reader, error) {
 			selection:   b.Resource.selection(),
 		}
 		r.tables, r.byID[t.id] = append(r.tables, t), t
+		r.follow(t)
 	}
 	if len(r.tables) == 0 {
 		return r, nil

@@ -76,6 +76,7 @@ type reader struct {
 	running int // jobs
 	chunks  int // in memory
 	turns   int64
+	heavy   chan struct{} // full while a chunk has rows of more than HeavyRow
 
 	doc       document
 	encode    func([]byte) ([]byte, error) // doc.append
@@ -287,7 +288,7 @@ func (r *reader) save(t *table) {
 
 func (r *reader) announceShape(t *table) {
 	t.announce = false
-	s := sourcedSchema(t.shape)
+	s := sourcedSchema(t.shape, r.opts.placeholders())
 	if r.announced[t] != string(s) {
 		r.announced[t] = string(s)
 		r.out.Schema(t.binding, s)

@@ -99,7 +99,10 @@ func (r *reader) jobFor(t *table) job {
 	}
 	c := r.newChunk(t)
 	if t.holes.len() > 0 && t.keyChunk == nil {
-		c.keys = t.holes.first(maxKeys)
+		if t.keyRows == 0 {
+			t.keyRows = maxKeys
+		}
+		c.keys = t.holes.first(t.keyRows)
 		c.ask.MaxRows = len(c.keys)
 		t.keyChunk = c
 	} else {
@@ -123,13 +126,18 @@ func (r *reader) newChunk(t *table) *chunk {
 		t.chunkRows = r.opts.ChunkRows
 	}
 	c.table, c.base = t, r.latest
+	c.doc = document{op: opCreate, snapshot: true, rules: t.rules}
 	c.ask = Chunk{Table: t.current(t.shape), MaxRows: t.chunkRows, MaxBytes: r.opts.ChunkBytes}
+	c.ask.Heavy = c.waitHeavy(r.heavy)
 	t.inflight = append(t.inflight, c)
 	r.chunks++
 	return c
 }
 
 func (r *reader) recycle(c *chunk) {
+	if c.heavy {
+		<-r.heavy
+	}
 	c.reuse()
 	r.spare = append(r.spare, c)
 	r.chunks--

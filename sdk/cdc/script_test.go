@@ -114,16 +114,6 @@ func TestTruncations(t *testing.T) {
 	}
 }
 
-func TestRowTooLargeIsNamed(t *testing.T) {
-	t.Parallel()
-	d := &scriptDriver{tables: []*Table{tableST()}, events: []Event{{Op: Insert, Table: tableID, Txn: "1", Row: rowKX("17", "a")}}}
-	r, err := script(t, d, bind(Live)).open()
-	require.NoError(t, err)
-	require.NoError(t, r.read(t.Context(), &scriptTx{}))
-	err = r.read(t.Context(), &scriptTx{fail: fmt.Errorf("over: %w", capture.ErrTooLarge)})
-	require.Equal(t, "The row of table s.t whose key (k) is [17] is too large for a document.", usererr.Message(err))
-}
-
 func TestScansThatFail(t *testing.T) {
 	t.Parallel()
 	d := &scriptDriver{tables: []*Table{tableST()}, scan: func(Chunk) error { return fmt.Errorf("lost: %w", ErrInterrupted) }}

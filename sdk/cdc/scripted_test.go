@@ -26,6 +26,7 @@ type scriptDriver struct {
 	start  json.RawMessage
 	next   error // of Next, once, when the events have ended
 	scan   func(c Chunk) error
+	rows   []Row // that a scan finds
 	plans  []TableID
 	closed []string
 }
@@ -54,7 +55,12 @@ func (d *scriptDriver) Plan(_ context.Context, t *Table) (*Plan, error) {
 	return &Plan{Ranges: []Range{"all"}, Fixed: true}, nil
 }
 
-func (d *scriptDriver) Scan(_ context.Context, c Chunk, _ func(Row) error) (*Scanned, error) {
+func (d *scriptDriver) Scan(_ context.Context, c Chunk, yield func(Row) error) (*Scanned, error) {
+	for _, row := range d.rows {
+		if err := yield(row); err != nil {
+			return nil, err
+		}
+	}
 	if d.scan != nil {
 		if err := d.scan(c); err != nil {
 			return nil, err
@@ -144,6 +150,9 @@ func (tx *scriptTx) Append(_ capture.Target, enc func([]byte) ([]byte, error)) e
 		return tx.fail
 	}
 	doc, err := enc(nil)
+	if err != nil {
+		return err
+	}
 	tx.docs = append(tx.docs, string(doc))
 	tx.size += len(doc)
 	return err
@@ -163,6 +172,7 @@ type scripted struct {
 	bindings []*capture.Binding[Resource, TableState]
 	env      capture.Env
 	logs     *logtest.Hook
+	limits   limits
 	now      time.Time
 	pool     *instantPool
 }
@@ -172,13 +182,13 @@ func script(t *testing.T, d Driver, bindings ...*capture.Binding[Resource, Table
 	log, hook := logtest.NewNullLogger()
 	return &scripted{
 		t: t, driver: d, bindings: bindings, logs: hook, env: capture.Env{Log: logrus.NewEntry(log)},
-		now: time.Unix(1_700_000_000, 0), pool: &instantPool{d: d},
+		now: time.Unix(1_700_000_000, 0), limits: defaultLimits(), pool: &instantPool{d: d},
 	}
 }
 
 func (s *scripted) open() (*reader, error) {
 	return open(s.t.Context(), session{
-		driver: s.driver, opts: s.opts.withDefaults(), limits: defaultLimits(), env: s.env, bindings: s.bindings,
+		driver: s.driver, opts: s.opts.withDefaults(), limits: s.limits, env: s.env, bindings: s.bindings,
 		pool: s.pool, now: func() time.Time { s.now = s.now.Add(time.Millisecond); return s.now }, rand: rand.New(rand.NewPCG(1, 1)),
 	})
 }

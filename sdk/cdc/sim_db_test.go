@@ -44,6 +44,7 @@ type simConfig struct {
 	logTells   bool // the log tells columns of one name apart
 	fullRows   bool // the log has whole rows
 	bigColumns bool
+	huge       bool // values that are too large for a document
 	ddl        bool
 	crashes    bool
 }

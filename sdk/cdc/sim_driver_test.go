@@ -189,7 +189,7 @@ func (w *simWalk) give(v *simVersion) error {
 		}
 	}
 	w.read = append(w.read, v.key)
-	return w.yield(&simRow{shape: w.chunk.Table, vals: v.vals, v: v.v})
+	return w.yield(&simRow{shape: w.chunk.Table, vals: v.vals, v: v.v, large: largeOf(w.chunk.Table, v.vals, nil, nil)})
 }
 
 func (w *simWalk) pages(ctx context.Context) (Range, error) {

@@ -36,6 +36,7 @@ const (
 	mutateLoss
 	mutateLossKeeps
 	mutateWithheld
+	mutateOmitted
 )
 
 // TestSimulation runs the core against the simulated database, ten thousand times.
@@ -116,6 +117,7 @@ func TestMutations(t *testing.T) {
 		"a new log is taken for the one that was lost":         mutateLoss,
 		"tables keep what they had when the log is lost":       mutateLossKeeps,
 		"what was left out before is not known":                mutateWithheld,
+		"what documents called omitted is not stored":          mutateOmitted,
 	} {
 		t.Run(name, func(t *testing.T) {
 			seed, err := simulate(1, 10_000, m)

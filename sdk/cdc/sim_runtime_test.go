@@ -75,7 +75,7 @@ func (s *sim) apply(target capture.Target, doc []byte) error {
 	}
 	key := strings.Join(parts, "|")
 	before := sb.out.docs[key]
-	next := &simDoc{vals: d.vals, v: d.v, deleted: d.op == "d", count: 1}
+	next := &simDoc{vals: d.vals, omitted: d.omitted, v: d.v, deleted: d.op == "d", count: 1}
 	if before != nil {
 		next.count += before.count
 		next.outdated = before.outdated && !next.deleted && lacks(d.vals, before.vals)
@@ -88,6 +88,8 @@ func (s *sim) apply(target capture.Target, doc []byte) error {
 			next.vals = with(before.vals, func(m map[string]string) {
 				maps.Copy(m, d.vals)
 			})
+			next.omitted = maps.Clone(before.omitted)
+			maps.Copy(next.omitted, d.omitted)
 		}
 	} else if patch {
 		next.v = 0
@@ -207,7 +209,7 @@ func (s *sim) rollback() {
 		}
 	}
 	s.journal = s.journal[:c.journal]
-	s.shadow = newShadow()
+	s.shadow = newShadow(s.opts.OnOversizedRow)
 	s.trace("runtime: goes on from %s", c.shared)
 }
 

@@ -9,6 +9,7 @@ import (
 // simShadow is what the tables hold at a position in the log: what the output is compared with.
 type simShadow struct {
 	pos    int
+	skips  bool // rows with values that are too large
 	tables map[TableID]*shadowTable
 }
 
@@ -21,6 +22,8 @@ type shadowTable struct {
 	// ghosts are keys that ended without a word in the log, by a truncation or with their table, and their last version:
 	// the output may keep them.
 	ghosts map[string]int
+	// skipped are keys that had values too large for a document while these are skipped: nothing is sure of them any more.
+	skipped map[string]bool
 }
 
 type shadowRow struct {
@@ -28,12 +31,14 @@ type shadowRow struct {
 	v    int
 }
 
-func newShadow() *simShadow { return &simShadow{tables: map[TableID]*shadowTable{}} }
+func newShadow(policy OversizePolicy) *simShadow {
+	return &simShadow{tables: map[TableID]*shadowTable{}, skips: policy == OversizeSkip}
+}
 
 func (s *simShadow) create(t *simTable) {
-	n := &shadowTable{table: t, born: t.born, rows: map[string]shadowRow{}, dropped: map[string]bool{}, refilled: map[string]bool{}, ghosts: map[string]int{}}
+	n := &shadowTable{table: t, born: t.born, rows: map[string]shadowRow{}, dropped: map[string]bool{}, refilled: map[string]bool{}, ghosts: map[string]int{}, skipped: map[string]bool{}}
 	if old := s.tables[t.id]; old != nil {
-		n.ghosts = old.ghosts
+		n.ghosts, n.skipped = old.ghosts, old.skipped
 	}
 	s.tables[t.id] = n
 }
@@ -72,6 +77,9 @@ func (s *simShadow) advance(log []*simTxn, to int) {
 			}
 			if w.row != nil {
 				st.rows[w.row.key] = shadowRow{w.vals, w.v}
+				if s.skips && len(largeOf(w.schema, w.vals, nil, nil)) > 0 {
+					st.skipped[w.row.key] = true
+				}
 			}
 		}
 	}
@@ -80,6 +88,7 @@ func (s *simShadow) advance(log []*simTxn, to int) {
 // simDoc is what the documents of one key reduce to. It does not change.
 type simDoc struct {
 	vals    map[string]string // null is simNull
+	omitted map[string]int    // what _meta.omitted says
 	v       int               // version of the row, or of its deletion
 	deleted bool
 	// outdated says that the row may have changed or ended in a log that was lost, and that not all of the document is newer.
@@ -98,6 +107,7 @@ type simReduced struct {
 type parsed struct {
 	vals     map[string]string
 	before   map[string]any
+	omitted  map[string]int
 	op       string
 	v        int
 	snapshot bool
@@ -110,7 +120,7 @@ func parseDoc(doc []byte) (parsed, error) {
 	if p.bad || p.text != "" {
 		return parsed{}, fmt.Errorf("not a document: %s", doc)
 	}
-	d := parsed{vals: map[string]string{}}
+	d := parsed{vals: map[string]string{}, omitted: map[string]int{}}
 	for k, x := range top {
 		if text, ok := x.(string); ok {
 			d.vals[k] = text
@@ -119,6 +129,10 @@ func parseDoc(doc []byte) (parsed, error) {
 	meta, _ := top[metaColumn].(map[string]any)
 	d.before, _ = meta["before"].(map[string]any)
 	d.op, _ = meta["op"].(string)
+	omitted, _ := meta["omitted"].(map[string]any)
+	for k, x := range omitted {
+		d.omitted[k], _ = x.(int)
+	}
 	source, _ := meta["source"].(map[string]any)
 	d.snapshot, _ = source["snapshot"].(bool)
 	v, _ := source["v"].(string)
@@ -172,6 +186,12 @@ func (p *docParser) value() any {
 		return true
 	case strings.HasPrefix(p.text, "{"):
 		return p.object()
+	case p.text != "" && p.text[0] >= '0' && p.text[0] <= '9':
+		n := 0
+		for ; p.text != "" && p.text[0] >= '0' && p.text[0] <= '9'; p.text = p.text[1:] {
+			n = 10*n + int(p.text[0]-'0')
+		}
+		return n
 	default:
 		return p.str()
 	}
@@ -193,6 +213,13 @@ func (st *shadowTable) compare(b *simBinding, doc *simDoc, row shadowRow, whole,
 		want, ok := row.vals[c]
 		if !ok {
 			want = simNull
+		}
+		huge := int(hugeSize(want))
+		if huge > 0 {
+			want = simNull
+		}
+		if doc.omitted[c] != huge {
+			return fmt.Errorf("of column %s %d bytes were omitted, in the output %d", c, huge, doc.omitted[c])
 		}
 		if x != want {
 			return fmt.Errorf("column %s is %q, in the table %q", c, x, want)

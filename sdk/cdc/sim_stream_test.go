@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sluicedata/sluice/sdk/tuple"
@@ -19,10 +20,33 @@ type simRow struct {
 	v       int
 	omitted []string
 	only    []string // columns that the row has; nil for all
+	large   []LargeValue
+}
+
+func (r *simRow) Oversized() []LargeValue { return r.large }
+
+// simHuge is what values begin with that are too large for a document; a number follows, which passes for their size.
+const simHuge = "huge."
+
+func hugeSize(value string) (n int64) {
+	if digits, ok := strings.CutPrefix(value, simHuge); ok {
+		_, _ = fmt.Sscanf(digits, "%d", &n)
+	}
+	return n
+}
+
+// largeOf lists the columns of a row that are too large for a document.
+func largeOf(shape *Table, vals map[string]string, omitted, only []string) (large []LargeValue) {
+	for _, c := range shape.Columns {
+		if n := hugeSize(vals[c.Name]); n > 0 && !slices.Contains(omitted, c.Name) && (only == nil || slices.Contains(only, c.Name)) {
+			large = append(large, LargeValue{c.Name, n})
+		}
+	}
+	return large
 }
 
 func (r *simRow) has(name string) bool {
-	return !slices.Contains(r.omitted, name) && (r.only == nil || slices.Contains(r.only, name))
+	return !slices.Contains(r.omitted, name) && !slices.ContainsFunc(r.large, func(v LargeValue) bool { return v.Column == name }) && (r.only == nil || slices.Contains(r.only, name))
 }
 
 func (r *simRow) AppendFields(dst []byte) ([]byte, error) {
@@ -242,6 +266,7 @@ func (st *simStream) deliver(w *simWrite) (*Event, bool) {
 	if w.row != nil {
 		omitted := slices.DeleteFunc(slices.Clone(w.omitted), func(name string) bool { return !known.Selection.Has(Column{Name: name}) })
 		st.row = simRow{shape: schema, vals: w.vals, v: w.v, omitted: omitted}
+		st.row.large = largeOf(schema, w.vals, w.omitted, nil)
 		st.ev.Row = &st.row
 	}
 	if w.before != nil {
@@ -250,6 +275,7 @@ func (st *simStream) deliver(w *simWrite) (*Event, bool) {
 		if !full {
 			st.before.only = schema.Key
 		}
+		st.before.large = largeOf(schema, w.old, nil, st.before.only)
 		if full || w.op == Delete || w.row.key != w.before.key {
 			st.ev.Before = &st.before
 		}

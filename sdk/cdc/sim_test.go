@@ -100,7 +100,7 @@ func (s *sim) trace(format string, args ...any) {
 
 func newSim(seed uint64, m mutation, transcript bool) *sim {
 	rnd := rand.New(rand.NewPCG(seed, 0x51))
-	s := &sim{seed: seed, rnd: rnd, mutation: m, now: time.Unix(1_700_000_000, 0), shadow: newShadow()}
+	s := &sim{seed: seed, rnd: rnd, mutation: m, now: time.Unix(1_700_000_000, 0)}
 	if transcript {
 		s.log = &strings.Builder{}
 	}
@@ -108,22 +108,28 @@ func newSim(seed uint64, m mutation, transcript bool) *sim {
 		allTables: rnd.IntN(2) == 0, physical: rnd.IntN(3) > 0, pageRows: 1 + rnd.IntN(4),
 		stalls: rnd.IntN(3) > 0, async: rnd.IntN(2) == 0, dropEvents: rnd.IntN(2) == 0,
 		fullRows: rnd.IntN(4) == 0, bigColumns: rnd.IntN(3) > 0, ddl: rnd.IntN(2) == 0, crashes: rnd.IntN(3) == 0,
-		logTells: rnd.IntN(2) == 0,
+		logTells: rnd.IntN(2) == 0, huge: rnd.IntN(3) == 0,
 	}
 	s.db = newSimDB(rnd, cfg, s.trace)
 	s.db.budget = 20 + rnd.IntN(120)
 	s.lag = rnd.IntN(3) * 30
 	s.opts = Options{
-		BackfillWorkers: 1 + rnd.IntN(3), ChunkRows: 1 + rnd.IntN(8), ChunkBytes: 1 << 20,
-		Rediscovery: time.Duration(50+rnd.IntN(1000)) * time.Millisecond,
-		OnTruncate:  []TruncatePolicy{TruncateIgnore, TruncateBackfill}[rnd.IntN(2)],
+		BackfillWorkers: 1 + rnd.IntN(3), ChunkRows: 1 + rnd.IntN(8), ChunkBytes: 100 << rnd.IntN(12),
+		Rediscovery:    time.Duration(50+rnd.IntN(1000)) * time.Millisecond,
+		OnOversizedRow: OversizePlaceholder,
+		OnTruncate:     []TruncatePolicy{TruncateIgnore, TruncateBackfill}[rnd.IntN(2)],
+	}
+	if rnd.IntN(3) == 0 {
+		s.opts.OnOversizedRow = OversizeSkip
 	}
 	s.limits = limits{
-		enough: 100 + rnd.IntN(2000), windowBytes: 300 + rnd.IntN(6000), windowTxns: 2 + rnd.IntN(30),
+		document: 1 << 20,
+		enough:   100 + rnd.IntN(2000), windowBytes: 300 + rnd.IntN(6000), windowTxns: 2 + rnd.IntN(30),
 		holesBytes: 300 + rnd.IntN(3000), storedTxns: 1 + rnd.IntN(12), storedHoleBytes: rnd.IntN(60), minChunkRows: 1,
 	}
 	s.db.reusable = s.reusable
 	s.losses = rnd.IntN(3) == 0
+	s.shadow = newShadow(s.opts.OnOversizedRow)
 	s.makeTables()
 	s.checkpoints = []*simCheckpoint{{states: map[string]json.RawMessage{}}}
 	s.trace("seed %d: %+v %+v %+v", seed, cfg, s.opts, s.limits)
@@ -283,6 +289,9 @@ func (s *sim) session() error {
 			}
 			if s.mutation == mutateUnseen {
 				b.State.Unseen, b.State.Unsettled = nil, false
+			}
+			if s.mutation == mutateOmitted {
+				b.State.Omitted = nil
 			}
 			if s.mutation == mutateStoredHoles {
 				b.State.Holes, b.State.Lossy = nil, false

@@ -124,7 +124,7 @@ func (db *simDB) insert(txn *simTxn, t *simTable) {
 	}
 	for _, c := range t.cols {
 		if c.name != "v" && !slices.Contains(t.key, c.name) && (c.big || db.chance(70)) {
-			vals[c.name] = c.name + "." + strconv.Itoa(db.versions)
+			vals[c.name] = db.newValue(c.name)
 		}
 	}
 	v := db.write(txn, t, Insert, nil, vals, nil)
@@ -146,7 +146,7 @@ func (db *simDB) update(txn *simTxn, t *simTable, old *simVersion, rekey bool) {
 			continue
 		}
 		if db.chance(30) {
-			vals[c.name] = c.name + "." + strconv.Itoa(db.versions)
+			vals[c.name] = db.newValue(c.name)
 		} else if _, ok := vals[c.name]; c.big && ok && !db.cfg.fullRows {
 			omitted = append(omitted, c.name)
 		}
@@ -176,4 +176,11 @@ func (db *simDB) statement(txn *simTxn, t *simTable) {
 		db.write(txn, t, Delete, old, nil, nil)
 		db.trace("db: txn %s deletes %s %s v%d", txn.id, t.id, old.key, old.v)
 	}
+}
+
+func (db *simDB) newValue(column string) string {
+	if db.cfg.huge && db.chance(12) {
+		return simHuge + strconv.Itoa(db.versions+1)
+	}
+	return column + "." + strconv.Itoa(db.versions)
 }

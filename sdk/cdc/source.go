@@ -42,6 +42,8 @@ type Options struct {
 	// ReadTimeout is how long the server may be silent before the session ends, if the stream can tell (Heard); by default
 	// two minutes. Below zero it may be for ever.
 	ReadTimeout time.Duration
+	// OnOversizedRow is what becomes of a row that is too large for a document; by default OversizeFail.
+	OnOversizedRow OversizePolicy
 	// SourceSchema are the members of _meta.source by name, a JSON schema each, as one JSON object. Optional.
 	SourceSchema json.RawMessage
 }
@@ -77,6 +79,9 @@ func (o Options) withDefaults() Options {
 	if o.ReadTimeout == 0 {
 		o.ReadTimeout = 2 * time.Minute
 	}
+	if o.OnOversizedRow == "" {
+		o.OnOversizedRow = OversizeFail
+	}
 	if o.OnTruncate == "" {
 		o.OnTruncate = TruncateIgnore
 	}
@@ -99,8 +104,17 @@ func (o Options) Validate() error {
 		errs = append(errs, usererr.New(nil, "The policy for truncations (onTruncate) is %q; it can be %s, %s or %s.",
 			o.OnTruncate, TruncateIgnore, TruncateBackfill, TruncateStop))
 	}
+	switch o.OnOversizedRow {
+	case "", OversizeFail, OversizePlaceholder, OversizeSkip:
+	default:
+		errs = append(errs, usererr.New(nil, "The policy for rows that are too large (onOversizedRow) is %q; it can be %s, %s or %s.",
+			o.OnOversizedRow, OversizeFail, OversizePlaceholder, OversizeSkip))
+	}
 	return usererr.Join("", errs)
 }
+
+// placeholders reports whether documents may have null for values that are too large.
+func (o Options) placeholders() bool { return o.OnOversizedRow == OversizePlaceholder }
 
 // skips reports whether a table's backfill is skipped.
 func (o Options) skips(id TableID) bool {
@@ -185,7 +199,7 @@ func (s *source[C]) Discover(ctx context.Context, env capture.Env, cfg C) (cs []
 	if err != nil {
 		return nil, fmt.Errorf("listing tables: %w", err)
 	}
-	return collections(tables, opts.SourceSchema)
+	return collections(tables, opts)
 }
 
 // Check reports everything that keeps a capture of the tables from running, all at once.

@@ -54,6 +54,9 @@ type TableState struct {
 	Holes [][]byte `json:"holes,omitempty"`
 	Lossy bool     `json:"lossy,omitempty"`
 
+	// Omitted are the columns for which some document said that their values are too large for it.
+	Omitted []string `json:"omitted,omitempty"`
+
 	// Rows is how many rows the backfill has emitted, Estimate how many it expected.
 	Rows     int64 `json:"rows,omitempty"`
 	Estimate int64 `json:"estimate,omitempty"`
@@ -130,7 +133,7 @@ func (s *TableState) shape(id TableID, discovered *Table) *Table {
 		if discovered != nil {
 			i := slices.IndexFunc(discovered.Columns, func(d Column) bool { return d.Name == c.Name && d.Type == c.Type })
 			if i >= 0 {
-				col.Schema, col.Filled = discovered.Columns[i].Schema, discovered.Columns[i].Filled
+				col.Schema, col.Filled, col.Small = discovered.Columns[i].Schema, discovered.Columns[i].Filled, discovered.Columns[i].Small
 			}
 		}
 		t.Columns = append(t.Columns, col)

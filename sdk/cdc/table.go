@@ -37,7 +37,9 @@ type table struct {
 	notedFor  TxnID    // the transaction that noted belongs to
 	noted     *changes // nil if no chunk can miss that transaction
 
+	rules     *rules
 	chunkRows int       // of the next chunk
+	keyRows   int       // read by key at once
 	failures  int       // scans that failed since one was emitted
 	rejected  int       // chunks that had to be thrown away since one was emitted
 	retryAt   time.Time // no chunk before this
@@ -61,6 +63,7 @@ const maxFailures = 20
 
 // limits bound what is remembered, in memory and in the state. The simulation has small ones.
 type limits struct {
+	document        int // bytes of a document
 	enough          int // bytes of a capture transaction, after which it ends at the next commit
 	windowBytes     int // of a table's window; beyond it the window forgets which keys were changed,
 	windowTxns      int // and beyond this many transactions also by whom
@@ -72,7 +75,8 @@ type limits struct {
 
 func defaultLimits() limits {
 	return limits{
-		enough: 1 << 20, windowBytes: 8 << 20, windowTxns: 16 << 10, holesBytes: 8 << 20,
+		document: capture.MaxDocument - 1<<10, // without what the protocol puts around it
+		enough:   1 << 20, windowBytes: 8 << 20, windowTxns: 16 << 10, holesBytes: 8 << 20,
 		storedTxns: 256, storedHoleBytes: 64 << 10, minChunkRows: 500,
 	}
 }
