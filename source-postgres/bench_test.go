@@ -1,19 +1,14 @@
 package main
 
 import (
-	"context"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/sdk/testkit/ratio"
@@ -24,15 +19,61 @@ import (
 //
 //	go test ./source-postgres -run '^$' -bench '^BenchmarkBackfill$' -benchtime 1x -timeout 30m
 
-const (
-	benchColumns = "id bigint PRIMARY KEY, n int, txt text, ts timestamptz, amount numeric, doc jsonb, u uuid"
-	pairs        = 5
-)
+const pairs = 5
 
-// benchRows makes rows of the seven columns.
-func benchRows(table string, rows int) string {
-	return "INSERT INTO " + table + ` SELECT g, (g * 7) % 100000, 'some text ' || g, '2020-01-01'::timestamptz + g * interval '1.2345 s', (g * 1.37)::numeric(20,2),
-		jsonb_build_object('a', g, 'b', 'value ' || g, 'c', true), md5(g::text)::uuid FROM generate_series(1, ` + fmt.Sprint(rows) + `) g`
+// A benchTable is a kind of table that benchmarks read.
+type benchTable struct {
+	name    string
+	columns string // behind the key, which is called id
+	values  string // of them, from a row number g
+	rows    int    // of a backfill; streams read half as many
+	// The aims of the processor time of a million rows, in seconds; zero where the issue is only what it costs.
+	backfillCPU, changesCPU float64
+}
+
+// benchTables are the seven columns that every figure is for, and three kinds of tables that cost differently.
+func benchTables() []benchTable {
+	const kinds = 7 // of columns that the wide table has in turns
+	var columns, values []string
+	for i := range 49 {
+		kind := []string{"int", "bigint", "text", "timestamptz", "numeric", "boolean", "double precision"}[i%kinds]
+		value := []string{
+			"g %% 1000 + %d", "g::bigint * 1000003 + %d", "'text ' || g + %d", "'2020-01-01'::timestamptz + (g + %d) * interval '1.5 s'", "((g + %d) * 1.37)::numeric(20,2)",
+			"(g + %d) %% 3 = 0", "(g + %d) / 7.0",
+		}[i%kinds]
+		columns, values = append(columns, fmt.Sprintf("c%d %s", i, kind)), append(values, fmt.Sprintf(value, i))
+	}
+	return []benchTable{
+		{
+			name: "", columns: "n int, txt text, ts timestamptz, amount numeric, doc jsonb, u uuid", rows: 2_000_000, backfillCPU: 0.8, changesCPU: 0.9,
+			values: "(g * 7) % 100000, 'some text ' || g, '2020-01-01'::timestamptz + g * interval '1.2345 s', (g * 1.37)::numeric(20,2)," +
+				" jsonb_build_object('a', g, 'b', 'value ' || g, 'c', true), md5(g::text)::uuid",
+		},
+		{name: "wide", columns: strings.Join(columns, ", "), values: strings.Join(values, ", "), rows: 200_000},
+		{name: "2kB", columns: "body text", values: "repeat(md5(g::text), 62)", rows: 200_000},
+		{
+			name: "nested", columns: "numbers int[], words text[], moments timestamptz[], doc jsonb", rows: 400_000,
+			values: "ARRAY[g, g + 1, NULL, g + 3], ARRAY['a', 'word ' || g, 'quote \" and \\ backslash'], ARRAY['2020-01-01'::timestamptz + g * interval '1 s', '2021-01-01']," +
+				" jsonb_build_object('id', g, 'list', jsonb_build_array(g, g + 1, 'x'), 'sub', jsonb_build_object('k', 'v ' || g, 'n', g * 1.5))",
+		},
+	}
+}
+
+func (t benchTable) create(name string) string {
+	return "CREATE TABLE " + name + " (id bigint PRIMARY KEY, " + t.columns + ")"
+}
+
+// fill makes rows from..to of the table.
+func (t benchTable) fill(name string, from, to int) string {
+	return fmt.Sprintf("INSERT INTO %s SELECT g, %s FROM generate_series(%d, %d) g", name, t.values, from, to)
+}
+
+// label is a benchmark's name for this kind of table.
+func (t benchTable) label(name string) string {
+	if t.name == "" {
+		return name
+	}
+	return name + "-" + t.name
 }
 
 // bench is a server and the connector's binary.
@@ -81,143 +122,62 @@ func (s *bench) writeConfig(cfg config) string {
 	return file
 }
 
-// report prints the ratio, the CPU time and the memory of a result.
-func (s *bench) report(name string, result ratio.Result, aim float64) {
-	show := func(name string, value float64, op ratio.Op, aim float64, detail string) {
-		require.NoError(s.t, ratio.Print(os.Stdout, "source-postgres/"+name, value, op, aim, detail))
-	}
-	show(name, result.Ratio, ratio.AtLeast, aim, result.String())
-	show(name+"-cpu", result.Ours.CPUPerMillion(), ratio.AtMost, 1.2,
-		fmt.Sprintf("CPU seconds a million documents, against %.2f", result.Limit.CPUPerMillion()))
-	show(name+"-memory", float64(result.Ours.Peak)/1e6, ratio.AtMost, 100, "MB")
+// show prints one figure.
+func (s *bench) show(name string, value float64, op ratio.Op, aim float64, detail string) {
+	s.t.Helper()
+	require.NoError(s.t, ratio.Print(os.Stdout, "source-postgres/"+name, value, op, aim, detail))
 }
 
-// BenchmarkBackfill reads two million rows of seven columns; the limit is psql's COPY of the same table.
-func BenchmarkBackfill(b *testing.B) {
-	s := newBench(b)
-	const rows = 2_000_000
-	s.exec("CREATE TABLE t ("+benchColumns+")", benchRows("t", rows), "VACUUM FREEZE ANALYZE t")
-	copyOut := func(int) (ratio.Run, error) {
-		return ratio.Command(exec.Command(s.psql, s.pg.URL(s.cfg.Database), "-c", "COPY t TO STDOUT"), rows)
+// report prints the ratio, the CPU time where it has an aim, and the memory of a result.
+func (s *bench) report(name string, result ratio.Result, aim, cpu float64) {
+	s.t.Helper()
+	s.show(name, result.Ratio, ratio.AtLeast, aim, result.String())
+	if cpu > 0 {
+		s.show(name+"-cpu", result.Ours.CPUPerMillion(), ratio.AtMost, cpu,
+			fmt.Sprintf("CPU seconds a million documents, against %.2f", result.Limit.CPUPerMillion()))
 	}
-	ours := func(int) (ratio.Run, error) { return s.pull(s.cfg, "", rows) }
+	s.show(name+"-memory", float64(result.Ours.Peak)/1e6, ratio.AtMost, 100, "MB")
+}
+
+// BenchmarkBackfill reads whole tables; the limit is psql's COPY of the same table.
+func BenchmarkBackfill(b *testing.B) {
+	for _, kind := range benchTables() {
+		b.Run(kind.label("table"), func(b *testing.B) { benchBackfill(b, kind) })
+	}
+}
+
+func benchBackfill(b *testing.B, kind benchTable) {
+	s := newBench(b)
+	s.exec(kind.create("t"), kind.fill("t", 1, kind.rows), "VACUUM FREEZE ANALYZE t")
+	copyOut := func(int) (ratio.Run, error) {
+		return ratio.Command(exec.Command(s.psql, s.pg.URL(s.cfg.Database), "-c", "COPY t TO STDOUT"), int64(kind.rows))
+	}
+	ours := func(int) (ratio.Run, error) { return s.pull(s.cfg, "", kind.rows) }
 	for b.Loop() {
 		result, err := ratio.Pairs(pairs, copyOut, ours)
 		require.NoError(b, err)
-		s.report("backfill", result, 0.7)
+		s.report(kind.label("backfill"), result, 0.7, kind.backfillCPU)
 	}
 }
 
-// BenchmarkChanges reads a million inserted rows from a slot; the limit is a bare reader that discards what the same slot
-// sends.
-func BenchmarkChanges(b *testing.B) {
+// BenchmarkBackfillWorkers reads eight tables with four workers; the limit, which it must beat where the server has cores to
+// give, is one worker.
+func BenchmarkBackfillWorkers(b *testing.B) {
+	const tables, rows = 8, 250_000
 	s := newBench(b)
-	s.exec("CREATE TABLE t (" + benchColumns + ")")
-	state := s.beginSlot()
-	const rows = 1_000_000
-	s.exec("CREATE TABLE src ("+benchColumns+")", benchRows("src", rows))
-	s.exec(`DO $$ BEGIN FOR i IN 0..999 LOOP INSERT INTO t SELECT * FROM src WHERE id > i * 1000 AND id <= (i + 1) * 1000; COMMIT; END LOOP; END $$`)
-	for b.Loop() {
-		s.changes("changes", state, rows, pairs)
+	kind := benchTables()[0]
+	for i := range tables {
+		name := fmt.Sprintf("t%d", i)
+		s.exec(kind.create(name), kind.fill(name, 1, rows), "VACUUM FREEZE ANALYZE "+name)
 	}
-}
-
-// BenchmarkGiantTransaction does the same with five million rows of one transaction.
-func BenchmarkGiantTransaction(b *testing.B) {
-	s := newBench(b)
-	s.exec("CREATE TABLE t (" + benchColumns + ")")
-	state := s.beginSlot()
-	const rows = 5_000_000
-	s.exec(benchRows("t", rows))
-	for b.Loop() {
-		s.changes("giant-transaction", state, rows, 1)
-	}
-}
-
-// beginSlot runs the connector until it streams, and returns its state. The capture's slot stays where it is; readers
-// read copies of it.
-func (s *bench) beginSlot() []byte {
-	s.t.Helper()
-	s.cfg.Advanced.PublicationName = "bench"
-	file := filepath.Join(s.t.TempDir(), "state.json")
-	cmd := exec.Command(s.binary, "pull", "--config", s.writeConfig(s.cfg), "--state", file)
-	cmd.Stderr = os.Stderr
-	require.NoError(s.t, cmd.Start())
-	var text []byte
-	eventually(s.t, "the capture streams", func() bool {
-		text, _ = os.ReadFile(file)
-		return strings.Contains(string(text), `"phase":"live"`)
-	})
-	require.NoError(s.t, cmd.Process.Signal(os.Interrupt))
-	require.NoError(s.t, cmd.Wait())
-	return text
-}
-
-func (s *bench) changes(name string, state []byte, rows, pairs int) {
-	s.t.Helper()
-	end := strings.TrimSpace(s.exec("SELECT pg_current_wal_insert_lsn()"))
-	slots := 0
-	slot := func(who string) string {
-		slots++
-		name := fmt.Sprintf("%s_%d", who, slots)
-		s.exec(fmt.Sprintf("SELECT pg_copy_logical_replication_slot('%s', '%s')", s.cfg.Advanced.SlotName, name))
-		return name
-	}
-	bare := func(int) (ratio.Run, error) {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestBareReader$")
-		cmd.Env = append(os.Environ(), "SLUICE_BARE_READER="+strings.Join([]string{s.pg.URL(s.cfg.Database), slot("bare"), end}, " "))
-		cmd.Stderr = os.Stderr
-		return ratio.Command(cmd, int64(rows))
-	}
-	ours := func(int) (ratio.Run, error) {
+	with := func(workers int) func(int) (ratio.Run, error) {
 		cfg := s.cfg
-		cfg.Advanced.SlotName = slot("ours")
-		file := filepath.Join(s.t.TempDir(), "state.json")
-		text := strings.ReplaceAll(string(state), fmt.Sprintf("%q", s.cfg.Advanced.SlotName), fmt.Sprintf("%q", cfg.Advanced.SlotName))
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			return ratio.Run{}, err
-		}
-		return s.pull(cfg, file, rows)
+		cfg.Advanced.BackfillWorkers = workers
+		return func(int) (ratio.Run, error) { return s.pull(cfg, "", tables*rows) }
 	}
-	result, err := ratio.Pairs(pairs, bare, ours)
-	require.NoError(s.t, err)
-	s.report(name, result, 0.95)
-}
-
-// TestBareReader is the other side of BenchmarkChanges, a process of its own: it reads what a slot sends as a replication
-// client usually does, looks at nothing but the positions, and stops at the end.
-func TestBareReader(t *testing.T) {
-	args := strings.Fields(os.Getenv("SLUICE_BARE_READER"))
-	if len(args) != 3 {
-		t.Skip("is run by BenchmarkChanges")
+	for b.Loop() {
+		result, err := ratio.Pairs(pairs, with(1), with(4))
+		require.NoError(b, err)
+		s.show("backfill-workers", result.Ratio, ratio.AtLeast, 1, result.String())
 	}
-	end := mustLSN(t, args[2])
-	cfg, err := pgconn.ParseConfig(args[0])
-	require.NoError(t, err)
-	cfg.RuntimeParams["replication"] = "database"
-	conn, err := pgconn.ConnectConfig(context.Background(), cfg)
-	require.NoError(t, err)
-	conn.Frontend().SendQuery(&pgproto3.Query{String: "START_REPLICATION SLOT " + args[1] + " LOGICAL 0/0 (proto_version '1', publication_names 'bench')"})
-	require.NoError(t, conn.Frontend().Flush())
-	for {
-		m, err := conn.ReceiveMessage(context.Background())
-		require.NoError(t, err)
-		if data, ok := m.(*pgproto3.CopyData); ok && bareEnd(t, conn.Conn(), data.Data, end) {
-			return
-		}
-	}
-}
-
-// bareEnd answers keepalives that want it, and reports whether the end is reached.
-func bareEnd(t *testing.T, conn net.Conn, m []byte, end lsn) bool {
-	switch {
-	case len(m) > 26 && m[0] == 'w' && m[25] == 'C':
-		return lsn(binary.BigEndian.Uint64(m[35:])) >= end
-	case len(m) >= 18 && m[0] == 'k':
-		if m[17] == 1 {
-			require.NoError(t, (&feedback{conn: conn}).send(false))
-		}
-		return lsn(binary.BigEndian.Uint64(m[1:])) >= end
-	}
-	return false
 }

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/sdk/testkit/ratio"
+)
+
+// BenchmarkChanges reads inserted rows from a slot, a thousand in each transaction. The limits are a bare reader that
+// discards what the same slot sends, and for the seven columns also pg_recvlogical.
+func BenchmarkChanges(b *testing.B) {
+	for _, kind := range benchTables() {
+		b.Run(kind.label("table"), func(b *testing.B) { benchChanges(b, kind) })
+	}
+}
+
+func benchChanges(b *testing.B, kind benchTable) {
+	s := newBench(b)
+	s.exec(kind.create("t"))
+	state := s.beginSlot()
+	rows := kind.rows / 2
+	s.exec(kind.create("src"), kind.fill("src", 1, rows))
+	s.exec(fmt.Sprintf(`DO $$ BEGIN FOR i IN 0..%d LOOP INSERT INTO t SELECT * FROM src WHERE id > i * 1000 AND id <= (i + 1) * 1000; COMMIT; END LOOP; END $$`, rows/1000-1))
+	r := s.readers(state, rows)
+	for b.Loop() {
+		result, err := ratio.Pairs(pairs, r.bare, r.ours)
+		require.NoError(b, err)
+		s.report(kind.label("changes"), result, 0.95, kind.changesCPU)
+		if kind.name != "" || r.recvlogical == nil {
+			continue
+		}
+		result, err = ratio.Pairs(3, r.recvlogical, r.ours)
+		require.NoError(b, err)
+		s.show("changes-recvlogical", result.Ratio, ratio.AtLeast, 0.95, result.String())
+	}
+}
+
+// BenchmarkGiantTransaction does the same with five million rows of one transaction.
+func BenchmarkGiantTransaction(b *testing.B) {
+	kind := benchTables()[0]
+	s := newBench(b)
+	s.exec(kind.create("t"))
+	state := s.beginSlot()
+	const rows = 5_000_000
+	s.exec(kind.fill("t", 1, rows))
+	r := s.readers(state, rows)
+	for b.Loop() {
+		result, err := ratio.Pairs(1, r.bare, r.ours)
+		require.NoError(b, err)
+		s.report("giant-transaction", result, 0.95, kind.changesCPU)
+	}
+}
+
+// beginSlot runs the connector until it streams, and returns its state. The capture's slot stays where it is; readers
+// read copies of it.
+func (s *bench) beginSlot() []byte {
+	s.t.Helper()
+	s.cfg.Advanced.PublicationName = "bench"
+	file := filepath.Join(s.t.TempDir(), "state.json")
+	cmd := exec.Command(s.binary, "pull", "--config", s.writeConfig(s.cfg), "--state", file)
+	cmd.Stderr = os.Stderr
+	require.NoError(s.t, cmd.Start())
+	var text []byte
+	eventually(s.t, "the capture streams", func() bool {
+		text, _ = os.ReadFile(file)
+		return strings.Contains(string(text), `"phase":"live"`)
+	})
+	require.NoError(s.t, cmd.Process.Signal(os.Interrupt))
+	require.NoError(s.t, cmd.Wait())
+	return text
+}
+
+// readers read what the capture's slot holds, each run from a copy of it. Without the program of the server's distribution,
+// recvlogical is nil.
+type readers struct {
+	bare, ours, recvlogical func(pair int) (ratio.Run, error)
+}
+
+func (s *bench) readers(state []byte, rows int) readers {
+	s.t.Helper()
+	end := strings.TrimSpace(s.exec("SELECT pg_current_wal_insert_lsn()"))
+	slots := 0
+	slot := func(who string) string {
+		slots++
+		name := fmt.Sprintf("%s_%d", who, slots)
+		s.exec(fmt.Sprintf("SELECT pg_copy_logical_replication_slot('%s', '%s')", s.cfg.Advanced.SlotName, name))
+		return name
+	}
+	var r readers
+	r.bare = func(int) (ratio.Run, error) {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestBareReader$")
+		cmd.Env = append(os.Environ(), "SLUICE_BARE_READER="+strings.Join([]string{s.pg.URL(s.cfg.Database), slot("bare"), end}, " "))
+		cmd.Stderr = os.Stderr
+		return ratio.Command(cmd, int64(rows))
+	}
+	r.ours = func(int) (ratio.Run, error) {
+		cfg := s.cfg
+		cfg.Advanced.SlotName = slot("ours")
+		file := filepath.Join(s.t.TempDir(), "state.json")
+		text := strings.ReplaceAll(string(state), fmt.Sprintf("%q", s.cfg.Advanced.SlotName), fmt.Sprintf("%q", cfg.Advanced.SlotName))
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			return ratio.Run{}, err
+		}
+		return s.pull(cfg, file, rows)
+	}
+	if program, err := exec.LookPath(filepath.Join(s.pg.Installation().BinDir, "pg_recvlogical")); err == nil {
+		r.recvlogical = func(int) (ratio.Run, error) {
+			cmd := exec.Command(program, "--dbname", s.pg.URL(s.cfg.Database), "--slot", slot("recv"), "--start", "--no-loop", "--file", os.DevNull,
+				"--endpos", end, "--option", "proto_version=1", "--option", "publication_names=bench")
+			cmd.Stderr = os.Stderr
+			return ratio.Command(cmd, int64(rows))
+		}
+	}
+	return r
+}
+
+// TestBareReader is the other side of BenchmarkChanges, a process of its own: it reads what a slot sends as a replication
+// client usually does, looks at nothing but the positions, and stops at the end.
+func TestBareReader(t *testing.T) {
+	args := strings.Fields(os.Getenv("SLUICE_BARE_READER"))
+	if len(args) != 3 {
+		t.Skip("is run by BenchmarkChanges")
+	}
+	end := mustLSN(t, args[2])
+	cfg, err := pgconn.ParseConfig(args[0])
+	require.NoError(t, err)
+	cfg.RuntimeParams["replication"] = "database"
+	conn, err := pgconn.ConnectConfig(context.Background(), cfg)
+	require.NoError(t, err)
+	conn.Frontend().SendQuery(&pgproto3.Query{String: "START_REPLICATION SLOT " + args[1] + " LOGICAL 0/0 (proto_version '1', publication_names 'bench')"})
+	require.NoError(t, conn.Frontend().Flush())
+	for {
+		m, err := conn.ReceiveMessage(context.Background())
+		require.NoError(t, err)
+		if data, ok := m.(*pgproto3.CopyData); ok && bareEnd(t, conn.Conn(), data.Data, end) {
+			return
+		}
+	}
+}
+
+// bareEnd answers keepalives that want it, and reports whether the end is reached.
+func bareEnd(t *testing.T, conn net.Conn, m []byte, end lsn) bool {
+	switch {
+	case len(m) > 26 && m[0] == 'w' && m[25] == 'C':
+		return lsn(binary.BigEndian.Uint64(m[35:])) >= end
+	case len(m) >= 18 && m[0] == 'k':
+		if m[17] == 1 {
+			require.NoError(t, (&feedback{conn: conn}).send(false))
+		}
+		return lsn(binary.BigEndian.Uint64(m[1:])) >= end
+	}
+	return false
+}
