@@ -28,6 +28,7 @@ type captured struct {
 	docs  int
 
 	compared time.Time
+	ended    error // how the last session ended
 }
 
 func connector() capture.Connector { return capture.New(cdc.New(spec(), connect)) }
@@ -122,7 +123,7 @@ func (c *captured) run(codec frame.Codec, stop func(tx *session.Transaction) boo
 	s.Cancel()
 	for range transactions {
 	}
-	_ = s.Wait()
+	c.ended = s.Wait()
 }
 
 // fails runs a session until the connector fails, and returns with what.

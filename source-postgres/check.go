@@ -206,25 +206,17 @@ func (d *driver) checkIdentity(id cdc.TableID, r tableRights) error {
 
 // checkPublication is about whether the tables are published, or we can publish them.
 func (d *driver) checkPublication(ctx context.Context, conn *pgx.Conn, p *publication, tables, foreign []cdc.TableID) ([]error, error) {
-	var problems []error
-	add := func(format string, args ...any) { problems = append(problems, usererr.New(nil, format, args...)) }
-	if p.exists {
-		if !p.changes {
-			add("The publication %q leaves out some kinds of changes. Have its owner run: ALTER PUBLICATION %s SET (publish = 'insert, update, delete, truncate');", d.publication, quoteIdent(d.publication))
-		}
-		if p.changes && !p.truncates && d.cfg.Advanced.OnTruncate != "" && d.cfg.Advanced.OnTruncate != string(cdc.TruncateIgnore) {
-			add("The publication %q leaves out truncations, which onTruncate is about. Have its owner run: ALTER PUBLICATION %s SET (publish = 'insert, update, delete, truncate');", d.publication, quoteIdent(d.publication))
-		}
-		if !p.viaRoot {
-			add("The publication %q names partitions instead of their tables. Have its owner run: ALTER PUBLICATION %s SET (publish_via_partition_root = true);", d.publication, quoteIdent(d.publication))
-		}
+	problems, err := d.checkOptions(ctx, conn, p, tables)
+	if err != nil {
+		return nil, err
 	}
+	add := func(format string, args ...any) { problems = append(problems, usererr.New(nil, format, args...)) }
 	missing := p.missing(tables)
 	if len(missing) == 0 {
 		return problems, nil
 	}
 	var create, owner bool
-	err := conn.QueryRow(ctx, `SELECT pg_catalog.has_database_privilege(current_database(), 'CREATE'),
+	err = conn.QueryRow(ctx, `SELECT pg_catalog.has_database_privilege(current_database(), 'CREATE'),
 		coalesce((SELECT pg_catalog.pg_has_role(pubowner, 'USAGE') FROM pg_catalog.pg_publication WHERE pubname = $1), false)`, d.publication).Scan(&create, &owner)
 	if err != nil {
 		return nil, fmt.Errorf("reading the rights on publications: %w", err)

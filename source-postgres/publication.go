@@ -115,6 +115,9 @@ func (d *driver) publish(ctx context.Context, wanted []*cdc.Table) (*publication
 			return err
 		}
 		before = p
+		if err := d.mustSend(ctx, conn, p, tables); err != nil {
+			return err
+		}
 		if p.exists && p.comment == d.owner() {
 			if err := d.relist(ctx, conn, tables); err != nil {
 				return err

@@ -42,22 +42,23 @@ func (c *captured) until(table string, rows ...string) (docs []string) {
 // untilAll does so for several tables.
 func (c *captured) untilAll(tables map[string][]string) (docs []string) {
 	c.t.Helper()
+	reached := false
 	c.run(frame.JSON, func(tx *session.Transaction) bool {
 		if tx != nil {
 			for _, doc := range tx.Documents {
 				docs = append(docs, string(doc.Doc))
 			}
 		}
+		reached = false
 		for table, rows := range tables {
 			if !slices.Equal(slices.Sorted(slices.Values(rows)), c.texts(table)) || !c.live(table) {
 				return false
 			}
 		}
+		reached = true
 		return true
 	})
-	if c.t.Failed() {
-		c.t.FailNow()
-	}
+	require.True(c.t, reached, "the capture ended with %v; tables: %v", c.ended, c.rows)
 	return docs
 }
 

@@ -27,7 +27,9 @@ type sent struct {
 	where string
 	// generated says that stored generated columns are sent (of a table without a list).
 	generated bool
-	// behind says that the list is ours, and not what it should be.
+	// lacking says that the publication sends not all kinds of changes, or partitions under their own names.
+	lacking bool
+	// behind says that the stream has to be opened again, which puts our list in order, or says what is lacking.
 	behind bool
 }
 
@@ -53,15 +55,17 @@ const (
 		CASE WHEN n.oid IS NULL THEN (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
 			WHERE a.attrelid = r.oid AND a.attnum = ANY (e.prattrs::int2[])) END,
 		CASE WHEN n.oid IS NULL THEN coalesce(pg_catalog.pg_get_expr(e.prqual, e.prrelid), '') ELSE '' END,
-		coalesce(pg_catalog.to_jsonb(p) ->> 'pubgencols', 'n') = 's'
+		coalesce(pg_catalog.to_jsonb(p) ->> 'pubgencols', 'n') = 's',
+		NOT (p.pubinsert AND p.pubupdate AND p.pubdelete AND (p.pubviaroot OR c.relkind <> 'p'))
 	FROM pg_catalog.unnest($1::oid[]) AS r(oid) JOIN pg_catalog.pg_class c ON c.oid = r.oid
 		JOIN pg_catalog.pg_publication p ON p.pubname = $2
 		LEFT JOIN pg_catalog.pg_publication_rel e ON e.prpubid = p.oid AND e.prrelid = r.oid
 		LEFT JOIN pg_catalog.pg_publication_namespace n ON n.pnpubid = p.oid AND n.pnnspid = c.relnamespace`
 	querySentBefore15 = `
 	SELECT r.oid, coalesce(pg_catalog.obj_description(p.oid, 'pg_publication'), ''),
-		CASE WHEN p.puballtables THEN 'all' ELSE coalesce(e.oid::text, '') END, NULL::text[], '', false
-	FROM pg_catalog.unnest($1::oid[]) AS r(oid) JOIN pg_catalog.pg_publication p ON p.pubname = $2
+		CASE WHEN p.puballtables THEN 'all' ELSE coalesce(e.oid::text, '') END, NULL::text[], '', false,
+		NOT (p.pubinsert AND p.pubupdate AND p.pubdelete AND (coalesce((pg_catalog.to_jsonb(p) ->> 'pubviaroot')::bool, true) OR c.relkind <> 'p'))
+	FROM pg_catalog.unnest($1::oid[]) AS r(oid) JOIN pg_catalog.pg_class c ON c.oid = r.oid JOIN pg_catalog.pg_publication p ON p.pubname = $2
 		LEFT JOIN pg_catalog.pg_publication_rel e ON e.prpubid = p.oid AND e.prrelid = r.oid`
 )
 
@@ -82,7 +86,10 @@ func (d *driver) readSent(ctx context.Context, conn *pgx.Conn, tables map[uint32
 			comment string
 			s       sent
 		)
-		_, err = pgx.ForEachRow(rows, []any{&oid, &comment, &s.scope, &s.listed, &s.where, &s.generated}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&oid, &comment, &s.scope, &s.listed, &s.where, &s.generated, &s.lacking}, func() error {
+			if s.lacking && s.scope != "" {
+				s.scope += " in part"
+			}
 			s.foreign = comment != d.owner() || d.server.standby
 			tables[oid].sent = s
 			return nil
@@ -98,7 +105,8 @@ func (d *driver) readSent(ctx context.Context, conn *pgx.Conn, tables map[uint32
 func (d *driver) compareLists(ctx context.Context, conn *pgx.Conn, tables []*table) error {
 	for _, t := range tables {
 		sel, streamed := d.selectionOf(t.id)
-		if !streamed || t.sent.foreign || t.sent.scope == "" {
+		t.sent.behind = streamed && t.sent.lacking
+		if !streamed || t.sent.lacking || t.sent.foreign || t.sent.scope == "" {
 			continue
 		}
 		list, err := d.columnList(ctx, conn, t, &sel)

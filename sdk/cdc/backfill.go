@@ -26,7 +26,7 @@ func (r *reader) between(ctx context.Context) error {
 			return err
 		}
 	}
-	if r.reopen {
+	if r.reopen && !r.holdsSomething() { // what made it so is committed first
 		if err := r.reconnect(ctx); err != nil {
 			return err
 		}
@@ -34,7 +34,7 @@ func (r *reader) between(ctx context.Context) error {
 	if r.rework {
 		r.planWork()
 	}
-	if len(r.work) > 0 {
+	if len(r.work) > 0 && !r.reopen {
 		r.dispatch()
 	}
 	r.timers()

@@ -169,7 +169,7 @@ func (r *reader) take(t *table, found *Table) (bool, error) {
 
 // scoped follows how the log carries the table.
 func (r *reader) scoped(t *table, found *Table) error {
-	if found.Behind || found.Scope == "" && t.state.Scope != "" {
+	if (found.Behind || found.Scope == "" && t.state.Scope != "") && !r.reopen {
 		r.log.WithField("table", t.id.String()).Info("opening the log again because it does not carry the table as it should")
 		r.reopen = true
 	}
@@ -182,6 +182,7 @@ func (r *reader) scoped(t *table, found *Table) error {
 	if before == "" {
 		return nil
 	}
+	r.rescoped = true
 	if (t.keyless || t.changesOnly) && t.selection.Whole() {
 		return usererr.New(nil, "The log did not carry table %s for a while, because it was taken out of what is published, or that was made anew. "+
 			"Changes are missing, and cannot be made up for by reading the table again (it has no key, or only changes are captured). Backfill it into an empty collection.", t.id)

@@ -52,7 +52,7 @@ func (r *reader) lose(cause error) error {
 	if s := r.acks.set(nil); s != nil {
 		_ = s.Close() // it is of no use any more, whatever closing says
 	}
-	r.stream, r.inTxn, r.reopen, r.ask = nil, false, false, nil
+	r.stream, r.inTxn, r.reopen, r.rescoped, r.ask = nil, false, false, false, nil
 	r.changesBefore = r.changes
 	r.shared.Cursor = ""
 	r.lostAt = now

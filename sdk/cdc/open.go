@@ -147,10 +147,8 @@ func (r *reader) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, t := range r.tables {
-		if err := r.reconcile(t); err != nil {
-			return err
-		}
+	if done, err := r.reconcileAll(); err != nil || done {
+		return err
 	}
 	if err := r.connect(ctx); err != nil {
 		return err
@@ -160,6 +158,26 @@ func (r *reader) begin(ctx context.Context) error {
 		r.save(t)
 	}
 	return r.finish()
+}
+
+// reconcileAll makes the tables what the server has now. That the log did not carry a table for a while is committed before
+// the log is opened, because the opening may be refused, and what was wrong be mended until the next one: then done is true,
+// and the log is opened by the next Read.
+func (r *reader) reconcileAll() (done bool, err error) {
+	if r.rescoped {
+		r.rescoped = false
+		return false, nil
+	}
+	for _, t := range r.tables {
+		if err := r.reconcile(t); err != nil {
+			return false, err
+		}
+	}
+	r.rescoped = r.rescoped && r.shared.Cursor != ""
+	if !r.rescoped {
+		return false, nil
+	}
+	return true, r.finish()
 }
 
 // idle is the session of a capture without bindings: it forgets the log once, and waits to be stopped.
@@ -204,7 +222,7 @@ func (r *reader) connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("opening the log: %w", err)
 	}
-	r.stream, r.reopen, r.connecting = stream, false, false
+	r.stream, r.reopen, r.rescoped, r.connecting = stream, false, false, false
 	r.acks.set(stream)
 	r.started(stream.Start())
 	for _, t := range r.tables {

@@ -63,11 +63,12 @@ type reader struct {
 	forget []string  // state keys of bindings that are gone
 	lostAt time.Time // when the log was last lost; zero if it never was
 
-	stream Stream // nil before the first Read
-	acks   acks
-	out    output // during a read
-	inTxn  bool   // a source transaction has begun and not ended
-	reopen bool   // the stream is to be opened again, for other tables
+	stream   Stream // nil before the first Read
+	acks     acks
+	out      output // during a read
+	inTxn    bool   // a source transaction has begun and not ended
+	rescoped bool   // the log carries a table otherwise than before
+	reopen   bool   // the stream is to be opened again, for other tables
 
 	latest  Visibility // the snapshot that was got last
 	fences  map[Mark][]*chunk
@@ -226,7 +227,7 @@ func (r *reader) complete() bool {
 	if !r.holdsSomething() {
 		return r.moved && r.now().Sub(r.lastEnd) >= idleCheckpoint
 	}
-	if r.out.Size() >= r.limits.enough {
+	if r.out.Size() >= r.limits.enough || r.reopen {
 		return true
 	}
 	now := r.now()
