@@ -73,7 +73,7 @@ func rules() []rule {
 		}},
 		{"the sdk carries no driver and few libraries", func(name string) bool { return is("sdk")(name) && !is("sdk/testkit")(name) }, false, allowed(
 			"google.golang.org/protobuf", "github.com/sirupsen/logrus", "github.com/spf13/cobra", "github.com/spf13/pflag",
-			"github.com/inconshreveable/mousetrap", "golang.org/x/sys", "golang.org/x/sync", "gopkg.in/yaml.v3")},
+			"github.com/inconshreveable/mousetrap", "golang.org/x/crypto", "golang.org/x/sys", "golang.org/x/sync", "gopkg.in/yaml.v3")},
 		{"captures do not know materializations", is("sdk/capture", "sdk/cdc"), false, func(path string) bool {
 			return under(path, "sdk/materialize")
 		}},

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -53,6 +54,9 @@ func (c config) connectAdvice(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
+	if through, ok := errors.AsType[*tunnelError](err); ok {
+		return through.err
+	}
 	if advised := c.refusedByServer(err); advised != nil {
 		return advised
 	}
@@ -62,6 +66,7 @@ func (c config) connectAdvice(err error) error {
 		hostname x509.HostnameError
 		verify   *tls.CertificateVerificationError
 		timeout  net.Error
+		alert    tls.AlertError
 	)
 	switch {
 	case errors.As(err, &dns):
@@ -72,6 +77,8 @@ func (c config) connectAdvice(err error) error {
 		return usererr.New(err, "The server at %s shows a certificate for another name. Use the name in the certificate, or sslmode verify-ca if you trust whoever has a certificate of that authority.", c.Address)
 	case errors.As(err, &unknown), errors.As(err, &verify):
 		return usererr.New(err, "The certificate of the server at %s cannot be verified. Put the certificate of its authority into sslRootCert. (sslmode require would connect without knowing who answers.)", c.Address)
+	case errors.As(err, &alert) && (c.SSLCert != "" || strings.Contains(alert.Error(), "certificate required")):
+		return usererr.New(err, "The server at %s does not accept the client certificate: %s. Check that sslCert is signed by an authority that the server knows (its ssl_ca_file), and has not expired.", c.Address, lastPhrase(alert))
 	case strings.Contains(err.Error(), "refused TLS"):
 		return usererr.New(err, "The server at %s does not offer TLS. Switch it on there (ssl = on), or, if the network between is yours, set sslmode to disable.", c.Address)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
@@ -82,9 +89,18 @@ func (c config) connectAdvice(err error) error {
 
 // refusedByServer is for a server that answered, but with no; nil if it did not answer.
 func (c config) refusedByServer(err error) error {
+	if name := poolerName(serverMessage(err)); name != "" {
+		return c.isPooler(err, name, "it says "+strconv.Quote(serverMessage(err)))
+	}
 	switch sqlState(err) {
 	case "":
 		return nil
+	case stateInvalidPassword, stateInvalidAuthorization:
+		if advised := c.authAdvice(err); advised != nil {
+			return advised
+		}
+	}
+	switch sqlState(err) {
 	case stateInvalidPassword:
 		return usererr.New(err, "The server at %s does not accept the password of user %q. Check user and password.", c.Address, c.User)
 	case stateInvalidAuthorization:
@@ -100,6 +116,17 @@ func (c config) refusedByServer(err error) error {
 		return usererr.New(err, "The server at %s is starting up or shutting down. Try again in a moment.", c.Address)
 	}
 	return usererr.New(err, "The server at %s refused the connection: %s.", c.Address, serverMessage(err))
+}
+
+// authAdvice is for who logs in with something else than a password; nil for those who do.
+func (c config) authAdvice(err error) error {
+	switch {
+	case c.Auth.Type == authAWS:
+		return usererr.New(err, "The database at %s does not accept the token of AWS for user %q: %s. Check that the instance has IAM authentication on, that the user has been granted rds_iam, and that the identity may rds-db:connect as that user.", c.Address, c.User, serverMessage(err))
+	case strings.Contains(serverMessage(err), "certificate"):
+		return usererr.New(err, "The server at %s does not let user %q in: %s. Enter a client certificate and its key in sslCert and sslKey; its common name must be the user's, unless the server maps names (pg_ident.conf).", c.Address, c.User, serverMessage(err))
+	}
+	return nil
 }
 
 // lastPhrase is the innermost error, which says what happened rather than where.

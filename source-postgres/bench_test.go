@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/sluicedata/sluice/sdk/testkit/ratio"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
+	"github.com/sluicedata/sluice/sdk/testkit/session"
 )
 
 // The benchmarks measure the connector's binary against the machine's own limit, in turns, as docs/performance.md says:
@@ -116,8 +116,7 @@ func (s *bench) pull(cfg config, state string, limit int) (ratio.Run, error) {
 func (s *bench) writeConfig(cfg config) string {
 	s.t.Helper()
 	file := filepath.Join(s.t.TempDir(), "config.json")
-	text, err := json.Marshal(cfg)
-	require.NoError(s.t, err)
+	text := session.Config(s.t, cfg)
 	require.NoError(s.t, os.WriteFile(file, text, 0o600))
 	return file
 }

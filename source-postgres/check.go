@@ -17,6 +17,7 @@ func (d *driver) Check(ctx context.Context, tables []cdc.TableID) []error {
 		problems = nil
 		for _, check := range []func(context.Context, *pgx.Conn) ([]error, error){
 			d.checkServer,
+			d.checkProxy,
 			d.checkRole,
 			d.checkSlot,
 			func(ctx context.Context, conn *pgx.Conn) ([]error, error) { return d.checkTables(ctx, conn, tables) },

@@ -5,41 +5,48 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/sluicedata/sluice/sdk/endpoint"
+	"github.com/sluicedata/sluice/sdk/schema"
+	"github.com/sluicedata/sluice/sdk/tunnel"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
 // config is what users write.
 type config struct {
-	Address     string   `json:"address" title:"Server Address" desc:"The server's host name or IP address, with :port unless that is 5432." order:"0"`
-	Database    string   `json:"database" title:"Database" desc:"The database to capture from." default:"postgres" order:"1"`
-	User        string   `json:"user" title:"User" desc:"The user to connect as. It needs the REPLICATION attribute and SELECT on the captured tables." default:"sluice" order:"2"`
-	Password    string   `json:"password" title:"Password" desc:"The user's password." secret:"true" order:"3"`
-	SSLMode     string   `json:"sslmode,omitempty" title:"SSL Mode" desc:"How the connection is protected. Empty means verify-full, or disable if the address is a loopback address. Only verify-full and verify-ca prove which server answers." enum:",disable,require,verify-ca,verify-full" order:"4"`
-	SSLRootCert string   `json:"sslRootCert,omitempty" title:"SSL Root Certificate" desc:"The certificate of the authority that signed the server's certificate, as PEM text. Empty means the authorities this machine trusts." multiline:"true" order:"5"`
-	Advanced    advanced `json:"advanced,omitzero" title:"Advanced Options" desc:"Options that most captures leave alone." advanced:"true" order:"6"`
+	Address     string        `json:"address" title:"Server Address" desc:"The server's host name or IP address, with :port unless that is 5432." order:"0"`
+	Database    string        `json:"database" title:"Database" desc:"The database to capture from." default:"postgres" order:"1"`
+	User        string        `json:"user" title:"User" desc:"The user to connect as. It needs the REPLICATION attribute and SELECT on the captured tables." default:"sluice" order:"2"`
+	Password    schema.Secret `json:"password,omitzero" title:"Password" desc:"The user's password. Empty if the user has none because you log in in another way." secret:"true" order:"3"`
+	SSLMode     string        `json:"sslmode,omitempty" title:"SSL Mode" desc:"How the connection is protected. Empty means verify-full, or disable if the address is a loopback address. Only verify-full and verify-ca prove which server answers." enum:",disable,require,verify-ca,verify-full" order:"4"`
+	SSLRootCert string        `json:"sslRootCert,omitempty" title:"SSL Root Certificate" desc:"The certificate of the authority that signed the server's certificate, as PEM text. Empty means the authorities this machine trusts." multiline:"true" order:"5"`
+	SSLCert     string        `json:"sslCert,omitempty" title:"SSL Client Certificate" desc:"The certificate that you show to the server, as PEM text, if it wants one." multiline:"true" order:"6"`
+	SSLKey      schema.Secret `json:"sslKey,omitzero" title:"SSL Client Key" desc:"The key of the client certificate, as PEM text without a passphrase." secret:"true" multiline:"true" order:"7"`
+	Auth        auth          `json:"auth,omitzero" title:"Authentication" desc:"How to log in, if not with the password." order:"8"`
+	Tunnel      tunnel.Config `json:"tunnel,omitzero" title:"SSH Tunnel" desc:"The SSH server that the database is reached through, if it cannot be reached directly." order:"9"`
+	Advanced    advanced      `json:"advanced,omitzero" title:"Advanced Options" desc:"Options that most captures leave alone." advanced:"true" order:"10"`
 }
 
 type advanced struct {
-	SlotName          string   `json:"slotName,omitempty" title:"Replication Slot" desc:"The name of the logical replication slot. Empty means a name made from the capture's name." order:"0"`
-	PublicationName   string   `json:"publicationName,omitempty" title:"Publication" desc:"The name of the publication. Empty means a name made from the capture's name. One that exists is used as it is; missing tables are added if the user may do that." order:"1"`
-	BackfillWorkers   int      `json:"backfillWorkers,omitempty" title:"Backfill Workers" desc:"How many connections read existing rows at once. Zero means as many as this machine has cores." order:"2"`
-	BackfillChunkRows int      `json:"backfillChunkRows,omitempty" title:"Backfill Chunk Rows" desc:"How many rows a backfill reads in one query. Zero means 50000." order:"3"`
-	StatementTimeout  string   `json:"statementTimeout,omitempty" title:"Statement Timeout" desc:"How long one backfill query may take, such as 5m. Empty means 10 minutes; 0s means no limit." order:"4"`
-	SkipBackfills     []string `json:"skipBackfills,omitempty" title:"Skip Backfills" desc:"Tables whose existing rows are not wanted, only their changes: schema.table, with * for any characters." order:"5"`
-	RediscoverEvery   string   `json:"rediscoverEvery,omitempty" title:"Rediscovery Interval" desc:"How often the captured tables are looked up in the catalog, to notice dropped and recreated ones. Empty means 5m." order:"6"`
-	OnTruncate        string   `json:"onTruncate,omitempty" title:"On Truncate" desc:"What follows when a table is truncated, or loses a partition with its rows. No delete can be captured for each row, so ignore (empty) leaves them in the collection; backfill reads the table again from the beginning; stop ends the capture." enum:",ignore,backfill,stop" order:"7"`
-	OnSlotLoss        string   `json:"onSlotLoss,omitempty" title:"On Slot Loss" desc:"What follows when the replication slot is lost: backfill (the default) captures all tables anew, stop ends the capture with advice." enum:",backfill,stop" order:"10"`
-	Failover          bool     `json:"failover,omitempty" title:"Failover Slot" desc:"Have the slot copied to standbys, so that the capture goes on after a failover without a new backfill. Needs Postgres 17 or newer, with standbys that synchronize slots." order:"11"`
-	MaxSlotLagBytes   int      `json:"maxSlotLagBytes,omitempty" title:"Slot Lag Limit" desc:"How many bytes of the server's log the slot may hold back before there is a warning, and what On Slot Lag says is done. Zero means no limit." order:"12"`
-	OnSlotLag         string   `json:"onSlotLag,omitempty" title:"On Slot Lag" desc:"What follows when the slot holds back more than the limit and does not come closer to it for a minute: warn (the default), stop the capture, or drop the slot, to save the server's disk; On Slot Loss says what follows that." enum:",warn,stop,drop" order:"13"`
-	Heartbeat         string   `json:"heartbeat,omitempty" title:"Heartbeat Interval" desc:"How often a small message is written to the server's log, such as 1m, so that the slot moves on where nothing else happens. Empty means never." order:"14"`
+	SlotName          string            `json:"slotName,omitempty" title:"Replication Slot" desc:"The name of the logical replication slot. Empty means a name made from the capture's name." order:"0"`
+	PublicationName   string            `json:"publicationName,omitempty" title:"Publication" desc:"The name of the publication. Empty means a name made from the capture's name. One that exists is used as it is; missing tables are added if the user may do that." order:"1"`
+	BackfillWorkers   int               `json:"backfillWorkers,omitempty" title:"Backfill Workers" desc:"How many connections read existing rows at once. Zero means as many as this machine has cores." order:"2"`
+	BackfillChunkRows int               `json:"backfillChunkRows,omitempty" title:"Backfill Chunk Rows" desc:"How many rows a backfill reads in one query. Zero means 50000." order:"3"`
+	StatementTimeout  string            `json:"statementTimeout,omitempty" title:"Statement Timeout" desc:"How long one backfill query may take, such as 5m. Empty means 10 minutes; 0s means no limit." order:"4"`
+	SkipBackfills     []string          `json:"skipBackfills,omitempty" title:"Skip Backfills" desc:"Tables whose existing rows are not wanted, only their changes: schema.table, with * for any characters." order:"5"`
+	RediscoverEvery   string            `json:"rediscoverEvery,omitempty" title:"Rediscovery Interval" desc:"How often the captured tables are looked up in the catalog, to notice dropped and recreated ones. Empty means 5m." order:"6"`
+	OnTruncate        string            `json:"onTruncate,omitempty" title:"On Truncate" desc:"What follows when a table is truncated, or loses a partition with its rows. No delete can be captured for each row, so ignore (empty) leaves them in the collection; backfill reads the table again from the beginning; stop ends the capture." enum:",ignore,backfill,stop" order:"7"`
+	OnSlotLoss        string            `json:"onSlotLoss,omitempty" title:"On Slot Loss" desc:"What follows when the replication slot is lost: backfill (the default) captures all tables anew, stop ends the capture with advice." enum:",backfill,stop" order:"10"`
+	Failover          bool              `json:"failover,omitempty" title:"Failover Slot" desc:"Have the slot copied to standbys, so that the capture goes on after a failover without a new backfill. Needs Postgres 17 or newer, with standbys that synchronize slots." order:"11"`
+	MaxSlotLagBytes   int               `json:"maxSlotLagBytes,omitempty" title:"Slot Lag Limit" desc:"How many bytes of the server's log the slot may hold back before there is a warning, and what On Slot Lag says is done. Zero means no limit." order:"12"`
+	OnSlotLag         string            `json:"onSlotLag,omitempty" title:"On Slot Lag" desc:"What follows when the slot holds back more than the limit and does not come closer to it for a minute: warn (the default), stop the capture, or drop the slot, to save the server's disk; On Slot Loss says what follows that." enum:",warn,stop,drop" order:"13"`
+	ApplicationName   string            `json:"applicationName,omitempty" title:"Application Name" desc:"What the server lists the connections as. Empty means sluice." order:"20"`
+	Options           map[string]string `json:"options,omitempty" title:"Server Settings" desc:"Settings of the server for the connections, such as work_mem: 256MB. Those that decide how values are printed or what is read are not yours to choose." order:"21"`
+	Heartbeat         string            `json:"heartbeat,omitempty" title:"Heartbeat Interval" desc:"How often a small message is written to the server's log, such as 1m, so that the slot moves on where nothing else happens. Empty means never." order:"14"`
 }
 
 const (
@@ -67,13 +74,14 @@ var slotNames = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
 func (c config) Validate() error {
 	var errs []error
 	problem := func(format string, args ...any) { errs = append(errs, usererr.New(nil, format, args...)) }
-	switch host, _, err := c.hostPort(); {
+	addr, err := c.address()
+	switch {
 	case c.Address == "":
 		problem("Enter the server's address, such as db.example.com or db.example.com:5432.")
 	case err != nil:
 		errs = append(errs, err)
 	default:
-		if advice := poolerAdvice(host); advice != "" {
+		if advice := poolerAdvice(addr); advice != "" {
 			problem("The address %s is a connection pooler, which cannot carry a replication stream. %s", c.Address, advice)
 		}
 	}
@@ -83,16 +91,7 @@ func (c config) Validate() error {
 	if c.User == "" {
 		problem("Enter the name of the user to connect as.")
 	}
-	switch c.SSLMode {
-	case "", sslDisable, sslRequire, sslVerifyCA, sslVerifyFull:
-	default:
-		problem("The SSL mode %q does not exist. Choose disable, require, verify-ca or verify-full.", c.SSLMode)
-	}
-	if c.SSLRootCert != "" {
-		if _, err := certPool(c.SSLRootCert); err != nil {
-			errs = append(errs, err)
-		}
-	}
+	errs = append(errs, c.tls(addr).Validate(), c.Auth.validate(addr, c.tls(addr), c.Password), c.Tunnel.Validate())
 	return usererr.Join("The configuration has these problems:", append(errs, c.Advanced.problems()...))
 }
 
@@ -105,6 +104,7 @@ func (a advanced) problems() []error {
 	if len(a.PublicationName) > 63 || strings.ContainsRune(a.PublicationName, 0) {
 		problem("The publication name %q is not possible: the server allows 63 bytes.", a.PublicationName)
 	}
+	errs = append(errs, a.optionProblems()...)
 	if a.BackfillWorkers < 0 || a.BackfillWorkers > 64 {
 		problem("The number of backfill workers must be between 0 and 64, not %d.", a.BackfillWorkers)
 	}
@@ -171,43 +171,19 @@ func parseDuration(s string, otherwise time.Duration) (time.Duration, error) {
 	return d, nil
 }
 
-// hostPort takes the address apart: host, host:port, [ipv6]:port, or a bare IPv6 address.
-func (c config) hostPort() (host string, port uint16, err error) {
-	host, digits := c.Address, ""
-	switch {
-	case net.ParseIP(host) != nil, strings.Contains(host, "/"):
-	case strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]"):
-		host = host[1 : len(host)-1]
-	case strings.Contains(host, ":"):
-		if host, digits, err = net.SplitHostPort(c.Address); err != nil || digits == "" {
-			return "", 0, usererr.New(err, "The address %q is not of the form host:port. An IPv6 address with a port is written [::1]:5432.", c.Address)
-		}
-	}
-	if host == "" || strings.ContainsAny(host, "/@ ") {
-		return "", 0, usererr.New(nil, "The address %q is not a host name or an IP address. Enter just host or host:port, without a scheme, user or path.", c.Address)
-	}
-	if digits == "" {
-		return host, defaultPort, nil
-	}
-	n, err := strconv.ParseUint(digits, 10, 16)
-	if err != nil || n == 0 {
-		return "", 0, usererr.New(err, "The port %q of the address is not a number between 1 and 65535.", digits)
-	}
-	return host, uint16(n), nil
+// address is the server's.
+func (c config) address() (endpoint.Address, error) {
+	return endpoint.ParseAddress(c.Address, defaultPort)
 }
 
-// poolerAdvice recognises hosted connection poolers by their names.
-func poolerAdvice(host string) string {
-	host = strings.ToLower(host)
-	switch {
-	case strings.HasSuffix(host, ".pooler.supabase.com"):
-		return "Use the direct connection from the database's settings, db.<project>.supabase.co."
-	case strings.HasSuffix(host, ".neon.tech") && strings.Contains(strings.SplitN(host, ".", 2)[0], "-pooler"):
-		return `Use the host name without "-pooler".`
-	case strings.Contains(host, ".proxy-") && strings.HasSuffix(host, ".rds.amazonaws.com"):
-		return "Use the endpoint of the instance or cluster instead of the RDS proxy."
+// tls is how the connection is protected. Without a word from the user that is verify-full, except that a server on this
+// machine, for which nothing about certificates was said, is reached in plain text.
+func (c config) tls(addr endpoint.Address) endpoint.TLS {
+	t := endpoint.TLS{Mode: c.SSLMode, RootCert: c.SSLRootCert, Cert: c.SSLCert, Key: c.SSLKey}
+	if t.Mode == "" && t.RootCert == "" && t.Cert == "" && addr.IsLoopback() {
+		t.Mode = endpoint.Disable
 	}
-	return ""
+	return t
 }
 
 func (c config) slotName(task string) string {

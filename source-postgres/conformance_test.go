@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluicedata/sluice/sdk/capture"
 	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
+	"github.com/sluicedata/sluice/sdk/testkit/session"
 )
 
 // The conformance suite of change capture: random writes, kills and changes of shape against a real server.
@@ -44,8 +45,7 @@ func (s suiteDatabase) Namespace() string            { return "public" }
 func (s suiteDatabase) Config() json.RawMessage {
 	cfg := s.db.cfg
 	cfg.Advanced.BackfillChunkRows, cfg.Advanced.BackfillWorkers, cfg.Advanced.RediscoverEvery = 100, 3, "1s"
-	text, err := json.Marshal(cfg)
-	require.NoError(s.db.t, err)
+	text := session.Config(s.db.t, cfg)
 	return text
 }
 

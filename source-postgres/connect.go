@@ -1,28 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"maps"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/sirupsen/logrus"
 
-	"github.com/sluicedata/sluice/sdk/usererr"
-)
-
-// Values of sslmode. "prefer" and "allow" do not exist: they would fall back to plain text without a word.
-const (
-	sslDisable    = "disable"
-	sslRequire    = "require"
-	sslVerifyCA   = "verify-ca"
-	sslVerifyFull = "verify-full"
+	"github.com/sluicedata/sluice/sdk/endpoint"
+	"github.com/sluicedata/sluice/sdk/tunnel"
 )
 
 const (
@@ -30,150 +24,115 @@ const (
 	applicationName = "sluice"
 )
 
-// sessionSettings make every session print values in one way, whatever the server's, the database's and the user's
-// defaults are. The replication session needs them as much as those of the backfill.
-func sessionSettings() map[string]string {
-	return map[string]string{
-		"application_name":                    applicationName,
-		"client_encoding":                     "UTF8",
-		"TimeZone":                            "UTC",
-		"DateStyle":                           "ISO, YMD",
-		"IntervalStyle":                       "iso_8601",
-		"extra_float_digits":                  "3",
-		"bytea_output":                        "hex",
-		"xmlbinary":                           "base64",
-		"lc_monetary":                         "C",
-		"quote_all_identifiers":               "off",
-		"statement_timeout":                   "0",
-		"lock_timeout":                        "0",
-		"idle_in_transaction_session_timeout": "0",
-	}
+// A dialer opens sessions: it knows the way to the server, who we are there, and what every session looks like. Its methods
+// may be called from many goroutines.
+type dialer struct {
+	cfg      config
+	net      endpoint.Dialer
+	tunnel   *tunnel.Tunnel // net, or nil if the server is reached directly
+	password passwordSource
+
+	// proxied is set once a session shows that somebody speaks for the server, such as a pooler.
+	proxied atomic.Bool
 }
 
-// scanSettings are for the sessions that read tables. Workers of our own read in parallel, so the server need not, and a
-// table whose rows are hidden by row-level security must fail rather than look smaller than it is.
-func scanSettings() map[string]string {
-	return map[string]string{
-		"max_parallel_workers_per_gather": "0",
-		"row_security":                    "off",
-		"default_transaction_read_only":   "off", // the publication is made by the same kind of session
-		"jit":                             "off",
+// newDialer makes a dialer of a valid configuration. It connects to nothing yet.
+func newDialer(cfg config, log *logrus.Entry) *dialer {
+	d := &dialer{cfg: cfg, net: endpoint.NetDialer{Timeout: connectTimeout}, password: cfg.passwordSource()}
+	if cfg.Tunnel.Enabled() {
+		d.tunnel = tunnel.New(cfg.Tunnel, d.net, log)
+		d.net = d.tunnel
 	}
+	return d
 }
 
-// connConfig is how to connect: the address, TLS and session settings.
-func (c config) connConfig() (*pgx.ConnConfig, error) {
-	host, port, err := c.hostPort()
+// close ends the tunnel, and with it all sessions through it.
+func (d *dialer) close() error {
+	if d.tunnel == nil {
+		return nil
+	}
+	return d.tunnel.Close()
+}
+
+// config is how to open one session: address, who we are now, TLS and settings.
+func (d *dialer) config(ctx context.Context) (*pgx.ConnConfig, error) {
+	addr, err := d.cfg.address()
 	if err != nil {
 		return nil, err
 	}
-	// An empty string keeps pgx from reading the environment's idea of a host; everything is set below.
+	// Everything is set below, so that pgx does not read the environment's idea of a host.
 	cc, err := pgx.ParseConfig("host=localhost sslmode=disable")
 	if err != nil {
 		return nil, fmt.Errorf("preparing the connection: %w", err)
 	}
-	cc.Host, cc.Port, cc.Database, cc.User, cc.Password = host, port, c.Database, c.User, c.Password
-	cc.Fallbacks = nil
-	cc.ConnectTimeout = connectTimeout
-	cc.RuntimeParams = sessionSettings()
-	cc.DefaultQueryExecMode = pgx.QueryExecModeExec
-	cc.TLSConfig, err = c.tlsConfig(host)
-	if err != nil {
+	if cc.Password, err = d.password(ctx); err != nil {
 		return nil, err
 	}
-	cc.DialFunc = dialTCP
+	cc.Host, cc.Port, cc.Database, cc.User = addr.Host, addr.Port, d.cfg.Database, d.cfg.User
+	cc.Fallbacks = nil
+	cc.ConnectTimeout = connectTimeout
+	cc.RuntimeParams = map[string]string{"application_name": cmp.Or(d.cfg.Advanced.ApplicationName, applicationName)}
+	maps.Copy(cc.RuntimeParams, d.cfg.Advanced.Options)
+	maps.Copy(cc.RuntimeParams, sessionSettings())
+	cc.DefaultQueryExecMode = pgx.QueryExecModeExec
+	if cc.TLSConfig, err = d.cfg.tls(addr).Config(addr.Host); err != nil {
+		return nil, err
+	}
+	cc.DialFunc = d.dial
+	if d.tunnel != nil {
+		// Names are resolved at the tunnel's other end.
+		cc.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
+	}
 	return cc, nil
 }
 
-// dialTCP notices a server that vanished without a word within a minute.
-func dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
-	d := net.Dialer{Timeout: connectTimeout, KeepAliveConfig: net.KeepAliveConfig{
-		Enable: true, Idle: 20 * time.Second, Interval: 10 * time.Second, Count: 4,
-	}}
-	return d.DialContext(ctx, network, addr)
+// dial opens the connection below a session.
+func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := d.net.DialContext(ctx, network, address)
+	if err != nil && d.tunnel != nil {
+		err = &tunnelError{err}
+	}
+	return conn, err
 }
 
-// tlsConfig is nil for plain text, which is chosen by "disable" or for a loopback address without a mode.
-func (c config) tlsConfig(host string) (*tls.Config, error) {
-	mode := c.SSLMode
-	if mode == "" {
-		mode = sslVerifyFull
-		if isLoopback(host) && c.SSLRootCert == "" {
-			mode = sslDisable
-		}
-	}
-	if mode == sslDisable {
-		return nil, nil //nolint:nilnil // no TLS
-	}
-	t := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
-	if c.SSLRootCert != "" {
-		pool, err := certPool(c.SSLRootCert)
-		if err != nil {
-			return nil, err
-		}
-		t.RootCAs = pool
-	}
-	switch mode {
-	case sslRequire:
-		t.InsecureSkipVerify = true //nolint:gosec // what "require" means; the documentation says so
-	case sslVerifyCA:
-		t.InsecureSkipVerify = true //nolint:gosec // the chain is verified below, the name is not
-		t.VerifyConnection = func(s tls.ConnectionState) error { return verifyChain(s, t.RootCAs) }
-	}
-	return t, nil
-}
+// tunnelError is what the tunnel says, in words for people.
+type tunnelError struct{ err error }
 
-// verifyChain is verification without the host name.
-func verifyChain(s tls.ConnectionState, roots *x509.CertPool) error {
-	opts := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
-	for _, cert := range s.PeerCertificates[1:] {
-		opts.Intermediates.AddCert(cert)
-	}
-	if _, err := s.PeerCertificates[0].Verify(opts); err != nil {
-		return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: err}
-	}
-	return nil
-}
+func (e *tunnelError) Error() string { return e.err.Error() }
+func (e *tunnelError) Unwrap() error { return e.err }
 
-func certPool(pem string) (*x509.CertPool, error) {
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM([]byte(pem)) {
-		return nil, usererr.New(nil, "The SSL root certificate holds no certificate. Paste the text of a PEM file, "+
-			"which begins with -----BEGIN CERTIFICATE-----.")
-	}
-	return pool, nil
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || (ip != nil && ip.IsLoopback())
-}
-
-// dial opens a session, with settings beyond those of every session. Errors are in words for people.
-func (c config) dial(ctx context.Context, settings map[string]string) (*pgx.Conn, error) {
-	cc, err := c.connConfig()
+// session opens a session, with settings beyond those of every session. Errors are in words for people.
+func (d *dialer) session(ctx context.Context, settings map[string]string) (*pgx.Conn, error) {
+	cc, err := d.config(ctx)
 	if err != nil {
 		return nil, err
 	}
 	maps.Copy(cc.RuntimeParams, settings)
 	conn, err := pgx.ConnectConfig(ctx, cc)
 	if err != nil {
-		return nil, c.connectAdvice(err)
+		return nil, d.cfg.connectAdvice(err)
+	}
+	required := sessionSettings()
+	maps.Copy(required, settings)
+	if err := d.verify(ctx, conn.PgConn(), required); err != nil {
+		_ = conn.Close(ctx) // the first error counts
+		return nil, err
 	}
 	return conn, nil
 }
 
-// dialReplication opens a session that can run replication commands, and whose connection can be taken over. It also
-// gives the socket below it.
-func (c config) dialReplication(ctx context.Context) (*pgconn.PgConn, *lowatConn, error) {
-	cc, err := c.connConfig()
+// replication opens a session that can run replication commands, and whose connection can be taken over. It also gives the
+// socket below it.
+func (d *dialer) replication(ctx context.Context) (*pgconn.PgConn, *lowatConn, error) {
+	cc, err := d.config(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	var socket *lowatConn
 	cc.RuntimeParams["replication"] = "database"
+	dial := cc.DialFunc
 	cc.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := dialTCP(ctx, network, addr)
+		conn, err := dial(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
@@ -185,7 +144,11 @@ func (c config) dialReplication(ctx context.Context) (*pgconn.PgConn, *lowatConn
 	}
 	conn, err := pgconn.ConnectConfig(ctx, &cc.Config)
 	if err != nil {
-		return nil, nil, c.connectAdvice(err)
+		return nil, nil, d.cfg.connectAdvice(err)
+	}
+	if err := d.verify(ctx, conn, sessionSettings()); err != nil {
+		_ = conn.Close(ctx) // the first error counts
+		return nil, nil, err
 	}
 	return conn, socket, nil
 }

@@ -29,6 +29,7 @@ type driver struct {
 	ephemeral   bool          // nothing keeps this session's state, so nothing of it may stay on the server
 	timeout     time.Duration // of one backfill query; 0 for none
 	server      serverInfo
+	dialer      *dialer
 	conns       *pool
 	types       *typeCatalog
 	plans       planCache
@@ -72,18 +73,25 @@ const queryServer = `
 // connect opens the driver of one session. It is the whole of what package cdc needs to know about Postgres.
 func connect(ctx context.Context, env capture.Env, cfg config) (cdc.Driver, cdc.Options, error) {
 	d := newDriver(env, cfg)
+	if err := d.look(ctx); err != nil {
+		return nil, cdc.Options{}, errors.Join(err, d.Close())
+	}
+	return d, cfg.options(), nil
+}
+
+// look finds out what answers.
+func (d *driver) look(ctx context.Context) error {
 	err := d.conns.with(ctx, func(conn *pgx.Conn) error {
 		s := &d.server
 		return conn.QueryRow(ctx, queryServer).Scan(&s.version, &s.blockSize, &s.walPage, &s.segment, &s.walLevel, &s.standby)
 	})
 	if err != nil {
-		return nil, cdc.Options{}, err
+		return err
 	}
 	if d.server.major() < 12 {
-		_ = d.conns.close(ctx)
-		return nil, cdc.Options{}, usererr.New(nil, "The server at %s is Postgres %d. Version 12 or newer is needed.", cfg.Address, d.server.major())
+		return usererr.New(nil, "The server at %s is Postgres %d. Version 12 or newer is needed.", d.cfg.Address, d.server.major())
 	}
-	return d, cfg.options(), nil
+	return d.dialer.verifySharing(ctx, scanSettings())
 }
 
 func newDriver(env capture.Env, cfg config) *driver {
@@ -95,9 +103,10 @@ func newDriver(env capture.Env, cfg config) *driver {
 		timeout: timeout,
 		cfg:     cfg, log: env.Log, task: env.Task, slot: cfg.slotName(env.Task), publication: cfg.publicationName(env.Task),
 		ephemeral: env.Ephemeral, guardTimes: defaultGuardTimes(),
-		types: newTypeCatalog(),
-		conns: &pool{dial: func(ctx context.Context) (*pgx.Conn, error) { return cfg.dial(ctx, scanSettings()) }},
+		types:  newTypeCatalog(),
+		dialer: newDialer(cfg, env.Log),
 	}
+	d.conns = &pool{dial: func(ctx context.Context) (*pgx.Conn, error) { return d.dialer.session(ctx, scanSettings()) }}
 	if d.ephemeral {
 		// Nobody comes back for these, and another such session may run beside this one.
 		d.slot = fmt.Sprintf("sluice_once_%08x", rand.Uint32())
@@ -143,7 +152,7 @@ func (d *driver) Close() error {
 			d.log.WithError(err).WithField("publication", d.publication).Warn("could not drop the publication of this session")
 		}
 	}
-	return d.conns.close(ctx)
+	return errors.Join(d.conns.close(ctx), d.dialer.close())
 }
 
 // observe remembers the newest transaction identifier seen.

@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/endpoint"
+	"github.com/sluicedata/sluice/sdk/schema"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
@@ -42,15 +44,16 @@ func TestConnectErrors(t *testing.T) {
 		change func(*config)
 		want   string
 	}{
-		"wrong password":    {func(c *config) { c.Password = "wrong" }, `does not accept the password of user "postgres". Check user and password.`},
+		"wrong password":    {func(c *config) { c.Password = schema.NewSecret("wrong") }, `does not accept the password of user "postgres". Check user and password.`},
 		"no such user":      {func(c *config) { c.User = "nobody" }, `does not accept the password of user "nobody"`},
 		"no such database":  {func(c *config) { c.Database = "Nowhere" }, `has no database "Nowhere". Check the name; upper and lower case matter.`},
-		"unknown host":      {func(c *config) { c.Address, c.SSLMode = "no-such-host.invalid", sslDisable }, `The host name of the address no-such-host.invalid is not known.`},
+		"unknown host":      {func(c *config) { c.Address, c.SSLMode = "no-such-host.invalid", endpoint.Disable }, `The host name of the address no-such-host.invalid is not known.`},
 		"nothing listens":   {func(c *config) { c.Address = closed }, "Nothing listens at " + closed},
-		"TLS is not on":     {func(c *config) { c.SSLMode = sslRequire }, "does not offer TLS. Switch it on there (ssl = on), or, if the network between is yours, set sslmode to disable."},
+		"TLS is not on":     {func(c *config) { c.SSLMode = endpoint.Require }, "does not offer TLS. Switch it on there (ssl = on), or, if the network between is yours, set sslmode to disable."},
 		"no address":        {func(c *config) { c.Address = "" }, "Enter the server's address"},
 		"a URL":             {func(c *config) { c.Address = "postgres://h/db" }, `is not a host name or an IP address. Enter just host or host:port, without a scheme, user or path.`},
-		"a path":            {func(c *config) { c.Address = "/run/postgresql" }, `is not a host name or an IP address`},
+		"a path":            {func(c *config) { c.Address = "/run/postgresql" }, `is a Unix socket, not a host name or an IP address. Have the server listen on TCP`},
+		"several hosts":     {func(c *config) { c.Address = "a,b:5433" }, `The address "a,b:5433" names several hosts. Enter one:`},
 		"a wrong port":      {func(c *config) { c.Address = "localhost:70000" }, `The port "70000" of the address is not a number between 1 and 65535.`},
 		"a pooler":          {func(c *config) { c.Address = "aws-0-eu-central-1.pooler.supabase.com:6543" }, "is a connection pooler, which cannot carry a replication stream."},
 		"a bad mode":        {func(c *config) { c.SSLMode = "prefer" }, `The SSL mode "prefer" does not exist. Choose disable, require, verify-ca or verify-full.`},
@@ -69,22 +72,6 @@ func TestConnectErrors(t *testing.T) {
 	}
 }
 
-func TestAddresses(t *testing.T) {
-	t.Parallel()
-	for address, want := range map[string]string{
-		"db.example.com": "db.example.com 5432", "db.example.com:6000": "db.example.com 6000", "10.0.0.1": "10.0.0.1 5432",
-		"::1": "::1 5432", "[::1]": "::1 5432", "[2001:db8::1]:6000": "2001:db8::1 6000", "localhost:5433": "localhost 5433",
-	} {
-		host, port, err := config{Address: address}.hostPort()
-		require.NoError(t, err, address)
-		require.Equal(t, want, fmt.Sprint(host, " ", port))
-	}
-	for _, address := range []string{"host:", ":5432", "a:b:c", "host:0", "host:port", "user@host", "a b"} {
-		_, _, err := config{Address: address}.hostPort()
-		require.Error(t, err, address)
-	}
-}
-
 // TLS is verified unless the user says otherwise, and is never given up silently.
 func TestTLS(t *testing.T) {
 	t.Parallel()
@@ -97,10 +84,10 @@ func TestTLS(t *testing.T) {
 
 	for name, c := range map[string]struct{ address, mode, ca, want string }{
 		"plain text is refused":        {pg.Address(), "", "", "may want TLS (sslmode)"},
-		"plain text asked for":         {pg.Address(), sslDisable, "", "may want TLS (sslmode)"},
-		"unknown authority":            {named, sslVerifyFull, "", "cannot be verified. Put the certificate of its authority into sslRootCert."},
-		"another name":                 {unnamed, sslVerifyFull, string(ca), "shows a certificate for another name."},
-		"the authority, but another's": {named, sslVerifyCA, otherCertificate, "cannot be verified"},
+		"plain text asked for":         {pg.Address(), endpoint.Disable, "", "may want TLS (sslmode)"},
+		"unknown authority":            {named, endpoint.VerifyFull, "", "cannot be verified. Put the certificate of its authority into sslRootCert."},
+		"another name":                 {unnamed, endpoint.VerifyFull, string(ca), "shows a certificate for another name."},
+		"the authority, but another's": {named, endpoint.VerifyCA, otherCertificate, "cannot be verified"},
 	} {
 		cfg := db.cfg
 		cfg.Address, cfg.SSLMode, cfg.SSLRootCert = c.address, c.mode, c.ca
@@ -108,7 +95,7 @@ func TestTLS(t *testing.T) {
 	}
 	db.exec("CREATE TABLE t (id int PRIMARY KEY, a text)", "INSERT INTO t VALUES (1)")
 	for _, c := range []struct{ address, mode, ca string }{
-		{named, sslVerifyFull, string(ca)}, {unnamed, sslVerifyCA, string(ca)}, {unnamed, sslRequire, ""}, {named, "", string(ca)},
+		{named, endpoint.VerifyFull, string(ca)}, {unnamed, endpoint.VerifyCA, string(ca)}, {unnamed, endpoint.Require, ""}, {named, "", string(ca)},
 	} {
 		d := db.driver(func(cfg *config) { cfg.Address, cfg.SSLMode, cfg.SSLRootCert = c.address, c.mode, c.ca })
 		table := db.tables(d, "t")[0]
@@ -122,7 +109,7 @@ func TestTLS(t *testing.T) {
 		db.exec("DELETE FROM t WHERE id > 1")
 	}
 	// A remote address is verified without being asked to.
-	remote, err := config{Address: "db.example.com"}.tlsConfig("db.example.com")
+	remote, err := config{Address: "db.example.com"}.tls(endpoint.Address{Host: "db.example.com"}).Config("db.example.com")
 	require.NoError(t, err)
 	require.False(t, remote.InsecureSkipVerify)
 	require.Equal(t, "db.example.com", remote.ServerName)

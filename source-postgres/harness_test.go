@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluicedata/sluice/sdk/capture"
 	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/schema"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 )
 
@@ -36,7 +37,7 @@ func newDatabase(t testing.TB) *database { return databaseOn(t, server.SharedPos
 func databaseOn(t testing.TB, pg *server.PostgresServer) *database {
 	t.Helper()
 	name := pg.NewDatabase(t)
-	cfg := config{Address: pg.Address(), Database: name, User: "postgres", Password: "secret"}
+	cfg := config{Address: pg.Address(), Database: name, User: "postgres", Password: schema.NewSecret("secret")}
 	// Slots belong to the whole server.
 	cfg.Advanced.SlotName = "slot_" + name
 	require.NoError(t, cfg.Validate())

@@ -19,8 +19,8 @@ import (
 //
 // It lies below TLS, whose records are as small as the changes, and buffers for it.
 type lowatConn struct {
-	*net.TCPConn
-	raw syscall.RawConn
+	net.Conn
+	raw syscall.RawConn // nil for what is no TCP, such as a tunnel, which is read as it comes
 
 	deadline time.Time
 	bulk     bool      // the low-water mark is up
@@ -44,30 +44,28 @@ const (
 	ample = 32 << 10
 )
 
-var errNoTCP = errors.New("the connection is not TCP")
-
 func newLowatConn(conn net.Conn) (*lowatConn, error) {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
-		return nil, errNoTCP
+		return &lowatConn{Conn: conn}, nil
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return nil, fmt.Errorf("preparing the connection: %w", err)
 	}
-	return &lowatConn{TCPConn: tcp, raw: raw}, nil
+	return &lowatConn{Conn: conn, raw: raw}, nil
 }
 
 // SetReadDeadline implements net.Conn. It must not be called while a Read waits.
 func (c *lowatConn) SetReadDeadline(t time.Time) error {
 	c.deadline = t
-	return c.TCPConn.SetReadDeadline(t)
+	return c.Conn.SetReadDeadline(t)
 }
 
 // SetDeadline implements net.Conn.
 func (c *lowatConn) SetDeadline(t time.Time) error {
 	c.deadline = t
-	return c.TCPConn.SetDeadline(t)
+	return c.Conn.SetDeadline(t)
 }
 
 // Read implements net.Conn.
@@ -101,11 +99,11 @@ func (c *lowatConn) fill(b []byte) (int, error) {
 	if now.Sub(c.since) > countFor {
 		c.since, c.reads = now, 0
 	}
-	if c.reads++; c.reads > manyReads {
+	if c.reads++; c.reads > manyReads && c.raw != nil {
 		c.bulk = setLowWater(c.raw, lowWater)
 		c.reads = 0
 	}
-	return c.TCPConn.Read(b)
+	return c.Conn.Read(b)
 }
 
 // fillBulk waits for much, and then takes what there is. If that is little it lowers the mark.
@@ -120,7 +118,7 @@ func (c *lowatConn) fillBulk(b []byte, now time.Time) (n int, err error) {
 	soon := now.Add(bulkWait)
 	hurry := c.deadline.IsZero() || soon.Before(c.deadline)
 	if hurry {
-		if err := c.TCPConn.SetReadDeadline(soon); err != nil {
+		if err := c.Conn.SetReadDeadline(soon); err != nil {
 			return 0, err
 		}
 	}
@@ -130,7 +128,7 @@ func (c *lowatConn) fillBulk(b []byte, now time.Time) (n int, err error) {
 		n, err = readRest(c.raw, b)
 	}
 	if hurry {
-		if err := c.TCPConn.SetReadDeadline(c.deadline); err != nil {
+		if err := c.Conn.SetReadDeadline(c.deadline); err != nil {
 			return n, err
 		}
 	}

@@ -16,7 +16,7 @@ import (
 
 // Stream implements cdc.Driver.
 func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Table) (cdc.Stream, error) {
-	conn, socket, err := d.cfg.dialReplication(ctx)
+	conn, socket, err := d.dialer.replication(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/sluicedata/sluice/sdk/capture"
+	"github.com/sluicedata/sluice/sdk/schema"
 	"github.com/sluicedata/sluice/sdk/process"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
@@ -26,11 +27,11 @@ type counting struct {
 }
 
 type countingConfig struct {
-	Count    int    `json:"count" title:"Count" desc:"Numbers in each stream." default:"10"`
-	Batch    int    `json:"batch" title:"Batch" desc:"Numbers in a transaction." default:"3"`
-	Password string `json:"password,omitempty" title:"Password" desc:"It opens the door." secret:"true"`
-	Mode     string `json:"mode" title:"Mode" desc:"How to end." default:"end" enum:"end,wait,fail"`
-	Streams  string `json:"streams" title:"Streams" desc:"Names of the streams." default:"a b"`
+	Count    int           `json:"count" title:"Count" desc:"Numbers in each stream." default:"10"`
+	Batch    int           `json:"batch" title:"Batch" desc:"Numbers in a transaction." default:"3"`
+	Password schema.Secret `json:"password,omitzero" title:"Password" desc:"It opens the door." secret:"true"`
+	Mode     string        `json:"mode" title:"Mode" desc:"How to end." default:"end" enum:"end,wait,fail"`
+	Streams  string        `json:"streams" title:"Streams" desc:"Names of the streams." default:"a b"`
 }
 
 func (c countingConfig) Validate() error {

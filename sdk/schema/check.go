@@ -16,7 +16,7 @@ type TestingT interface {
 var lowerCamel = regexp.MustCompile(`^[a-z][a-zA-Z0-9]*$`)
 
 // CheckConfig is a lint for the tags of a configuration, for tests: names in lower camel case, a title and a description
-// for every field, defaults that can be parsed and are allowed, secrets that are texts, booleans that default to false.
+// for every field, defaults that can be parsed and are allowed, secrets that do not show themselves, booleans that default to false.
 func CheckConfig[T any](t TestingT) {
 	t.Helper()
 	checkType(t, reflect.TypeFor[T](), "")
@@ -57,6 +57,7 @@ func checkField(f field) (problems []string) {
 	complain(desc == "", "it has no desc")
 	complain(desc != "" && !strings.HasSuffix(desc, "."), "its desc does not end with a full stop")
 	complain(f.flag("secret") && kindOf(f.typ) != text, "it is secret but not a text")
+	complain(f.flag("secret") && f.typ.Kind() == reflect.String, "it is secret but a string, which shows itself; use schema.Secret")
 	complain(f.flag("secret") && hasDefault, "it is secret and has a default")
 	complain(kindOf(f.typ) == boolean && hasDefault && value != "false", "it is a boolean that does not default to false")
 	if hasDefault {

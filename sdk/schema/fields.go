@@ -7,7 +7,7 @@
 //	desc       a sentence or two for the person who fills in the form
 //	default    what an absent field is taken for; the field is then optional
 //	enum       the values that are allowed, separated by commas
-//	secret     "true": the value is encrypted, masked in forms and never shown in messages
+//	secret     "true": the value is encrypted, masked in forms and never shown in messages; the field's type is Secret
 //	multiline  "true": a text of several lines
 //	advanced   "true": on a struct, a section that is folded away
 //	order      the place in the form, if not that of the declaration

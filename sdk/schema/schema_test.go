@@ -14,8 +14,8 @@ import (
 )
 
 type login struct {
-	User     string `json:"user" title:"User" desc:"Who to log in as." default:"sluice"`
-	Password string `json:"password" title:"Password" desc:"The user's password." secret:"true"`
+	User     string        `json:"user" title:"User" desc:"Who to log in as." default:"sluice"`
+	Password schema.Secret `json:"password" title:"Password" desc:"The user's password." secret:"true"`
 }
 
 type advanced struct {
@@ -64,7 +64,7 @@ func TestParse(t *testing.T) {
 	require.NoError(t, err)
 	cert := "-----"
 	require.Equal(t, everything{
-		Address: "db:5432", login: login{User: "sluice", Password: "hunter2"}, Mode: "fast", Level: 3, Cert: &cert,
+		Address: "db:5432", login: login{User: "sluice", Password: schema.NewSecret("hunter2")}, Mode: "fast", Level: 3, Cert: &cert,
 		Since: time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC), Labels: map[string]string{"a": "b"}, Raw: json.RawMessage("[1]"),
 		Blob: []byte{1, 2}, Name: "n",
 		Advanced: advanced{Workers: 4, Ratio: 1, Timeout: schema.Duration(90 * time.Second), Patterns: []string{"x"}},
@@ -132,6 +132,7 @@ func TestCheckConfig(t *testing.T) {
 		Untagged string
 		NoStop   string  `json:"noStop" title:"T" desc:"no stop"`
 		Key      int     `json:"key" title:"T" desc:"D." secret:"true" default:"x"`
+		Shown    string  `json:"shown" title:"T" desc:"D." secret:"true"`
 		On       bool    `json:"on" title:"T" desc:"D." default:"true"`
 		Enum     string  `json:"enum" title:"T" desc:"D." default:"c" enum:"a,b"`
 		Inner    []inner `json:"inner" title:"T" desc:"D."`
@@ -142,6 +143,7 @@ func TestCheckConfig(t *testing.T) {
 		"field Untagged: its name is not in lower camel case", "field Untagged: it has no title", "field Untagged: it has no desc",
 		"field noStop: its desc does not end with a full stop",
 		"field key: it is secret but not a text", "field key: it is secret and has a default", "field key: its default x is not a value it can have",
+		"field shown: it is secret but a string, which shows itself; use schema.Secret",
 		"field on: it is a boolean that does not default to false",
 		"field enum: its default c is not a value it can have", "field enum: its default is not among its enum",
 		"field inner[].snake_case: its name is not in lower camel case",

@@ -263,7 +263,7 @@ func (s *Session) Transaction() (*Transaction, error) {
 func (s *Session) Discover(config any) *capturepb.Response_Discovered {
 	s.t.Helper()
 	res := s.Call(&capturepb.Request{Discover: &capturepb.Request_Discover{
-		ConnectorType: flowpb.CaptureSpec_IMAGE, ConfigJson: mustJSON(s.t, config), Name: "acme/capture",
+		ConnectorType: flowpb.CaptureSpec_IMAGE, ConfigJson: Config(s.t, config), Name: "acme/capture",
 	}})
 	require.NotNil(s.t, res.Discovered)
 	return res.Discovered
@@ -273,7 +273,7 @@ func (s *Session) Discover(config any) *capturepb.Response_Discovered {
 // build it.
 func (s *Session) Task(config any) *flowpb.CaptureSpec {
 	s.t.Helper()
-	text := mustJSON(s.t, config)
+	text := Config(s.t, config)
 	found := s.Discover(config)
 	req := &capturepb.Request_Validate{Name: "acme/capture", ConnectorType: flowpb.CaptureSpec_IMAGE, ConfigJson: text}
 	spec := &flowpb.CaptureSpec{
@@ -307,14 +307,4 @@ func Collection(name string, schema json.RawMessage, key ...string) *flowpb.Coll
 		})
 	}
 	return c
-}
-
-func mustJSON(t testing.TB, v any) json.RawMessage {
-	t.Helper()
-	if text, ok := v.(json.RawMessage); ok {
-		return text
-	}
-	text, err := json.Marshal(v)
-	require.NoError(t, err)
-	return text
 }

@@ -1,0 +1,129 @@
+package endpoint_test
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/sluicedata/sluice/sdk/endpoint"
+)
+
+// A peer behind a network that drops everything without a word is noticed: when something was sent to it, and when nothing
+// was. Both ends are real sockets in a network namespace of the test's own, whose link loses all packets from some moment on.
+func TestSilentNetworkIsNoticed(t *testing.T) {
+	t.Parallel()
+	for name, writes := range map[string]bool{"sending": true, "idle": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := dialIntoSilence(t, endpoint.NetDialer{Idle: time.Second, Dead: 2 * time.Second})
+			if writes {
+				_, err := client.Write([]byte("is anybody there?"))
+				require.NoError(t, err)
+			}
+			require.NoError(t, client.SetReadDeadline(time.Now().Add(20*time.Second)))
+			_, err := client.Read(make([]byte, 1))
+			require.ErrorIs(t, err, syscall.ETIMEDOUT, "the kernel gave the connection up")
+			require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+		})
+	}
+}
+
+// The times that are in force without further words: a minute is enough for both.
+func TestTimesOfSockets(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	conn, err := endpoint.NetDialer{}.DialContext(t.Context(), "tcp", listener.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	get := func(level, option int) (value int) {
+		t.Helper()
+		raw, err := conn.(syscall.Conn).SyscallConn()
+		require.NoError(t, err)
+		require.NoError(t, raw.Control(func(fd uintptr) { value, err = unix.GetsockoptInt(int(fd), level, option) }))
+		require.NoError(t, err)
+		return value
+	}
+	require.NotZero(t, get(unix.SOL_SOCKET, unix.SO_KEEPALIVE))
+	idle, interval := get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE), get(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)
+	dead := get(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+	require.Equal(t, 30_000, dead)
+	require.LessOrEqual(t, idle+interval+dead/1000, 60, "seconds until an idle connection is given up")
+}
+
+// dialIntoSilence opens a connection whose packets are lost from then on: between two network namespaces, one of which is then
+// told to forget the way to the other.
+func dialIntoSilence(t *testing.T, d endpoint.NetDialer) net.Conn {
+	t.Helper()
+	here, there := newNamespace(t), newNamespace(t)
+	here.ip(t, "link", "add", "name", "veth1", "type", "veth", "peer", "name", "veth2", "netns", strconv.Itoa(there.thread))
+	here.ip(t, "address", "add", "192.0.2.1/24", "dev", "veth1")
+	here.ip(t, "link", "set", "veth1", "up")
+	there.ip(t, "address", "add", "192.0.2.2/24", "dev", "veth2")
+	there.ip(t, "link", "set", "veth2", "up")
+	var listener net.Listener
+	var conn net.Conn
+	var err error
+	there.do(func() { listener, err = net.Listen("tcp", "192.0.2.2:0") })
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	here.do(func() { conn, err = d.DialContext(t.Context(), "tcp", listener.Addr().String()) })
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	there.ip(t, "route", "add", "blackhole", "192.0.2.1/32")
+	return conn
+}
+
+// namespace is a network of its own. Sockets that are made by do belong to it, wherever they are used.
+type namespace struct {
+	thread int
+	calls  chan func()
+}
+
+// newNamespace starts a thread in a new namespace, which ends with the test.
+func newNamespace(t *testing.T) *namespace {
+	t.Helper()
+	n := &namespace{calls: make(chan func())}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread is of no use to others
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		n.thread = unix.Gettid()
+		started <- err
+		for call := range n.calls {
+			call()
+		}
+	}()
+	t.Cleanup(func() { close(n.calls) })
+	if err := <-started; err != nil {
+		t.Skip("this process may not make network namespaces: " + err.Error())
+	}
+	return n
+}
+
+func (n *namespace) do(call func()) {
+	done := make(chan struct{})
+	n.calls <- func() { defer close(done); call() }
+	<-done
+}
+
+// ip runs the command of that name inside.
+func (n *namespace) ip(t *testing.T, args ...string) {
+	t.Helper()
+	if _, err := exec.LookPath("ip"); err != nil {
+		t.Skip("the command ip (package iproute2) is not on this machine")
+	}
+	var out []byte
+	var err error
+	n.do(func() { out, err = exec.CommandContext(t.Context(), "ip", args...).CombinedOutput() })
+	require.NoError(t, err, "ip %v: %s", args, out)
+}
