@@ -41,12 +41,11 @@ type captured struct {
 
 func (j *judge) reset() { j.seen = map[string]seen{} }
 
-// forgetColumns forgets the columns that came and may have gone: a binding that begins anew does not know that documents
-// have values in columns of these names.
-func (j *judge) forgetColumns() {
+// begin begins the rows anew, as the table is backfilled again: every column of every row must come once more. That the log
+// goes on without a gap stays as it is.
+func (j *judge) begin() {
 	for key, s := range j.seen {
-		s.columns = maps.Clone(s.columns)
-		maps.DeleteFunc(s.columns, func(name string, _ *string) bool { return name[0] == extraPrefix })
+		s.columns = nil
 		j.seen[key] = s
 	}
 }

@@ -139,6 +139,19 @@ func TestJudgeMissing(t *testing.T) {
 	}
 }
 
+// A table that is backfilled again comes again as a whole, while its log goes on.
+func TestJudgeBackfillAgain(t *testing.T) {
+	t.Parallel()
+	j := &judge{name: "t", key: []string{"id"}, history: made()}
+	j.reset()
+	court := &court{trace: newTrace(t), judges: []*judge{j}, tags: map[int64]int{}}
+	require.NoError(t, court.hear(j, paper("c", 1, `, "big": "big 1"`)))
+	j.begin()
+	require.NoError(t, court.hear(j, paper("u", 2, "")))
+	require.NotContains(t, j.seen["1"].columns, "big", "the backfill has to bring it once more")
+	require.ErrorContains(t, court.hear(j, paper("d", 0, "")), "in the table it does not")
+}
+
 // A transaction comes with one checkpoint; and what was set back counts for nothing.
 func TestCourt(t *testing.T) {
 	t.Parallel()

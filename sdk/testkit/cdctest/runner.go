@@ -116,6 +116,21 @@ func (r *runner) stop() error {
 func (r *runner) acknowledge(rnd *rand.Rand) {
 	r.mu.Lock()
 	n := rnd.IntN(len(r.points))
+	r.mu.Unlock()
+	r.durable(n)
+}
+
+// acknowledgeAll makes all checkpoints durable that have come.
+func (r *runner) acknowledgeAll() {
+	r.mu.Lock()
+	n := len(r.points) - 1
+	r.mu.Unlock()
+	r.durable(n)
+}
+
+// durable makes the first n checkpoints durable that are not so yet.
+func (r *runner) durable(n int) {
+	r.mu.Lock()
 	r.points = r.points[n:]
 	r.out.forget(r.points[0].mark)
 	r.mu.Unlock()

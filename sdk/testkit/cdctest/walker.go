@@ -264,7 +264,7 @@ func (w *walker) heat(lt *loadTable) {
 
 // extraPrefix begins the names of columns that come and go. There are few of them, so that they come back under names that
 // others had.
-const extraPrefix = 'x'
+const extraPrefix = "x"
 
 // alter changes the shape of a table that nobody else writes to, or empties it.
 func (w *walker) alter() {
@@ -273,7 +273,7 @@ func (w *walker) alter() {
 		w.truncate(lt)
 		return
 	}
-	name := string(extraPrefix) + strconv.Itoa(w.rnd.IntN(3))
+	name := extraPrefix + strconv.Itoa(w.rnd.IntN(3))
 	there := lt.extra[name]
 	sql := "ALTER TABLE " + lt.kind.name + " DROP COLUMN " + name
 	if !there {
