@@ -1,115 +1,146 @@
 package main
 
-import (
-	"bytes"
-	"errors"
-)
+import "errors"
 
 var errArray = errors.New("not an array as the server prints it")
-
-// arrayEncoder reads what the server prints for arrays, {1,NULL,"a b",{2}} with bounds before it where they are not 1
-// ("[0:1]={5,6}"), and writes JSON arrays, nested for several dimensions. The bounds are left out.
-func arrayEncoder(t *dataType) encoder {
-	elem := t.elem.textEncoder(false)
-	delim := t.delim
-	return func(dst, v []byte) ([]byte, error) {
-		if v == nil {
-			return appendNull(dst), nil
-		}
-		if len(v) > 0 && v[0] == '[' {
-			v = v[bytes.IndexByte(v, '=')+1:]
-		}
-		a := arrayReader{rest: v, delim: delim, elem: elem}
-		dst, err := a.array(dst)
-		if err == nil && len(a.rest) > 0 {
-			err = errArray
-		}
-		return dst, err
-	}
-}
-
-// arrayReader walks through an array's text.
-type arrayReader struct {
-	rest  []byte
-	delim byte
-	elem  encoder
-	depth int
-}
 
 // maxDimensions is the server's own limit.
 const maxDimensions = 6
 
-// array reads one pair of braces.
-func (a *arrayReader) array(dst []byte) ([]byte, error) {
-	if a.depth++; len(a.rest) == 0 || a.rest[0] != '{' || a.depth > maxDimensions {
-		return dst, errArray
-	}
-	defer func() { a.depth-- }()
-	a.rest, dst = a.rest[1:], append(dst, '[')
-	for first := true; ; first = false {
-		if len(a.rest) == 0 {
-			return dst, errArray
-		}
-		if a.rest[0] == '}' {
-			a.rest = a.rest[1:]
-			return append(dst, ']'), nil
-		}
-		if !first {
-			if a.rest[0] != a.delim || len(a.rest) < 2 {
-				return dst, errArray
-			}
-			a.rest, dst = a.rest[1:], append(dst, ',')
-		}
-		var err error
-		if dst, err = a.element(dst); err != nil {
-			return dst, err
-		}
-	}
+// arrayPlan is how one type of arrays is written. It reads what the server prints, {1,NULL,"a b",{2}} with bounds before it
+// where they are not 1 ("[0:1]={5,6}"), and writes JSON arrays, nested for several dimensions.
+type arrayPlan struct {
+	elem  encoder
+	delim byte
+	// exact says that an array which JSON does not tell from another one comes as printed: one with bounds, or with
+	// several dimensions whose elements may be JSON arrays themselves (lists).
+	exact, lists bool
 }
 
-func (a *arrayReader) element(dst []byte) ([]byte, error) {
-	switch a.rest[0] {
-	case '{':
-		return a.array(dst)
-	case '"':
-		v, err := a.quoted()
+func newArrayPlan(t *dataType) *arrayPlan {
+	lists := t.elem.kind == kindArray || ((t.elem.kind == kindJSON || t.elem.kind == kindJSONB) && !t.elem.exact)
+	return &arrayPlan{elem: t.elem.textEncoder(false), delim: t.delim, exact: t.exact, lists: lists}
+}
+
+// append is the type's encoder.
+func (p *arrayPlan) append(dst, v []byte) ([]byte, error) {
+	if v == nil {
+		return appendNull(dst), nil
+	}
+	bounds := 0
+	if len(v) > 0 && v[0] == '[' {
+		for bounds < len(v) && v[bounds] != '=' {
+			bounds++
+		}
+		bounds++
+	}
+	if bounds >= len(v) {
+		return dst, errArray
+	}
+	if p.exact && (bounds > 0 || (p.lists && len(v) > 1 && v[1] == '{')) {
+		return appendText(dst, v)
+	}
+	return p.elements(dst, v[bounds:])
+}
+
+// elements walks through the braces.
+func (p *arrayPlan) elements(dst, v []byte) ([]byte, error) {
+	var (
+		depth int
+		err   error
+		open  = true // at a place where an element may begin
+		empty bool   // behind an opening brace
+	)
+	for i := 0; i < len(v); {
+		c := v[i]
+		switch {
+		case c == '{' && open:
+			if depth++; depth > maxDimensions {
+				return dst, errArray
+			}
+			dst, empty = append(dst, '['), true
+			i++
+			continue
+		case c == '}' && (!open || empty):
+			dst = append(dst, ']')
+			i++
+			if depth--; depth == 0 {
+				if i < len(v) {
+					return dst, errArray
+				}
+				return dst, nil
+			}
+			open, empty = false, false
+			continue
+		case depth == 0:
+			return dst, errArray
+		case !open:
+			if c != p.delim {
+				return dst, errArray
+			}
+			dst, open, empty = append(dst, ','), true, false
+			i++
+			continue
+		}
+		if c == '"' {
+			dst, i, err = p.quoted(dst, v, i+1)
+		} else {
+			dst, i, err = p.plain(dst, v, i)
+		}
 		if err != nil {
 			return dst, err
 		}
-		return a.elem(dst, v)
+		open, empty = false, false
 	}
-	n := bytes.IndexAny(a.rest, string([]byte{a.delim, '}'}))
-	if n <= 0 {
-		return dst, errArray
-	}
-	v := a.rest[:n]
-	a.rest = a.rest[n:]
-	if string(v) == "NULL" {
-		return appendNull(dst), nil
-	}
-	return a.elem(dst, v)
+	return dst, errArray
 }
 
-// quoted takes "…" from the front, without its quotes and backslashes. The result is never nil.
-func (a *arrayReader) quoted() ([]byte, error) {
-	s := a.rest[1:]
-	n := bytes.IndexAny(s, `"\`)
-	if n >= 0 && s[n] == '"' {
-		a.rest = s[n+1:]
-		return s[:n:n], nil
+// plain writes the element without quotes at v[i:] and returns where it ends.
+func (p *arrayPlan) plain(dst, v []byte, i int) ([]byte, int, error) {
+	end := i
+	for end < len(v) && v[end] != p.delim && v[end] != '}' {
+		end++
 	}
-	out := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		switch s[i] {
-		case '"':
-			a.rest = s[i+1:]
-			return out, nil
-		case '\\':
-			if i++; i == len(s) {
-				return nil, errArray
-			}
+	if end == i {
+		return dst, end, errArray
+	}
+	if string(v[i:end]) == "NULL" {
+		return appendNull(dst), end, nil
+	}
+	dst, err := p.elem(dst, v[i:end])
+	return dst, end, err
+}
+
+// quoted writes the element whose opening quote is before v[i:] and returns where it ends, behind its closing quote. One
+// with backslashes is put without them where its JSON will be, and that is written behind it and moved over it, so that no
+// memory of its own is needed.
+func (p *arrayPlan) quoted(dst, v []byte, i int) ([]byte, int, error) {
+	end := i
+	for end < len(v) && v[end] != '"' && v[end] != '\\' {
+		end++
+	}
+	if end < len(v) && v[end] == '"' {
+		dst, err := p.elem(dst, v[i:end:end])
+		return dst, end + 1, err
+	}
+	start := len(dst)
+	dst = append(dst, v[i:end]...)
+	for ; end < len(v) && v[end] != '"'; end++ {
+		if v[end] == '\\' {
+			end++
 		}
-		out = append(out, s[i])
+		if end < len(v) {
+			dst = append(dst, v[end])
+		}
 	}
-	return nil, errArray
+	if end >= len(v) {
+		return dst[:start], end, errArray
+	}
+	size := len(dst) - start
+	dst, err := p.elem(dst, dst[start:start+size:start+size])
+	if err != nil {
+		return dst, end, err
+	}
+	n := copy(dst[start:], dst[start+size:])
+	return dst[:start+n], end + 1, nil
 }

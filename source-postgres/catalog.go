@@ -25,14 +25,13 @@ type table struct {
 
 // column is a column that can be captured.
 type column struct {
-	name       string
-	number     int32
-	typ        uint32
-	typeText   string
-	typeSchema string
-	notNull    bool
-	filled     bool   // older rows may have a value in it
-	generated  string // attgenerated: 's'tored, 'v'irtual, or empty
+	name      string
+	number    int32
+	typ       uint32
+	typeText  string
+	notNull   bool
+	filled    bool   // older rows may have a value in it
+	generated string // attgenerated: 's'tored, 'v'irtual, or empty
 }
 
 func (t *table) column(name string) *column {
@@ -71,9 +70,9 @@ const queryTables = `
 	ORDER BY n.nspname, c.relname`
 
 const queryColumns = `
-	SELECT a.attrelid, a.attname, a.attnum::int4, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod), n.nspname, a.attnotnull,
+	SELECT a.attrelid, a.attname, a.attnum::int4, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
 		a.atthasdef OR a.atthasmissing OR a.attidentity <> '' OR a.attnotnull, a.attgenerated::text
-	FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+	FROM pg_catalog.pg_attribute a
 	WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 	ORDER BY a.attrelid, a.attnum`
 
@@ -141,7 +140,7 @@ func (d *driver) readDetails(ctx context.Context, conn *pgx.Conn, tables []*tabl
 	)
 	rows, err := conn.Query(ctx, queryColumns, oids)
 	if err == nil {
-		_, err = pgx.ForEachRow(rows, []any{&oid, &c.name, &c.number, &c.typ, &c.typeText, &c.typeSchema, &c.notNull, &c.filled, &c.generated}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&oid, &c.name, &c.number, &c.typ, &c.typeText, &c.notNull, &c.filled, &c.generated}, func() error {
 			if t := byOID[oid]; t.sent.has(c) {
 				t.columns = append(t.columns, c)
 				types = append(types, c.typ)

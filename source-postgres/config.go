@@ -47,6 +47,7 @@ type advanced struct {
 	ApplicationName   string            `json:"applicationName,omitempty" title:"Application Name" desc:"What the server lists the connections as. Empty means sluice." order:"20"`
 	Options           map[string]string `json:"options,omitempty" title:"Server Settings" desc:"Settings of the server for the connections, such as work_mem: 256MB. Those that decide how values are printed or what is read are not yours to choose." order:"21"`
 	Heartbeat         string            `json:"heartbeat,omitempty" title:"Heartbeat Interval" desc:"How often a small message is written to the server's log, such as 1m, so that the slot moves on where nothing else happens. Empty means never." order:"14"`
+	Lossless          []string          `json:"lossless,omitempty" title:"Lossless Text" desc:"Values that come as the server's own text where JSON would lose something: times (infinities, BC, years beyond 9999, 24:00:00), arrays (bounds other than 1), json (json and jsonb columns as text, byte for byte). Choose it before the first backfill: it changes columns' schemas." order:"15"`
 }
 
 const (
@@ -137,6 +138,11 @@ func (a advanced) problems() []error {
 	}
 	if every, err := parseDuration(a.Heartbeat, time.Minute); err != nil || every < time.Second {
 		problem("The heartbeat interval %q is not a duration of at least a second. Write it like 30s or 5m.", a.Heartbeat)
+	}
+	for _, kind := range a.Lossless {
+		if kind != losslessTimes && kind != losslessArrays && kind != losslessJSON {
+			problem("The entry %q of lossless does not exist. Choose from times, arrays and json.", kind)
+		}
 	}
 	for _, glob := range a.SkipBackfills {
 		if !strings.Contains(glob, ".") {

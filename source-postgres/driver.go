@@ -103,7 +103,7 @@ func newDriver(env capture.Env, cfg config) *driver {
 		timeout: timeout,
 		cfg:     cfg, log: env.Log, task: env.Task, slot: cfg.slotName(env.Task), publication: cfg.publicationName(env.Task),
 		ephemeral: env.Ephemeral, guardTimes: defaultGuardTimes(),
-		types:  newTypeCatalog(),
+		types:  newTypeCatalog(cfg.Advanced.lossless()),
 		dialer: newDialer(cfg, env.Log),
 	}
 	d.conns = &pool{dial: func(ctx context.Context) (*pgx.Conn, error) { return d.dialer.session(ctx, scanSettings()) }}

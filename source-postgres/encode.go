@@ -25,8 +25,21 @@ const (
 )
 
 // textEncoder is the encoder of what the server prints for the type. A nil value is SQL's null.
+//
+// In a key every value must be its own: two rows that became one document would be one row lost. So there a value is the
+// server's text where JSON's form could be shared (arrays, JSON values, floats), and a time that is beyond RFC 3339 is
+// refused rather than replaced by the nearest one.
 func (t *dataType) textEncoder(asKey bool) encoder {
+	edge := nearest
+	switch {
+	case t.exact:
+		edge = asPrinted
+	case asKey:
+		edge = refused
+	}
 	switch t.kind {
+	case kindChar:
+		return appendChar
 	case kindBool:
 		return appendBoolText
 	case kindInt:
@@ -40,59 +53,70 @@ func (t *dataType) textEncoder(asKey bool) encoder {
 		return appendFloatText
 	case kindBytea:
 		return appendByteaText
-	case kindJSON:
-		return appendJSON
-	case kindJSONB:
-		return appendRaw
 	case kindDate:
-		return appendDateText
+		return dateEncoder(edge)
 	case kindTimestamp, kindTimestamptz:
-		return appendTimestampText
+		return timestampEncoder(edge)
 	case kindTime:
-		return appendTimeText
+		return timeEncoder(edge)
 	case kindTimetz:
-		return appendTimetzText
-	case kindArray:
-		return arrayEncoder(t)
+		return timetzEncoder(edge)
+	case kindJSON, kindJSONB, kindArray:
+		return t.nestedEncoder(asKey)
 	default:
 		return appendText
+	}
+}
+
+// nestedEncoder is the textEncoder of types whose JSON is more than one value.
+func (t *dataType) nestedEncoder(asKey bool) encoder {
+	switch {
+	case asKey, t.exact && t.kind != kindArray:
+		return appendText
+	case t.kind == kindJSON:
+		return appendJSON
+	case t.kind == kindJSONB:
+		return appendRaw
+	default:
+		return newArrayPlan(t).append
 	}
 }
 
 // scanEncoder is the format in which a scan asks for the type's values, and their encoder.
 //
 // Binary where printing costs the server more than the few bytes it saves: timestamps, dates, UUIDs and bytea. Integers
-// cost about the same either way, and numeric, json and text are printed anyway.
+// cost about the same either way, and numeric, json and text are printed anyway. What may have to be kept as printed, and
+// keys, which come back to the server in queries, are read as text.
 func (t *dataType) scanEncoder(asKey bool) (format int16, enc encoder) {
+	if enc := t.binaryEncoder(); enc != nil && (t.kind == kindInt || !asKey) && !t.exact {
+		return formatBinary, enc
+	}
+	return formatText, t.textEncoder(asKey)
+}
+
+// binaryEncoder is the encoder of the type's binary form, nil if that is not asked for.
+func (t *dataType) binaryEncoder() encoder {
 	switch t.kind {
 	case kindInt:
 		switch t.bytes {
 		case 2:
-			return formatBinary, appendInt2
+			return appendInt2
 		case 4:
-			return formatBinary, appendInt4
+			return appendInt4
 		case 8:
-			return formatBinary, appendInt8
+			return appendInt8
 		}
 	case kindUUID:
-		if !asKey {
-			return formatBinary, appendUUID
-		}
+		return appendUUID
 	case kindBytea:
-		if !asKey {
-			return formatBinary, appendBytea
-		}
+		return appendBytea
 	case kindTimestamp, kindTimestamptz:
-		if !asKey {
-			return formatBinary, appendTimestamp
-		}
+		return appendTimestamp
 	case kindDate:
-		if !asKey {
-			return formatBinary, appendDate
-		}
+		return appendDate
 	default:
 	}
-	return formatText, t.textEncoder(asKey)
+	return nil
 }
 
 func appendNull(dst []byte) []byte { return append(dst, "null"...) }
@@ -120,6 +144,15 @@ func appendQuoted(dst, v []byte) ([]byte, error) {
 	dst = append(dst, '"')
 	dst = append(dst, v...)
 	return append(dst, '"'), nil
+}
+
+// appendChar is for the type "char", a single byte. Servers before version 16 send one that is not ASCII as it is, though
+// no text may hold it; later ones, and we, write it as a backslash and three octal digits.
+func appendChar(dst, v []byte) ([]byte, error) {
+	if len(v) == 1 && v[0] >= 0x80 {
+		return append(dst, '"', '\\', '\\', digit(int(v[0]>>6)), digit(int(v[0]>>3&7)), digit(int(v[0]&7)), '"'), nil
+	}
+	return appendText(dst, v)
 }
 
 func appendBoolText(dst, v []byte) ([]byte, error) {
@@ -213,52 +246,4 @@ func appendByteaText(dst, v []byte) ([]byte, error) {
 		v = v[n:]
 	}
 	return append(dst, '"'), nil
-}
-
-// appendJSON puts a json value, which keeps its author's white space, onto one line, and replaces halves of surrogate
-// pairs by U+FFFD: they are no characters, and readers of JSON refuse them.
-func appendJSON(dst, v []byte) ([]byte, error) {
-	if v == nil {
-		return appendNull(dst), nil
-	}
-	if bytes.IndexByte(v, '\\') < 0 && bytes.IndexByte(v, '\n') < 0 && bytes.IndexByte(v, '\r') < 0 {
-		return append(dst, v...), nil
-	}
-	quoted := false
-	for i := 0; i < len(v); i++ {
-		c := v[i]
-		switch {
-		case c == '"':
-			quoted = !quoted
-		case quoted && c == '\\' && i+1 < len(v):
-			n := escapeLen(v[i:])
-			if n == 0 {
-				dst = append(dst, `\ufffd`...)
-				i += 5
-				continue
-			}
-			dst = append(dst, v[i:i+n]...)
-			i += n - 1
-			continue
-		case !quoted && (c == '\n' || c == '\r' || c == '\t' || c == ' '):
-			continue
-		}
-		dst = append(dst, c)
-	}
-	return dst, nil
-}
-
-// escapeLen is the length of the escape at the front of s, a surrogate pair counting as one; 0 if it is half a pair.
-func escapeLen(s []byte) int {
-	if s[1] != 'u' || len(s) < 6 {
-		return 2
-	}
-	if s[2]|0x20 != 'd' || s[3] < '8' {
-		return 6
-	}
-	low := s[3]|0x20 >= 'c' && s[3] > '9'
-	if low || len(s) < 12 || s[6] != '\\' || s[7] != 'u' || s[8]|0x20 != 'd' || s[9]|0x20 < 'c' || s[9] <= '9' {
-		return 0
-	}
-	return 12
 }

@@ -156,6 +156,14 @@ func (s *testStream) close() {
 // fence waits until the stream has passed the log's present end, and returns the events up to there as text.
 func (s *testStream) fence() []string {
 	s.t.Helper()
+	var out []string
+	s.each(func(ev *cdc.Event) { out = append(out, s.text(ev)) })
+	return out
+}
+
+// each gives the events up to the log's present end to f, except those that are no change.
+func (s *testStream) each(f func(*cdc.Event)) {
+	s.t.Helper()
 	var text string
 	err := s.d.conns.with(s.t.Context(), func(conn *pgx.Conn) error {
 		return conn.QueryRow(s.t.Context(), "SELECT pg_current_wal_insert_lsn()::text").Scan(&text)
@@ -165,20 +173,21 @@ func (s *testStream) fence() []string {
 	require.NoError(s.t, err)
 	mark := s.d.mark(at)
 	require.NoError(s.t, s.Fence(s.t.Context(), mark))
-	var out []string
+	seen := 0
 	for deadline := time.Now().Add(patience); ; {
-		require.True(s.t, time.Now().Before(deadline), "the fence at %s was not passed; events: %q", mark, out)
+		require.True(s.t, time.Now().Before(deadline), "the fence at %s was not passed after %d events", mark, seen)
 		ev, err := s.Next(s.t.Context(), 50*time.Millisecond)
 		require.NoError(s.t, err)
 		switch ev.Op {
 		case cdc.Fence:
 			require.Equal(s.t, mark, ev.Mark)
-			return out
+			return
 		case cdc.Idle:
 		case cdc.Commit:
 			s.cursor = ev.Cursor
 		default:
-			out = append(out, s.text(ev))
+			seen++
+			f(ev)
 		}
 	}
 }

@@ -59,7 +59,7 @@ func (s *scan) keysQuery(keys [][]byte) (sql string, params [][]byte, types []ui
 		list.WriteByte(')')
 	}
 	sql = "SELECT " + s.plan.list + " FROM " + only(s.plan.now.root) + s.rng.Table +
-		" WHERE (" + quoteIdents(columns) + ") IN (" + list.String() + ")"
+		" WHERE (" + s.plan.keyList + ") IN (" + list.String() + ")"
 	for _, c := range s.plan.sent {
 		sql += " AND " + c
 	}

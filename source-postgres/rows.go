@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -13,6 +15,7 @@ import (
 	"github.com/sluicedata/sluice/sdk/cdc"
 	"github.com/sluicedata/sluice/sdk/rowjson"
 	"github.com/sluicedata/sluice/sdk/tuple"
+	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
 // rowPlan is how rows of one version of a table become documents, decided once. It is immutable.
@@ -50,6 +53,9 @@ func newRowPlan(id cdc.TableID, key, names []string, types []*dataType, scanned 
 		} else {
 			encoders[i] = t.textEncoder(asKey)
 		}
+		if asKey && t.kind.isTime() {
+			encoders[i] = explainBeyond(id, names[i], encoders[i])
+		}
 	}
 	p.shape = rowjson.New(names, encoders)
 	for _, k := range key {
@@ -62,6 +68,19 @@ func newRowPlan(id cdc.TableID, key, names []string, types []*dataType, scanned 
 	p.source = append(p.source, `,"table":`...)
 	p.source = rowjson.AppendString(p.source, []byte(id.Name))
 	return p
+}
+
+// explainBeyond gives an encoder of a key's values the words for one that it refuses.
+func explainBeyond(id cdc.TableID, column string, enc encoder) encoder {
+	return func(dst, v []byte) ([]byte, error) {
+		dst, err := enc(dst, v)
+		if errors.Is(err, errBeyond) {
+			err = usererr.New(err, "A row of the table %s has %q in the column %q of its key. RFC 3339 cannot hold that, and the nearest value that it can "+
+				"hold may be another row's key. Add %q to advanced.lossless, so that such values are kept as the server prints them, and discover again; "+
+				"the column is plain text then.", id, v, column, losslessTimes)
+		}
+		return dst, err
+	}
 }
 
 // text is the value as the server prints it.
@@ -143,10 +162,12 @@ type scanPlan struct {
 	types      []uint32 // as results call them
 	formats    []int16  // hidden columns first
 	hidden     int      // how many columns come before the table's own: ctid and xmin, or none
+	keyList    string   // the key's columns, as they are compared
+	asRecords  bool     // they are compared as records: an operator has another name (hstore's is #>#), which records know
 	keyTypes   []uint32
 	where      []string  // conditions that a backfill's rows fulfil
 	sent       []string  // those of them that rows read by key fulfil
-	searchPath string    // schemas with the operators of the key's types, quoted; empty if they are built in
+	searchPath string    // schemas with the operators of the key's types, quoted
 	origin     *snapshot // of a table without a key
 	size       *sizer
 }
@@ -213,25 +234,31 @@ func (d *driver) newScanPlan(t *cdc.Table, now *table) (*scanPlan, error) {
 		names, types = append(names, c.name), append(types, dt)
 		p.types, p.formats = append(p.types, d.types.base(c.typ)), append(p.formats, format)
 	}
-	schemas := []string{}
+	var schemas, keys []string
 	for _, k := range t.Key {
 		c := now.column(k)
 		if c == nil {
 			return nil, fmt.Errorf("preparing to scan table %s: key column %q: %w", t.ID, k, cdc.ErrReshaped)
 		}
-		p.keyTypes = append(p.keyTypes, c.typ)
-		if c.typeSchema != "pg_catalog" && !slices.Contains(schemas, c.typeSchema) {
-			schemas = append(schemas, c.typeSchema)
+		p.keyTypes, keys = append(p.keyTypes, d.types.base(c.typ)), append(keys, d.types.comparable(c.name, c.typ))
+		if op := d.types.operator(c.typ); op.schema != "" {
+			p.asRecords = p.asRecords || op.name != ">"
+			if !slices.Contains(schemas, op.schema) {
+				schemas = append(schemas, op.schema)
+			}
 		}
 	}
+	// Nothing else is looked for: types whose values are names (regclass and its like) print them in full then, as they do in
+	// the stream.
+	p.searchPath = "pg_catalog"
 	if len(schemas) > 0 {
-		p.searchPath = "pg_catalog, " + quoteIdents(schemas)
-		if t.Selection.Filter != "" {
-			p.searchPath += `, "$user", public` // what the filter was checked with
-		}
+		p.searchPath += ", " + quoteIdents(schemas)
 	}
 	p.where, p.sent = conditions(now, t.Selection.Filter), conditions(now, "")
-	p.list = quoteIdents(names)
+	if len(p.where) > 0 {
+		p.searchPath += `, "$user", public` // what filters were printed and checked with
+	}
+	p.list, p.keyList = quoteIdents(names), strings.Join(keys, ", ")
 	if p.hidden > 0 {
 		p.list = "ctid, xmin, " + p.list
 	}

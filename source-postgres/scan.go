@@ -106,9 +106,7 @@ func (s *scan) begin(ctx context.Context) error {
 		lockOnly = "" // the partitions too
 	}
 	sql := "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL statement_timeout = " + strconv.FormatInt(s.d.timeout.Milliseconds(), 10) + "; LOCK TABLE " + lockOnly + s.rng.Table + " IN ACCESS SHARE MODE; "
-	if s.plan.searchPath != "" {
-		sql += "SET LOCAL search_path TO " + s.plan.searchPath + "; "
-	}
+	sql += "SET LOCAL search_path TO " + s.plan.searchPath + "; "
 	name := quoteLiteral(s.rng.Table)
 	sql += "SELECT " + s.d.snapshotFunction() + ", " + name + "::regclass::oid, coalesce(pg_catalog.pg_relation_filenode(" + name +
 		"::regclass), 0), pg_catalog.pg_relation_size(" + name + "::regclass)"
@@ -157,12 +155,20 @@ func (s *scan) query() (sql string, params [][]byte) {
 			params = append(params, []byte(v))
 			marks = append(marks, "$"+strconv.Itoa(len(params)))
 		}
-		conditions = append(conditions, "("+quoteIdents(s.chunk.Table.Key)+") "+bound.operator+" ("+strings.Join(marks, ", ")+")")
+		conditions = append(conditions, s.plan.compare(bound.operator, strings.Join(marks, ", ")))
 	}
 	if len(conditions) > 0 {
 		sql += " WHERE " + strings.Join(conditions, " AND ")
 	}
 	return sql + " ORDER BY " + quoteIdents(s.chunk.Table.Key) + " LIMIT " + strconv.FormatUint(limit, 10), params
+}
+
+// compare is a condition on the whole key.
+func (p *scanPlan) compare(operator, values string) string {
+	if p.asRecords {
+		return "ROW(" + p.keyList + ")::pg_catalog.record " + operator + " ROW(" + values + ")::pg_catalog.record"
+	}
+	return "(" + p.keyList + ") " + operator + " (" + values + ")"
 }
 
 // pagesCondition selects the rows on the pages [from, to). Servers before 14 have no scan of a range of places, but one of

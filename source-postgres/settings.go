@@ -9,7 +9,9 @@ import (
 )
 
 // sessionSettings make every session print values in one way, whatever the server's, the database's and the user's
-// defaults are. The replication session needs them as much as those of the backfill.
+// defaults are. The replication session needs them as much as those of the backfill. Only money is left to the database's
+// lc_monetary: the same stored number means another amount under another one. The search path is for types whose values are
+// names (regclass and its like), which are printed in full unless they are on it.
 func sessionSettings() map[string]string {
 	return map[string]string{
 		"client_encoding":                     "UTF8",
@@ -19,7 +21,7 @@ func sessionSettings() map[string]string {
 		"extra_float_digits":                  "3",
 		"bytea_output":                        "hex",
 		"xmlbinary":                           "base64",
-		"lc_monetary":                         "C",
+		"search_path":                         "pg_catalog",
 		"quote_all_identifiers":               "off",
 		"statement_timeout":                   "0",
 		"lock_timeout":                        "0",
@@ -33,7 +35,8 @@ func scanSettings() map[string]string {
 	return map[string]string{
 		"max_parallel_workers_per_gather": "0",
 		"row_security":                    "off",
-		"default_transaction_read_only":   "off", // the publication is made by the same kind of session
+		"search_path":                     `"$user", public`, // for filters; scans set their own
+		"default_transaction_read_only":   "off",             // the publication is made by the same kind of session
 		"jit":                             "off",
 	}
 }

@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
+	"fmt"
 )
 
-// Dates and times as JSON strings of RFC 3339. What that notation cannot hold becomes the nearest value that it, and
-// every common destination, can: infinity and everything behind the year 9999 the first text of these pairs, minus
+// Dates and times as JSON strings of RFC 3339. What that notation cannot hold becomes, unless the user or a key wants more
+// (beyond), the nearest value that it, and every common destination, can: infinity and everything behind the year 9999 the first text of these pairs, minus
 // infinity and everything before the year 1 the second, and the hour 24 the last microsecond of the day.
 const (
 	lastTimestamp  = `"9999-12-31T23:59:59Z"`
@@ -93,103 +95,121 @@ func appendClock(dst []byte, micros int64) []byte {
 	return bytes.TrimRight(dst, "0")
 }
 
-// appendTimestampText reads "2024-01-02 03:04:05.6" and "2024-01-02 03:04:05.6+00": the session's style is ISO and its
-// zone UTC.
-func appendTimestampText(dst, v []byte) ([]byte, error) {
-	if n := len(v); n >= 22 && n <= 29 && v[4] == '-' && v[10] == ' ' && v[13] == ':' && string(v[n-3:]) == "+00" && (n == 22 || v[19] == '.') {
-		dst = append(append(dst, '"'), v[:n-3]...) // nearly all there are
-		dst[len(dst)-(n-3)+10] = 'T'
+// beyond is what becomes of a value that RFC 3339 cannot hold.
+type beyond uint8
+
+const (
+	nearest   beyond = iota // the nearest value that it can hold
+	asPrinted               // the server's text
+	refused                 // an error
+)
+
+// errBeyond is the refusal. rowPlan says of which column.
+var errBeyond = errors.New("a value that RFC 3339 cannot hold")
+
+// append appends a value that RFC 3339 cannot hold.
+func (b beyond) append(dst, v []byte, near string) ([]byte, error) {
+	switch b {
+	case nearest:
+		return append(dst, near...), nil
+	case asPrinted:
+		return appendQuoted(dst, v)
+	default:
+		return dst, fmt.Errorf("%w: %s", errBeyond, v)
+	}
+}
+
+// timestampEncoder reads "2024-01-02 03:04:05.6" and "2024-01-02 03:04:05.6+00": the session's style is ISO and its zone
+// UTC.
+func timestampEncoder(b beyond) encoder {
+	return func(dst, v []byte) ([]byte, error) {
+		n := len(v)
+		if n >= 22 && n <= 29 && v[4] == '-' && v[10] == ' ' && v[13] == ':' && string(v[n-3:]) == "+00" && (n == 22 || v[19] == '.') {
+			dst = append(append(dst, '"'), v[:n-3]...) // nearly all there are
+			dst[len(dst)-(n-3)+10] = 'T'
+			return append(dst, 'Z', '"'), nil
+		}
+		if n < len("2006-01-02 15:04:05") || v[4] != '-' || v[10] != ' ' || v[n-1] == 'C' {
+			if v == nil {
+				return appendNull(dst), nil
+			}
+			return appendBeyondYears(dst, v, b, firstTimestamp, lastTimestamp)
+		}
+		for _, c := range v[19:n] {
+			if c != '.' && (c < '0' || c > '9') {
+				return dst, errValue // a zone other than UTC
+			}
+		}
+		dst = append(append(dst, '"'), v[:10]...)
+		dst = append(append(dst, 'T'), v[11:n]...)
 		return append(dst, 'Z', '"'), nil
 	}
-	if v == nil {
-		return appendNull(dst), nil
-	}
-	if edge := outOfYears(v, ' '); edge != 0 {
-		return append(dst, pick(edge, firstTimestamp, lastTimestamp)...), nil
-	}
-	v = bytes.TrimSuffix(v, []byte("+00"))
-	if len(v) < 19 || v[10] != ' ' || bytes.IndexByte(v[11:], '+') >= 0 || bytes.IndexByte(v[11:], '-') >= 0 {
-		return dst, errValue
-	}
-	dst = append(append(dst, '"'), v[:10]...)
-	dst = append(append(dst, 'T'), v[11:]...)
-	return append(dst, 'Z', '"'), nil
 }
 
-func appendDateText(dst, v []byte) ([]byte, error) {
-	if v == nil {
-		return appendNull(dst), nil
+func dateEncoder(b beyond) encoder {
+	return func(dst, v []byte) ([]byte, error) {
+		if len(v) == len("2006-01-02") && v[4] == '-' {
+			return appendQuoted(dst, v)
+		}
+		if v == nil {
+			return appendNull(dst), nil
+		}
+		return appendBeyondYears(dst, v, b, firstDate, lastDate)
 	}
-	if edge := outOfYears(v, 0); edge != 0 {
-		return append(dst, pick(edge, firstDate, lastDate)...), nil
-	}
-	if len(v) != 10 {
-		return dst, errValue
-	}
-	return appendQuoted(dst, v)
 }
 
-// outOfYears is below zero for a date before the year 1, above zero for one behind the year 9999, else zero. The date ends
-// at the separator.
-func outOfYears(v []byte, separator byte) int {
+// appendBeyondYears appends a date or timestamp before the year 1 or behind the year 9999, which are the infinities, those
+// that end with BC, and those with more than four digits before the first hyphen.
+func appendBeyondYears(dst, v []byte, b beyond, first, last string) ([]byte, error) {
 	switch {
-	case bytes.HasSuffix(v, []byte("BC")) || bytes.Equal(v, []byte("-infinity")):
-		return -1
-	case bytes.Equal(v, []byte("infinity")):
-		return 1
+	case bytes.HasSuffix(v, []byte(" BC")), bytes.Equal(v, []byte("-infinity")):
+		return b.append(dst, v, first)
+	case bytes.Equal(v, []byte("infinity")), bytes.IndexByte(v, '-') > 4:
+		return b.append(dst, v, last)
 	}
-	end := len(v)
-	if i := bytes.IndexByte(v, separator); separator != 0 && i >= 0 {
-		end = i
-	}
-	if end > len("9999-12-31") {
-		return 1
-	}
-	return 0
+	return dst, errValue
 }
 
-func pick(edge int, first, last string) string {
-	if edge < 0 {
-		return first
+func timeEncoder(b beyond) encoder {
+	return func(dst, v []byte) ([]byte, error) {
+		if len(v) < len("15:04:05") {
+			return nullOr(dst, v)
+		}
+		if v[0] == '2' && v[1] == '4' {
+			return b.append(dst, v, lastTime)
+		}
+		dst = append(append(dst, '"'), v...)
+		return append(dst, 'Z', '"'), nil
 	}
-	return last
 }
 
-func appendTimeText(dst, v []byte) ([]byte, error) {
-	if v == nil {
-		return appendNull(dst), nil
+// timetzEncoder reads "03:04:05.6+02", "…-03:30" and, from times long ago, "…+00:53:28", whose seconds RFC 3339 cannot
+// hold: the nearest value is that without them.
+func timetzEncoder(b beyond) encoder {
+	return func(dst, v []byte) ([]byte, error) {
+		i := bytes.LastIndexAny(v, "+-")
+		if i < len("15:04:05") || len(v)-i < 3 {
+			return nullOr(dst, v)
+		}
+		clock, zone := v[:i], v[i:]
+		hour24 := v[0] == '2' && v[1] == '4'
+		if b != nearest && (hour24 || len(zone) > 6) {
+			return b.append(dst, v, "")
+		}
+		if hour24 {
+			clock = []byte(lastTime[1 : len(lastTime)-2])
+		}
+		dst = append(append(dst, '"'), clock...)
+		switch {
+		case len(zone) == 3:
+			dst = append(append(dst, zone...), ":00"...)
+		case len(zone) >= 6:
+			dst = append(dst, zone[:6]...)
+		default:
+			return dst, errValue
+		}
+		return append(dst, '"'), nil
 	}
-	if bytes.HasPrefix(v, []byte("24:")) {
-		return append(dst, lastTime...), nil
-	}
-	dst = append(append(dst, '"'), v...)
-	return append(dst, 'Z', '"'), nil
-}
-
-// appendTimetzText reads "03:04:05.6+02", "…-03:30" and, from times long ago, "…+00:53:28", whose seconds RFC 3339 cannot
-// hold.
-func appendTimetzText(dst, v []byte) ([]byte, error) {
-	if v == nil {
-		return appendNull(dst), nil
-	}
-	i := bytes.LastIndexAny(v, "+-")
-	if i < len("00:00:00") {
-		return dst, errValue
-	}
-	clock, zone := v[:i], v[i:]
-	if bytes.HasPrefix(clock, []byte("24:")) {
-		clock = []byte(lastTime[1 : len(lastTime)-2])
-	}
-	dst = append(append(dst, '"'), clock...)
-	switch {
-	case len(zone) == 3:
-		dst = append(append(dst, zone...), ":00"...)
-	case len(zone) >= 6:
-		dst = append(dst, zone[:6]...)
-	default:
-		return dst, errValue
-	}
-	return append(dst, '"'), nil
 }
 
 // unixMillis turns the server's microseconds since 2000-01-01 into milliseconds since 1970-01-01.

@@ -2,246 +2,334 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
+	"errors"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/protocol/frame"
+	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/testkit/session"
+	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
-// typeCases are types with literals of theirs and what they become. Each is read by the backfill and by the stream.
-var typeCases = []struct {
-	typ    string
-	values [][2]string // SQL, JSON
-}{
-	{"boolean", [][2]string{{`true`, `true`}, {`false`, `false`}}},
-	{"smallint", [][2]string{{`-32768`, `-32768`}, {`32767`, `32767`}, {`0`, `0`}}},
-	{"integer", [][2]string{{`-2147483648`, `-2147483648`}, {`2147483647`, `2147483647`}}},
-	{"bigint", [][2]string{{`-9223372036854775808`, `-9223372036854775808`}, {`9223372036854775807`, `9223372036854775807`}}},
-	{"oid", [][2]string{{`4294967295`, `4294967295`}}},
-	{"real", [][2]string{
-		{`1.5`, `1.5`},
-		{`'-0'`, `-0`},
-		{`'1e20'`, `1e+20`},
-		{`'1e-20'`, `1e-20`},
-		{`0.1`, `0.1`},
-		{`'NaN'`, `"NaN"`},
-		{`'inf'`, `"Infinity"`},
-		{`'-inf'`, `"-Infinity"`},
-		{`16777216`, `1.6777216e+07`},
-	}},
-	{"double precision", [][2]string{
-		{`1.5`, `1.5`},
-		{`0.1`, `0.1`},
-		{`'1e300'`, `1e+300`},
-		{`'-1e-300'`, `-1e-300`},
-		{`'NaN'`, `"NaN"`},
-		{`'infinity'`, `"Infinity"`},
-		{`'-infinity'`, `"-Infinity"`},
-		{`123456789012345678`, `1.2345678901234568e+17`},
-	}},
-	{"numeric", [][2]string{
-		{`1.50`, `"1.50"`},
-		{`'NaN'`, `"NaN"`},
-		{`-0.00000000000000000001`, `"-0.00000000000000000001"`},
-		{`12345678901234567890123456789012345678901234567890`, `"12345678901234567890123456789012345678901234567890"`},
-	}},
-	{"numeric(10,2)", [][2]string{{`1.5`, `"1.50"`}}},
-	{"money", [][2]string{{`1234.5`, `"$1,234.50"`}}},
-	{"text", [][2]string{
-		{`''`, `""`},
-		{`'plain'`, `"plain"`},
-		{`E'quote " back \\ line \n tab \t bell \x07'`, `"quote \" back \\ line \n tab \t bell \u0007"`},
-		{`'ünïcødé 😀'`, `"ünïcødé 😀"`},
-		{`repeat('x', 3)`, `"xxx"`},
-		{`'null'`, `"null"`},
-	}},
-	{"varchar(10)", [][2]string{{`'abc'`, `"abc"`}}},
-	{"char(5)", [][2]string{{`'ab'`, `"ab   "`}}},
-	{`"char"`, [][2]string{{`'x'`, `"x"`}}},
-	{"name", [][2]string{{`'abc'`, `"abc"`}}},
-	{"bytea", [][2]string{{`''`, `""`}, {`'\xdeadbeef'`, `"3q2+7w=="`}, {`'\x00'`, `"AA=="`}, {`decode(repeat('00ff', 300), 'hex')`, `"` + strings.Repeat("AP8A/wD/", 100) + `"`}}},
-	{"date", [][2]string{
-		{`'2024-02-29'`, `"2024-02-29"`},
-		{`'0001-01-01'`, `"0001-01-01"`},
-		{`'9999-12-31'`, `"9999-12-31"`},
-		{`'10000-01-01'`, `"9999-12-31"`},
-		{`'0044-03-15 BC'`, `"0001-01-01"`},
-		{`'infinity'`, `"9999-12-31"`},
-		{`'-infinity'`, `"0001-01-01"`},
-		{`'1999-12-31'`, `"1999-12-31"`},
-	}},
-	{"timestamp", [][2]string{
-		{`'2024-02-29 12:34:56.789012'`, `"2024-02-29T12:34:56.789012Z"`},
-		{`'1969-12-31 23:59:59.5'`, `"1969-12-31T23:59:59.5Z"`},
-		{`'0044-03-15 00:00:00 BC'`, `"0001-01-01T00:00:00Z"`},
-		{`'infinity'`, `"9999-12-31T23:59:59Z"`},
-		{`'-infinity'`, `"0001-01-01T00:00:00Z"`},
-		{`'20000-01-01 00:00:00'`, `"9999-12-31T23:59:59Z"`},
-		{`'2000-01-01 00:00:00'`, `"2000-01-01T00:00:00Z"`},
-		{`'1999-12-31 23:59:59.999999'`, `"1999-12-31T23:59:59.999999Z"`},
-	}},
-	{"timestamptz", [][2]string{
-		{`'2024-02-29 12:34:56.7+05:30'`, `"2024-02-29T07:04:56.7Z"`},
-		{`'0001-01-01 00:00:00+00'`, `"0001-01-01T00:00:00Z"`},
-		{`'0044-03-15 00:00:00+00 BC'`, `"0001-01-01T00:00:00Z"`},
-		{`'infinity'`, `"9999-12-31T23:59:59Z"`},
-		{`'-infinity'`, `"0001-01-01T00:00:00Z"`},
-		{`'9999-12-31 23:59:59.999999+00'`, `"9999-12-31T23:59:59.999999Z"`},
-		{`'10000-01-01 00:00:00+00'`, `"9999-12-31T23:59:59Z"`},
-	}},
-	{"time", [][2]string{{`'03:04:05.6'`, `"03:04:05.6Z"`}, {`'24:00:00'`, `"23:59:59.999999Z"`}, {`'00:00'`, `"00:00:00Z"`}}},
-	{"timetz", [][2]string{{`'03:04:05.6+02'`, `"03:04:05.6+02:00"`}, {`'03:04:05-03:30'`, `"03:04:05-03:30"`}, {`'24:00:00+00'`, `"23:59:59.999999+00:00"`}, {`'01:00:00+00:53:28'`, `"01:00:00+00:53"`}}},
-	{"interval", [][2]string{{`'1 year 2 mons 3 days 04:05:06.7'`, `"P1Y2M3DT4H5M6.7S"`}, {`'0'`, `"PT0S"`}}},
-	{"uuid", [][2]string{{`'00112233-4455-6677-8899-AABBCCDDEEFF'`, `"00112233-4455-6677-8899-aabbccddeeff"`}}},
-	{"jsonb", [][2]string{{`'{"b": [1, 2.50, null], "a": "x\ny"}'`, `{"a": "x\ny", "b": [1, 2.50, null]}`}, {`'null'`, `null`}, {`'"s"'`, `"s"`}}},
-	{"json", [][2]string{
-		{`E'{\n  "b" : [1 , 2],\r\n\t"a": "x y"}'`, `{"b":[1,2],"a":"x y"}`},
-		{`'{"a": 1}'`, `{"a": 1}`},
-		{`'"\ud800"'`, `"\ufffd"`},
-		{`'"\ud83d\ude00 \udc00 \\ud800"'`, `"\ud83d\ude00 \ufffd \\ud800"`},
-		{`'"\uD83D\uDE00 \u0041\u0000"'`, `"\uD83D\uDE00 \u0041\u0000"`},
-	}},
-	{"int[]", [][2]string{{`'{}'`, `[]`}, {`'{1,NULL,3}'`, `[1,null,3]`}, {`'{{1,2},{3,4}}'`, `[[1,2],[3,4]]`}, {`'[0:1]={5,6}'`, `[5,6]`}}},
-	{"text[]", [][2]string{{`ARRAY['a b', 'c"d', 'e\f', 'NULL', NULL, '', '{x}', 'ü']`, `["a b","c\"d","e\\f","NULL",null,"","{x}","ü"]`}}},
-	{"timestamptz[]", [][2]string{{`ARRAY['2024-01-02 03:04:05+00'::timestamptz, 'infinity']`, `["2024-01-02T03:04:05Z","9999-12-31T23:59:59Z"]`}}},
-	{"jsonb[]", [][2]string{{`ARRAY['{"a": "b c"}'::jsonb, '1', NULL]`, `[{"a": "b c"},1,null]`}}},
-	{"bool[]", [][2]string{{`'{t,f}'`, `[true,false]`}}},
-	{"float8[]", [][2]string{{`'{1.5,NaN}'`, `[1.5,"NaN"]`}}},
-	{"bytea[]", [][2]string{{`ARRAY['\xdead'::bytea]`, `["3q0="]`}}},
-	{"box[]", [][2]string{{`'{(1,1),(0,0);(2,2),(1,1)}'`, `["(1,1),(0,0)","(2,2),(1,1)"]`}}},
-	{"int2vector", [][2]string{{`'1 2 3'`, `"1 2 3"`}}},
-	{"inet", [][2]string{{`'10.0.0.1/8'`, `"10.0.0.1/8"`}}},
-	{"cidr", [][2]string{{`'10.0.0.0/8'`, `"10.0.0.0/8"`}}},
-	{"macaddr", [][2]string{{`'08:00:2b:01:02:03'`, `"08:00:2b:01:02:03"`}}},
-	{"bit(3)", [][2]string{{`B'101'`, `"101"`}}},
-	{"int4range", [][2]string{{`'[1,5)'`, `"[1,5)"`}}},
-	{"tstzrange", [][2]string{{`'[2024-01-02 03:04:05+00,)'`, `"[\"2024-01-02 03:04:05+00\",)"`}}},
-	{"point", [][2]string{{`'(1,2)'`, `"(1,2)"`}}},
-	{"tsvector", [][2]string{{`'a:1 b:2'`, `"'a':1 'b':2"`}}},
-	{"xml", [][2]string{{`'<a b="c"/>'`, `"<a b=\"c\"/>"`}}},
-	{"mood", [][2]string{{`'so la la'`, `"so la la"`}}},
-	{"mood[]", [][2]string{{`ARRAY['sad'::mood, 'so la la']`, `["sad","so la la"]`}}},
-	{"pair", [][2]string{{`ROW(1, 'a b')`, `"(1,\"a b\")"`}}},
-	{"percent", [][2]string{{`50`, `50`}}},
-	{"deep", [][2]string{{`'{1,2}'`, `[1,2]`}}},
-	{"percent[]", [][2]string{{`ARRAY[1, 2]::percent[]`, `[1,2]`}}},
-	{"moment", [][2]string{{`'2024-01-02 03:04:05+00'`, `"2024-01-02T03:04:05Z"`}}},
+// Every type of the server either has values in the cases or a reason not to: a type that a new version of Postgres brings
+// fails here until somebody has looked at it.
+func TestEveryBuiltInTypeIsTested(t *testing.T) {
+	withTypes(t, func(t *testing.T, bed *typeBed) {
+		names := make([]string, 0, len(bed.all()))
+		for _, c := range bed.all() {
+			names = append(names, c.typ)
+		}
+		tested := bed.ask("SELECT DISTINCT n::regtype::oid::text FROM unnest($1::text[]) n", names)
+		types := bed.ask(`SELECT concat_ws('|', t.oid, t.typname, t.typtype, coalesce(e.typname, ''), coalesce(e.typtype, ''))
+			FROM pg_type t LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typoutput = 'array_out'::regproc
+			WHERE t.typnamespace = 'pg_catalog'::regnamespace`)
+		require.Greater(t, len(types), 400)
+		never := neverStored()
+		for _, line := range types {
+			f := strings.Split(line, "|")
+			oid, name, class, elem, elemClass := f[0], f[1], f[2], f[3], f[4]
+			switch {
+			case slices.Contains(tested, oid):
+			case class == "p" || elemClass == "p": // no column can be of a pseudo-type or of an array of it
+			case class == "c" || elemClass == "c": // a system catalog's rows, which print as every composite does
+			case never[name] != "" || never[elem] != "":
+			default:
+				t.Errorf("the type %s of Postgres %d has neither values in builtInTypes nor a reason in neverStored", name, bed.pg.Major())
+			}
+		}
+	})
 }
-
-const typeSetup = `CREATE TYPE mood AS ENUM ('sad', 'so la la'); CREATE TYPE pair AS (a int, b text); CREATE DOMAIN percent AS int;
-	CREATE DOMAIN deep AS int[]; CREATE DOMAIN moment AS timestamptz;`
 
 // Every type gives the same bytes by the backfill and by the stream, they are what is documented, and the discovered JSON
-// schema is true for them.
+// schema is true for them; with and without lossless text.
 func TestTypesThroughBothPaths(t *testing.T) {
-	t.Parallel()
-	db := newDatabase(t)
-	var columns, nulls []string
-	most := 0
-	for i, c := range typeCases {
-		columns = append(columns, fmt.Sprintf("c%d %s", i, c.typ))
-		nulls = append(nulls, "NULL")
-		most = max(most, len(c.values))
-	}
-	db.exec(typeSetup, "CREATE TABLE kinds (id int PRIMARY KEY, "+strings.Join(columns, ", ")+")")
-	d := db.driver()
-	table := db.tables(d, "kinds")[0]
-	stream := db.open(d, table)
-	for row := range most {
-		values := append([]string(nil), nulls...)
-		for i, c := range typeCases {
-			if row < len(c.values) {
-				values[i] = c.values[row][0]
+	withTypes(t, func(t *testing.T, bed *typeBed) {
+		bed.makeKinds()
+		type reader struct {
+			d      *driver
+			table  *cdc.Table
+			stream *testStream
+		}
+		readers := map[string]reader{}
+		for name, option := range bothOptions() {
+			d := bed.driver(option)
+			table := bed.tables(d, "kinds")[0]
+			readers[name] = reader{d, table, bed.open(d, table)}
+		}
+		rows := bed.fillKinds(0)
+		for name, r := range readers {
+			streamed := r.stream.fence()
+			scanned, _ := bed.scanAll(r.d, r.table, 1000)
+			require.Len(t, streamed, rows)
+			require.Len(t, scanned, rows)
+			for row, text := range streamed {
+				require.Equal(t, "c kinds "+scanned[row], text, "row %d", row)
+				bed.checkRow(r.table, scanned[row], row, name == "lossless")
 			}
 		}
-		db.exec(fmt.Sprintf("INSERT INTO kinds VALUES (%d, %s)", row, strings.Join(values, ", ")))
-	}
-	db.exec(fmt.Sprintf("INSERT INTO kinds VALUES (%d, %s)", most, strings.Join(nulls, ", ")))
+	})
+}
 
-	streamed := stream.fence()
-	scanned, _ := db.scanAll(d, table, 1000)
-	require.Len(t, streamed, most+1)
-	require.Len(t, scanned, most+1)
-	schemas := make(map[string]*jsonschema.Schema)
-	for _, c := range table.Columns {
-		schemas[c.Name] = compileSchema(t, c.Schema)
-	}
-	for row, text := range streamed {
-		require.Equal(t, "c kinds "+scanned[row], text, "row %d", row)
-		var doc map[string]json.RawMessage
-		require.NoError(t, json.Unmarshal([]byte(scanned[row]), &doc))
-		for i, c := range typeCases {
-			name, want := fmt.Sprintf("c%d", i), "null"
-			if row < len(c.values) {
-				want = c.values[row][1]
-			}
-			require.Equal(t, want, string(doc[name]), "%s %q", c.typ, want)
-			value, err := jsonschema.UnmarshalJSON(strings.NewReader(string(doc[name])))
-			require.NoError(t, err)
-			require.NoError(t, schemas[name].Validate(value), "%s %s", c.typ, doc[name])
+// checkRow compares a row of the table kinds with the cases, and with the schemas.
+func (b *typeBed) checkRow(table *cdc.Table, text string, row int, exact bool) {
+	b.t.Helper()
+	var doc map[string]json.RawMessage
+	require.NoError(b.t, json.Unmarshal([]byte(text), &doc))
+	cases := b.all()
+	for i, c := range table.Columns[1:] {
+		want, of := "null", cases[i]
+		if row < len(of.values) {
+			want = of.values[row].want(exact)
 		}
+		got := doc[c.Name]
+		if want != "" {
+			require.Equal(b.t, want, string(got), "%s, lossless %v", of.typ, exact)
+		}
+		validate(b.t, compileSchema(b.t, c.Schema), got)
 	}
 }
 
-func compileSchema(t testing.TB, text json.RawMessage) *jsonschema.Schema {
-	t.Helper()
-	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(text)))
-	require.NoError(t, err)
-	compiler := jsonschema.NewCompiler()
-	compiler.AssertFormat()
-	require.NoError(t, compiler.AddResource("column.json", doc))
-	schema, err := compiler.Compile("column.json")
-	require.NoError(t, err)
-	return schema
-}
-
-// A key has the same bytes whether it comes from the log or from a scan, and a row can be found by it again.
+// A key has the same bytes whether it comes from the log or from a scan, whole or row by row; it is a string, an integer or
+// a boolean, and another one for every row; and a row can be found by it again.
 func TestKeysThroughBothPaths(t *testing.T) {
-	t.Parallel()
-	db := newDatabase(t)
-	db.exec(typeSetup)
-	skip := map[string]bool{"json": true, "xml": true, "point": true, "box[]": true}
-	for i, c := range typeCases {
-		if skip[c.typ] {
-			continue // has no equality, so no key of it
+	withTypes(t, func(t *testing.T, bed *typeBed) {
+		tables := bed.makeKeyed()
+		require.Greater(t, len(tables), 60)
+		names := make([]string, len(tables))
+		for i, k := range tables {
+			names[i] = k.table
 		}
-		db.exec(fmt.Sprintf("CREATE TABLE k%d (k %s PRIMARY KEY, n int)", i, c.typ))
+		type reader struct {
+			d      *driver
+			tables []*cdc.Table
+			stream *testStream
+		}
+		readers := map[string]reader{}
+		for name, option := range bothOptions() {
+			d := bed.driver(option)
+			found := bed.tables(d, names...)
+			readers[name] = reader{d, found, bed.open(d, found...)}
+		}
+		for _, k := range tables {
+			k.fill(bed, true)
+		}
+		for name, r := range readers {
+			streamed := map[string][]keyedRow{}
+			r.stream.each(func(ev *cdc.Event) {
+				if ev.Row != nil {
+					streamed[ev.Table.Name] = append(streamed[ev.Table.Name], readKeyed(t, ev.Row))
+				}
+			})
+			for _, k := range tables {
+				i := slices.IndexFunc(r.tables, func(table *cdc.Table) bool { return table.ID.Name == k.table })
+				bed.checkKeys(r.d, k, r.tables[i], streamed[k.table], name == "lossless")
+			}
+		}
+	})
+}
+
+// keyedRow is a row of a table of makeKeyed: its key as a tuple, and as a document has it.
+type keyedRow struct {
+	key     string
+	doc     string
+	refused bool
+}
+
+func readKeyed(t testing.TB, row cdc.Row) keyedRow {
+	t.Helper()
+	key, err := row.AppendKey(nil)
+	require.NoError(t, err)
+	text, err := row.AppendFields([]byte{'{'})
+	if errors.Is(err, errBeyond) {
+		return keyedRow{key: string(key), refused: true}
 	}
-	d := db.driver()
-	for i, c := range typeCases {
-		if skip[c.typ] {
+	require.NoError(t, err)
+	var doc struct{ K json.RawMessage }
+	require.NoError(t, json.Unmarshal(append(text, '}'), &doc))
+	return keyedRow{key: string(key), doc: string(doc.K)}
+}
+
+func (b *typeBed) checkKeys(d *driver, k keyed, table *cdc.Table, streamed []keyedRow, exact bool) {
+	b.t.Helper()
+	require.NotEmpty(b.t, streamed, k.typ)
+	require.ElementsMatch(b.t, streamed, b.scanByKey(d, table, len(streamed), exact), k.typ)
+	schema := compileSchema(b.t, table.Columns[0].Schema)
+	var (
+		keys    [][]byte
+		refused int
+		seen    = map[string]bool{}
+	)
+	for _, row := range streamed {
+		keys = append(keys, []byte(row.key))
+		if row.refused {
+			refused++
 			continue
 		}
-		name := fmt.Sprintf("k%d", i)
-		table := db.tables(d, name)[0]
-		d.slot = fmt.Sprintf("%s_%d", db.cfg.Advanced.SlotName, i)
-		stream := db.open(d, table)
-		for n, v := range c.values {
-			db.exec(fmt.Sprintf("INSERT INTO %s VALUES (%s, %d) ON CONFLICT DO NOTHING", name, v[0], n))
-		}
-		_, scanned := db.scanAll(d, table, 2)
-		var streamed [][]byte
-		require.NoError(t, stream.Fence(t.Context(), d.mark(mustLSN(t, db.exec("SELECT pg_current_wal_insert_lsn()")))))
-		for {
-			ev, err := stream.Next(t.Context(), patience)
-			require.NoError(t, err)
-			if ev.Row != nil {
-				key, err := ev.Row.AppendKey(nil)
-				require.NoError(t, err)
-				streamed = append(streamed, key)
-			}
-			if ev.Mark != "" {
-				break
-			}
-		}
-		require.ElementsMatch(t, streamed, scanned, c.typ)
-		found := db.scanKeys(d, table, scanned)
-		require.Len(t, found, len(scanned), c.typ)
-		stream.close()
-		db.dropSlot(d)
+		validate(b.t, schema, []byte(row.doc))
+		require.Regexp(b.t, `^("|-?[0-9]+$|true|false)`, row.doc, k.typ)
+		require.False(b.t, seen[row.doc], "two rows of type %s have the key %s", k.typ, row.doc)
+		seen[row.doc] = true
 	}
+	want := 0
+	for _, v := range k.values {
+		if k.refused(v, exact) {
+			want++
+		}
+	}
+	require.Equal(b.t, want, refused, k.typ)
+	found := 0
+	_, err := d.ScanKeys(b.t.Context(), cdc.Chunk{Table: table, MaxRows: 1, MaxBytes: 1}, keys, func(cdc.Row) error { found++; return nil })
+	require.NoError(b.t, err, k.typ)
+	require.Equal(b.t, len(streamed), found, k.typ)
+}
+
+// scanByKey reads a table in ranges of its key: row by row, each found by the one before it, or all at once.
+func (b *typeBed) scanByKey(d *driver, table *cdc.Table, rows int, each bool) (scanned []keyedRow) {
+	b.t.Helper()
+	oid, err := strconv.ParseUint(table.Incarnation, 10, 32)
+	require.NoError(b.t, err)
+	rng := scanRange{Table: quoteTable("public", table.ID.Name), OID: uint32(oid)}.encode()
+	atOnce := 1000
+	if each {
+		atOnce = 1
+	}
+	for chunks := 0; rng != ""; chunks++ {
+		require.LessOrEqual(b.t, chunks, rows, table.ID)
+		chunk, err := d.Scan(b.t.Context(), cdc.Chunk{Table: table, Range: rng, MaxRows: atOnce, MaxBytes: 1 << 20}, func(row cdc.Row) error {
+			scanned = append(scanned, readKeyed(b.t, row))
+			return nil
+		})
+		require.NoError(b.t, err, table.ID)
+		rng = chunk.Rest
+	}
+	return scanned
+}
+
+// What RFC 3339 cannot hold is no key: it would be replaced by what another row may have. The error names table and column,
+// and the way out.
+func TestKeysBeyondRFC3339(t *testing.T) {
+	t.Parallel()
+	for typ, v := range map[uint32]string{1082: "infinity", 1083: "24:00:00", 1114: "0044-03-15 00:00:00 BC", 1184: "10000-01-01 00:00:00+00", 1266: "01:00:00+00:53:28"} {
+		for _, scanned := range []bool{false, true} {
+			types := []*dataType{scalars[23], scalars[typ]}
+			plan := newRowPlan(cdc.TableID{Schema: "public", Name: "t"}, []string{"id", "at"}, []string{"id", "at"}, types, scanned)
+			id := []byte("1")
+			if scanned {
+				id = []byte{0, 0, 0, 1}
+			}
+			_, err := plan.shape.AppendFields(nil, [][]byte{id, []byte(v)}, nil)
+			require.ErrorIs(t, err, errBeyond)
+			require.Equal(t, `A row of the table public.t has "`+v+`" in the column "at" of its key. RFC 3339 cannot hold that, and the nearest value `+
+				`that it can hold may be another row's key. Add "times" to advanced.lossless, so that such values are kept as the server prints them, `+
+				`and discover again; the column is plain text then.`, usererr.Message(err))
+		}
+	}
+}
+
+// Types, their labels, attributes and schemas may come and change while a capture runs.
+func TestTypesMadeWhileRunning(t *testing.T) {
+	t.Parallel()
+	bed := newTypeBed(t, newDatabase(t).pg)
+	bed.do("CREATE TABLE live (id int PRIMARY KEY, m mood, ms mood[], p pair)")
+	d := bed.driver()
+	stream := bed.open(d, bed.tables(d, "live")...)
+	bed.do(`INSERT INTO live VALUES (1, 'sad', '{sad}', '(1,a)')`)
+	bed.do(`ALTER TYPE mood ADD VALUE 'new' BEFORE 'sad'`)
+	bed.do(`ALTER TYPE pair ADD ATTRIBUTE c date`)
+	bed.do(`INSERT INTO live VALUES (2, 'new', '{new,sad}', '(1,a,infinity)')`)
+	bed.do(`ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'`)
+	bed.do(`CREATE SCHEMA later`)
+	bed.do(`CREATE TYPE later.state AS ENUM ('on', 'off'); CREATE DOMAIN later.states AS later.state[]; CREATE DOMAIN later.at AS timestamptz`)
+	bed.do(`ALTER TYPE mood SET SCHEMA later`)
+	bed.do(`ALTER TABLE live ADD s later.states, ADD a later.at, ADD c ext.citext, ADD cs ext.citext[]`)
+	bed.do(`INSERT INTO live VALUES (3, 'blue', '{blue}', '(2,b,2024-01-01)', '{on,off}', 'infinity', 'X', '{X,y}')`)
+	var streamed []string
+	for _, text := range stream.fence() {
+		if row, ok := strings.CutPrefix(text, "c live "); ok {
+			streamed = append(streamed, row)
+		}
+	}
+	scanned, _ := bed.scanAll(d, bed.tables(d, "live")[0], 10)
+	require.Equal(t, []string{
+		`{"id":1,"m":"sad","ms":["sad"],"p":"(1,a)"}`,
+		`{"id":2,"m":"new","ms":["new","sad"],"p":"(1,a,infinity)"}`,
+		`{"a":"9999-12-31T23:59:59Z","c":"X","cs":["X","y"],"id":3,"m":"blue","ms":["blue"],"p":"(2,b,2024-01-01)","s":["on","off"]}`,
+	}, streamed)
+	require.Equal(t, streamed[2], scanned[2])
+}
+
+// The documents of a capture of all types follow the schemas that were discovered: those of the backfill, and inserts,
+// updates with whole old rows, and deletes.
+func TestDocumentsFollowTheirSchemas(t *testing.T) {
+	withTypes(t, func(t *testing.T, bed *typeBed) {
+		bed.makeKinds()
+		rows := bed.fillKinds(0)
+		tables := bed.makeKeyed()
+		for name, option := range bothOptions() {
+			t.Run(name, func(t *testing.T) {
+				cfg := bed.cfg
+				option(&cfg)
+				sub := typeBed{database: &database{t: t, pg: bed.pg, cfg: cfg}, conn: bed.conn, cases: bed.cases, lists: bed.lists}
+				sub.capture(tables, rows, name == "lossless")
+			})
+			bed.do("DELETE FROM kinds WHERE id >= 1000")
+			for _, k := range tables {
+				bed.do("DELETE FROM " + k.table)
+			}
+		}
+	})
+}
+
+// capture runs a capture of all tables and checks its documents.
+func (b *typeBed) capture(tables []keyed, rows int, exact bool) {
+	t := b.t
+	t.Helper()
+	for _, k := range tables {
+		k.fill(b, exact)
+	}
+	c := newCapture(t, b.database, frame.Proto)
+	schemas := make([]func(doc []byte), len(c.spec.Bindings))
+	for i, binding := range c.spec.Bindings {
+		compiled := compileSchema(t, binding.Collection.WriteSchemaJson)
+		schemas[i] = func(doc []byte) { validate(t, compiled, doc) }
+	}
+	snapshots, changes := 0, map[string]int{}
+	wrote := false
+	c.run(frame.Proto, func(tx *session.Transaction) bool {
+		if tx == nil {
+			return false
+		}
+		for _, doc := range tx.Documents {
+			schemas[doc.Binding](doc.Doc)
+			if strings.Contains(string(doc.Doc), `"snapshot":true`) {
+				snapshots++
+				continue
+			}
+			var meta struct {
+				Meta struct{ Op string } `json:"_meta"`
+			}
+			require.NoError(t, json.Unmarshal(doc.Doc, &meta))
+			if c.spec.Bindings[doc.Binding].ResourcePath[1] == "kinds" {
+				changes[meta.Meta.Op]++
+			}
+		}
+		if !wrote && snapshots >= rows+len(tables) {
+			wrote = true
+			require.Equal(t, rows, b.fillKinds(1000))
+			b.do("UPDATE kinds SET id = id + 1000 WHERE id BETWEEN 1000 AND 1001; UPDATE kinds SET c0 = NULL WHERE id >= 1002")
+			b.do("DELETE FROM kinds WHERE id >= 1000")
+			for _, k := range tables {
+				b.do("UPDATE " + k.table + " SET n = n + 1")
+			}
+		}
+		return changes["d"] >= rows+2
+	})
+	require.Equal(t, map[string]int{"c": rows + 2, "u": rows, "d": rows + 2}, changes)
 }
 
 func mustLSN(t testing.TB, text string) lsn {

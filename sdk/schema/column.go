@@ -14,6 +14,8 @@ type Column struct {
 	Types []string
 	// Format and ContentEncoding narrow a string: "date-time", "uuid", "integer"; "base64".
 	Format, ContentEncoding string
+	// ContentMediaType says what a string's text is: "application/json".
+	ContentMediaType string
 	// MaxLength bounds a string's characters; 0 means no bound.
 	MaxLength int
 	// Description is for people; the column's type in the database's words, for example.
@@ -38,7 +40,7 @@ func (c Column) Schema(nullable bool) json.RawMessage {
 		}
 	}
 	for _, m := range [][2]string{
-		{"format", c.Format}, {"contentEncoding", c.ContentEncoding}, {"description", c.Description},
+		{"format", c.Format}, {"contentEncoding", c.ContentEncoding}, {"contentMediaType", c.ContentMediaType}, {"description", c.Description},
 	} {
 		if m[1] != "" {
 			b.text(m[0], m[1])

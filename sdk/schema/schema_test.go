@@ -161,6 +161,7 @@ func TestColumn(t *testing.T) {
 		`{"type":["string","null"],"format":"date-time","description":"timestamptz","maxLength":9}`: schema.Column{
 			Types: []string{"string"}, Format: "date-time", Description: "timestamptz", MaxLength: 9,
 		}.Schema(true),
+		`{"type":"string","contentMediaType":"application/json"}`: schema.Column{Types: []string{"string"}, ContentMediaType: "application/json"}.Schema(false),
 		`{"type":["number","string"],"contentEncoding":"base64"}`: schema.Column{Types: []string{"number", "string"}, ContentEncoding: "base64"}.Schema(false),
 	} {
 		require.Equal(t, want, string(got))
