@@ -48,6 +48,8 @@ type advanced struct {
 	Options           map[string]string `json:"options,omitempty" title:"Server Settings" desc:"Settings of the server for the connections, such as work_mem: 256MB. Those that decide how values are printed or what is read are not yours to choose." order:"21"`
 	Heartbeat         string            `json:"heartbeat,omitempty" title:"Heartbeat Interval" desc:"How often a small message is written to the server's log, such as 1m, so that the slot moves on where nothing else happens. Empty means never." order:"14"`
 	Lossless          []string          `json:"lossless,omitempty" title:"Lossless Text" desc:"Values that come as the server's own text where JSON would lose something: times (infinities, BC, years beyond 9999, 24:00:00), arrays (bounds other than 1), json (json and jsonb columns as text, byte for byte). Choose it before the first backfill: it changes columns' schemas." order:"15"`
+	ReadTimeout       string            `json:"readTimeout,omitempty" title:"Read Timeout" desc:"How long the server may say nothing on the replication connection, on which it is asked for a sign of life every few seconds, before the capture ends and is started again. Empty means 2m; 0s means for ever." order:"15"`
+	StatusEvery       string            `json:"statusEvery,omitempty" title:"Status Interval" desc:"How often the capture says in its log what it is doing. Empty means 1m." order:"16"`
 }
 
 const (
@@ -144,6 +146,12 @@ func (a advanced) problems() []error {
 			problem("The entry %q of lossless does not exist. Choose from times, arrays and json.", kind)
 		}
 	}
+	if d, err := parseDuration(a.ReadTimeout, time.Minute); err != nil || d != 0 && d < time.Second {
+		problem("The read timeout %q is not a duration of at least a second, or 0s. Write it like 30s or 2m.", a.ReadTimeout)
+	}
+	if d, err := parseDuration(a.StatusEvery, time.Minute); err != nil || d < time.Second {
+		problem("The status interval %q is not a duration of at least a second. Write it like 30s or 1m.", a.StatusEvery)
+	}
 	for _, glob := range a.SkipBackfills {
 		if !strings.Contains(glob, ".") {
 			problem("The entry %q of skipBackfills names no table: write schema.table.", glob)
@@ -159,6 +167,23 @@ func (c config) heartbeat() time.Duration {
 		return 0 // Validate has said so
 	}
 	return every
+}
+
+// readTimeout is the core's option of this name: below zero for no timeout, zero for the default.
+func (c config) readTimeout() time.Duration {
+	d, err := parseDuration(c.Advanced.ReadTimeout, 0)
+	if err == nil && d == 0 && c.Advanced.ReadTimeout != "" {
+		return -1
+	}
+	return d
+}
+
+// askEvery is how often the server is asked for a sign of life: several times before it is taken for dead.
+func (c config) askEvery() time.Duration {
+	if d := c.readTimeout(); d > 0 {
+		return min(statusEvery, d/4)
+	}
+	return statusEvery
 }
 
 var errNegative = errors.New("negative duration")

@@ -40,6 +40,10 @@ type driver struct {
 	// newest is the newest transaction that is known to have begun: what 32-bit identifiers are extended by.
 	newest atomic.Uint64
 
+	// For reports: the stream that is open, and the process of a connection on which a slot is being made.
+	live    atomic.Pointer[stream]
+	opening atomic.Uint32
+
 	// madePublication is set when an ephemeral session made the publication, which Close then drops.
 	madePublication atomic.Bool
 }
@@ -123,7 +127,13 @@ func (c config) options() cdc.Options {
 	if err != nil {
 		every = 0
 	}
+	status, err := parseDuration(c.Advanced.StatusEvery, 0)
+	if err != nil {
+		status = 0
+	}
 	return cdc.Options{
+		StatusEvery:        status,
+		ReadTimeout:        c.readTimeout(),
 		BackfillWorkers:    c.Advanced.BackfillWorkers,
 		ChunkRows:          c.Advanced.BackfillChunkRows,
 		SkipBackfills:      c.Advanced.SkipBackfills,
@@ -171,6 +181,7 @@ type pool struct {
 
 	mu     sync.Mutex
 	idle   []*pgx.Conn
+	busy   map[*pgx.Conn]bool
 	closed bool
 }
 
@@ -185,17 +196,46 @@ func (p *pool) get(ctx context.Context) (conn *pgx.Conn, used bool, err error) {
 	}
 	if n := len(p.idle); n > 0 {
 		conn, p.idle = p.idle[n-1], p.idle[:n-1]
+		p.busy[conn] = true
 		p.mu.Unlock()
 		return conn, true, nil
 	}
 	p.mu.Unlock()
-	conn, err = p.dial(ctx)
+	conn, err = p.open(ctx)
 	return conn, false, err
+}
+
+// open makes a new session, for use.
+func (p *pool) open(ctx context.Context) (*pgx.Conn, error) {
+	conn, err := p.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.busy == nil {
+		p.busy = map[*pgx.Conn]bool{}
+	}
+	p.busy[conn] = true
+	return conn, nil
+}
+
+// others lists the server's processes of the sessions that are in use, except for one.
+func (p *pool) others(not *pgx.Conn) (pids []uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for conn := range p.busy {
+		if conn != not {
+			pids = append(pids, conn.PgConn().PID())
+		}
+	}
+	return pids
 }
 
 // put gives a session back. One that broke, or was left inside a transaction, is closed instead.
 func (p *pool) put(conn *pgx.Conn) {
 	p.mu.Lock()
+	delete(p.busy, conn)
 	if !p.closed && !conn.IsClosed() && conn.PgConn().TxStatus() == 'I' {
 		p.idle = append(p.idle, conn)
 		conn = nil
@@ -204,6 +244,14 @@ func (p *pool) put(conn *pgx.Conn) {
 	if conn != nil {
 		p.discard(conn)
 	}
+}
+
+// drop gives up a session that is in use.
+func (p *pool) drop(conn *pgx.Conn) {
+	p.mu.Lock()
+	delete(p.busy, conn)
+	p.mu.Unlock()
+	p.discard(conn)
 }
 
 func (p *pool) discard(conn *pgx.Conn) {
@@ -221,8 +269,8 @@ func (p *pool) with(ctx context.Context, f func(*pgx.Conn) error) error {
 	}
 	err = f(conn)
 	if used && err != nil && isLost(conn, err) && ctx.Err() == nil {
-		p.discard(conn)
-		if conn, err = p.dial(ctx); err != nil {
+		p.drop(conn)
+		if conn, err = p.open(ctx); err != nil {
 			return err
 		}
 		err = f(conn)

@@ -16,7 +16,9 @@ type feedback struct {
 	conn net.Conn
 
 	acked  atomic.Uint64 // durable downstream; the server may forget what lies before it
-	asking atomic.Bool   // an answer is wanted
+	asking atomic.Bool   // answers are wanted, one after the other
+	probed atomic.Bool   // one answer is wanted
+	every  time.Duration // between statuses, which ask for an answer each: a sign of life
 	wake   chan struct{}
 	stop   chan struct{}
 	once   sync.Once
@@ -32,8 +34,8 @@ const (
 )
 
 // startFeedback starts the goroutine that writes. It ends with close, or with the connection.
-func startFeedback(conn net.Conn, start lsn) *feedback {
-	f := &feedback{conn: conn, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+func startFeedback(conn net.Conn, start lsn, every time.Duration) *feedback {
+	f := &feedback{conn: conn, every: every, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	f.acked.Store(uint64(start))
 	go f.run()
 	return f
@@ -41,9 +43,10 @@ func startFeedback(conn net.Conn, start lsn) *feedback {
 
 func (f *feedback) run() {
 	defer close(f.done)
-	timer := time.NewTimer(statusEvery)
+	timer := time.NewTimer(f.every)
 	defer timer.Stop()
 	delay := askFirst
+	var asked time.Time
 	for {
 		select {
 		case <-f.stop:
@@ -53,12 +56,17 @@ func (f *feedback) run() {
 		case <-timer.C:
 		}
 		asking := f.asking.Load()
-		if err := f.send(asking); err != nil {
+		// A server that has heard of us need not say anything for as long as nothing happens.
+		ask := f.probed.Swap(false) || asking || time.Since(asked) >= f.every
+		if err := f.send(ask); err != nil {
 			f.err.Store(&err)
 			return
 		}
+		if ask {
+			asked = time.Now()
+		}
 		if !asking {
-			timer.Reset(statusEvery)
+			timer.Reset(f.every)
 			continue
 		}
 		timer.Reset(delay)
@@ -110,6 +118,12 @@ func (f *feedback) ask(wanted bool) {
 	if f.asking.Swap(wanted) != wanted && wanted {
 		f.nudge()
 	}
+}
+
+// probe has the server say once how far it is. It may be called from any goroutine.
+func (f *feedback) probe() {
+	f.probed.Store(true)
+	f.nudge()
 }
 
 func (f *feedback) nudge() {

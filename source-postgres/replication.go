@@ -35,7 +35,7 @@ func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *lowatC
 	if err != nil {
 		return nil, err
 	}
-	s := &stream{d: d, socket: socket, tables: map[cdc.TableID]*streamed{}, relations: map[uint32]*streamed{}, cursorAt: time.Now()}
+	s := &stream{d: d, socket: socket, tables: map[cdc.TableID]*streamed{}, relations: map[uint32]*streamed{}, cursorAt: time.Now(), opened: time.Now(), pid: conn.PID()}
 	var origin *snapshot
 	if err := d.checkFailover(); err != nil {
 		return nil, err
@@ -72,7 +72,10 @@ func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *lowatC
 	}
 	s.conn = hijacked.Conn
 	s.wire = newWire(s.conn)
-	s.feedback = startFeedback(s.conn, s.passed)
+	s.received.Store(uint64(s.passed))
+	s.heard.Store(int64(time.Since(s.opened)))
+	d.live.Store(s)
+	s.feedback = startFeedback(s.conn, s.passed, d.cfg.askEvery())
 	s.guard = d.newGuard(id, func() { _ = s.conn.Close() })
 	return s, nil
 }

@@ -43,11 +43,14 @@ func (d *driver) retention(ctx context.Context) (retention, error) {
 		if err != nil {
 			return err
 		}
-		for text, at := range map[string]*lsn{restart: &r.Restart, flushed: &r.Flushed, end: &r.End} {
-			if text == "" {
+		for _, p := range []struct {
+			text string
+			at   *lsn
+		}{{restart, &r.Restart}, {flushed, &r.Flushed}, {end, &r.End}} {
+			if p.text == "" {
 				continue // the slot is still being made, or was given up
 			}
-			if *at, err = parseLSN(text); err != nil {
+			if *p.at, err = parseLSN(p.text); err != nil {
 				return err
 			}
 		}

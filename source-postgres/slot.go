@@ -21,6 +21,8 @@ import (
 func (d *driver) createSlot(ctx context.Context, conn *pgconn.PgConn, exact bool) (start lsn, origin *snapshot, err error) {
 	stop := d.watchWait(ctx, conn.PID())
 	defer stop()
+	d.opening.Store(conn.PID())
+	defer d.opening.Store(0)
 	if exact {
 		if _, err := conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").ReadAll(); err != nil {
 			return 0, nil, fmt.Errorf("creating slot %q: %w", d.slot, err)

@@ -9,12 +9,14 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/sluicedata/sluice/sdk/capture"
 	"github.com/sluicedata/sluice/sdk/cdc"
 	"github.com/sluicedata/sluice/sdk/usererr"
 	"github.com/sluicedata/sluice/source-postgres/internal/pgoutput"
@@ -42,6 +44,12 @@ type stream struct {
 	ordinal int64
 	source  []byte // the parts of _meta.source that are the same for the whole transaction
 	lsn     lsn    // of the change at hand
+
+	// For who asks from other goroutines.
+	pid      uint32 // the server's process
+	opened   time.Time
+	heard    atomic.Int64  // when something was received last, in nanoseconds since opened
+	received atomic.Uint64 // passed
 
 	passed   lsn // everything that committed before it has been delivered
 	cursor   lsn // the last one that was given
@@ -142,8 +150,23 @@ func (d *driver) mark(insert lsn) cdc.Mark {
 	return cdc.Mark(insert.String())
 }
 
+// Heard implements cdc.Heard.
+func (s *stream) Heard() time.Time { return s.opened.Add(time.Duration(s.heard.Load())) }
+
+// reach waits a moment for everything before a position to be received, and returns how far that is. It may be called from
+// any goroutine.
+func (s *stream) reach(ctx context.Context, end lsn) lsn {
+	s.feedback.probe()
+	short, cancel := context.WithTimeout(ctx, catchUp)
+	defer cancel()
+	for lsn(s.received.Load()) < end && capture.Sleep(short, 5*time.Millisecond) == nil {
+	}
+	return lsn(s.received.Load())
+}
+
 // Close implements cdc.Stream.
 func (s *stream) Close() error {
+	s.d.live.CompareAndSwap(s, nil)
 	s.guard.close()
 	s.feedback.close()
 	if err := s.conn.Close(); err != nil {
@@ -220,6 +243,7 @@ func (s *stream) fill(ctx context.Context, deadline time.Time) (idle bool, err e
 			return false, s.whyCut(s.wireAdvice(err))
 		}
 		if got {
+			s.heard.Store(int64(time.Since(s.opened)))
 			return false, nil
 		}
 		s.nudge(ctx)
@@ -318,6 +342,7 @@ func (s *stream) handle(ctx context.Context, kind byte, body []byte) (*cdc.Event
 	case len(body) >= 18 && body[0] == 'k':
 		if end := lsn(binary.BigEndian.Uint64(body[1:])); !s.open && end > s.passed {
 			s.passed = end
+			s.received.Store(uint64(end))
 		}
 		if body[17] != 0 {
 			s.feedback.nudge()
@@ -387,6 +412,7 @@ func (s *stream) commit(m []byte) (*cdc.Event, error) {
 		return nil, err
 	}
 	s.open, s.passed = false, max(s.passed, lsn(c.EndLSN))
+	s.received.Store(uint64(s.passed))
 	s.giveCursor(lsn(c.EndLSN))
 	s.event = cdc.Event{
 		Op: cdc.Commit, Txn: s.txn, Cursor: cdc.Cursor(lsn(c.EndLSN).String()), Identity: s.identity(),
