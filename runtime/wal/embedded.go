@@ -302,8 +302,9 @@ type logger struct{ entry *logrus.Entry }
 func (l logger) Infof(format string, args ...any)  { l.entry.Tracef(format, args...) }
 func (l logger) Errorf(format string, args ...any) { l.entry.Warnf(format, args...) }
 
-// Fatalf is called when the engine cannot keep its promises, such as after a failed sync. It must not return, and
+// Fatalf is called when the engine cannot keep its promises, such as after a failed write or sync. It must not return, and
 // nothing that this process still could write would be safe, so it ends here; all that was committed is safe.
 func (l logger) Fatalf(format string, args ...any) {
-	panic("the log in the data folder failed and the process must end; what was committed is safe: " + fmt.Sprintf(format, args...))
+	l.entry.Fatalf("The log in the data folder cannot be written, so everything stops: %s. Make room on its disk, or see what is wrong with it, and start again: what was committed is safe.",
+		fmt.Sprintf(format, args...))
 }
