@@ -64,7 +64,7 @@ func (s stressDatabase) Disturb(t testing.TB, rnd *rand.Rand) {
 	case 3:
 		s.Exec(t, "SELECT pg_switch_wal()")
 	case 4:
-		s.stall(t, time.Duration(50+rnd.IntN(600))*time.Millisecond)
+		s.stall(t, time.Duration(50+rnd.IntN(1200))*time.Millisecond)
 	case 5:
 		// Connections of the backfill come back by themselves.
 		s.Exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sluice' AND backend_type = 'client backend' ORDER BY random() LIMIT 1")
