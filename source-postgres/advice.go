@@ -66,7 +66,7 @@ func (c config) connectAdvice(err error) error {
 		hostname x509.HostnameError
 		verify   *tls.CertificateVerificationError
 		timeout  net.Error
-		alert    tls.AlertError
+		remote   *net.OpError
 	)
 	switch {
 	case errors.As(err, &dns):
@@ -77,8 +77,8 @@ func (c config) connectAdvice(err error) error {
 		return usererr.New(err, "The server at %s shows a certificate for another name. Use the name in the certificate, or sslmode verify-ca if you trust whoever has a certificate of that authority.", c.Address)
 	case errors.As(err, &unknown), errors.As(err, &verify):
 		return usererr.New(err, "The certificate of the server at %s cannot be verified. Put the certificate of its authority into sslRootCert. (sslmode require would connect without knowing who answers.)", c.Address)
-	case errors.As(err, &alert) && (c.SSLCert != "" || strings.Contains(alert.Error(), "certificate required")):
-		return usererr.New(err, "The server at %s does not accept the client certificate: %s. Check that sslCert is signed by an authority that the server knows (its ssl_ca_file), and has not expired.", c.Address, lastPhrase(alert))
+	case errors.As(err, &remote) && remote.Op == "remote error" && c.SSLCert != "": // an alert of TLS
+		return usererr.New(err, "The server at %s does not accept the client certificate: %s. Check that sslCert is signed by an authority that the server knows (its ssl_ca_file), and has not expired.", c.Address, lastPhrase(remote))
 	case strings.Contains(err.Error(), "refused TLS"):
 		return usererr.New(err, "The server at %s does not offer TLS. Switch it on there (ssl = on), or, if the network between is yours, set sslmode to disable.", c.Address)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
@@ -133,6 +133,9 @@ func (c config) authAdvice(err error) error {
 func lastPhrase(err error) string {
 	for {
 		next := errors.Unwrap(err)
+		if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // walks the chain itself
+			next = many.Unwrap()[len(many.Unwrap())-1]
+		}
 		if next == nil {
 			return strings.TrimSuffix(err.Error(), ".")
 		}

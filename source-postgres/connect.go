@@ -72,6 +72,7 @@ func (d *dialer) config(ctx context.Context) (*pgx.ConnConfig, error) {
 	cc.Fallbacks = nil
 	cc.ConnectTimeout = connectTimeout
 	cc.RuntimeParams = map[string]string{"application_name": cmp.Or(d.cfg.Advanced.ApplicationName, applicationName)}
+	maps.Copy(cc.RuntimeParams, aliveSettings())
 	maps.Copy(cc.RuntimeParams, d.cfg.Advanced.Options)
 	maps.Copy(cc.RuntimeParams, sessionSettings())
 	cc.DefaultQueryExecMode = pgx.QueryExecModeExec

@@ -41,6 +41,17 @@ func scanSettings() map[string]string {
 	}
 }
 
+// aliveSettings have the server notice within a minute that we vanished, and give up what our sessions hold: a slot that would
+// be in use for hours, a table that could not be altered. Servers whose connections are no TCP ignore them.
+func aliveSettings() map[string]string {
+	return map[string]string{
+		"tcp_keepalives_idle":     "20",
+		"tcp_keepalives_interval": "10",
+		"tcp_keepalives_count":    "3",
+		"tcp_user_timeout":        "45000",
+	}
+}
+
 // ownSettings are settings that users must not choose, beside those that sessions have already: they would decide who logs
 // in and what a session is, when it ends, or what transactions see.
 func ownSettings() []string {

@@ -29,7 +29,7 @@ func newClient(c *ssh.Client, p pulse) *client {
 	cl := &client{ssh: c, dead: make(chan struct{})}
 	cl.running.Go(func() {
 		err := c.Wait()
-		cl.end(fmt.Errorf("%w: %w", ErrLost, err))
+		cl.end(lostBy(err))
 	})
 	cl.running.Go(func() { cl.watch(p) })
 	return cl
@@ -58,8 +58,13 @@ func (c *client) watch(p pulse) {
 // request is not known.
 func (c *client) probe() {
 	if _, _, err := c.ssh.SendRequest("keepalive@openssh.com", true, nil); err != nil {
-		c.end(fmt.Errorf("%w: %w", ErrLost, err))
+		c.end(lostBy(err))
 	}
+}
+
+// lostBy does not wrap the cause: that is an io.EOF mostly, which readers of a connection would take for its regular end.
+func lostBy(cause error) error {
+	return fmt.Errorf("%w: %v", ErrLost, cause) //nolint:errorlint // see above
 }
 
 // end closes the connection for a reason; the first one counts.

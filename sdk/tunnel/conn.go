@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"time"
 )
 
 // conn is a connection through the tunnel. Connections of package ssh know no deadlines, which database drivers cannot do
@@ -31,7 +32,9 @@ func newConn(c *client, channel net.Conn) net.Conn {
 	c.running.Go(func() {
 		// What was written before our end was closed still goes out, and then the channel is closed. When the other end
 		// broke, theirs is closed and so this ends as well.
-		_, _ = io.CopyBuffer(onlyWriter{channel}, onlyReader{theirs}, make([]byte, pieces))
+		if _, err := io.CopyBuffer(onlyWriter{channel}, onlyReader{theirs}, make([]byte, pieces)); err != nil {
+			c.probe()
+		}
 		_ = channel.Close()
 		_ = theirs.Close()
 	})
@@ -55,6 +58,15 @@ func (c *conn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	return n, c.explain(err)
 }
+
+// SetDeadline implements net.Conn.
+func (c *conn) SetDeadline(t time.Time) error { return c.explain(c.Conn.SetDeadline(t)) }
+
+// SetReadDeadline implements net.Conn.
+func (c *conn) SetReadDeadline(t time.Time) error { return c.explain(c.Conn.SetReadDeadline(t)) }
+
+// SetWriteDeadline implements net.Conn.
+func (c *conn) SetWriteDeadline(t time.Time) error { return c.explain(c.Conn.SetWriteDeadline(t)) }
 
 // LocalAddr implements net.Conn.
 func (c *conn) LocalAddr() net.Addr { return c.remote.LocalAddr() }

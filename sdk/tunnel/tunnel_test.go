@@ -252,7 +252,7 @@ func TestLostTunnel(t *testing.T) {
 	s := bastion.Start(t, bastion.Options{})
 	tun := open(t, configOf(t, s))
 	target := echo(t)
-	for lost := range 3 {
+	for lost := range 20 {
 		a, err := tun.DialContext(t.Context(), "tcp", target)
 		require.NoError(t, err)
 		b, err := tun.DialContext(t.Context(), "tcp", target)
@@ -262,6 +262,8 @@ func TestLostTunnel(t *testing.T) {
 		s.Cut()
 		_, err = a.Read(make([]byte, 1))
 		require.ErrorIs(t, err, ErrLost)
+		require.NotErrorIs(t, err, io.EOF, "it is no regular end")
+		require.ErrorIs(t, a.SetReadDeadline(time.Now()), ErrLost)
 		require.Eventually(t, func() bool {
 			_, err = b.Write([]byte("x"))
 			return err != nil
