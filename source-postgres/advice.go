@@ -33,6 +33,7 @@ const (
 	stateCannotConnectNow     = "57P03"
 	stateQueryCanceled        = "57014"
 	stateSerialization        = "40001"
+	stateDeadlock             = "40P01"
 )
 
 func sqlState(err error) string {

@@ -40,7 +40,9 @@ func (d *driver) Check(ctx context.Context, tables []cdc.TableID) []error {
 func (d *driver) checkServer(context.Context, *pgx.Conn) ([]error, error) {
 	var problems []error
 	if d.server.standby {
-		problems = append(problems, usererr.New(nil, "The server at %s is a standby. Connect to the primary.", d.cfg.Address))
+		if problem := d.checkStandby(); problem != nil {
+			problems = append(problems, problem)
+		}
 	}
 	if problem := d.checkFailover(); problem != nil {
 		problems = append(problems, problem)
@@ -215,6 +217,9 @@ func (d *driver) checkPublication(ctx context.Context, conn *pgx.Conn, p *public
 	missing := p.missing(tables)
 	if len(missing) == 0 {
 		return problems, nil
+	}
+	if d.server.standby {
+		return append(problems, d.publishedElsewhere(p, missing, nil)), nil
 	}
 	var create, owner bool
 	err = conn.QueryRow(ctx, `SELECT pg_catalog.has_database_privilege(current_database(), 'CREATE'),

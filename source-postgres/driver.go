@@ -30,6 +30,8 @@ type driver struct {
 	timeout     time.Duration // of one backfill query; 0 for none
 	server      serverInfo
 	dialer      *dialer
+	floor       floor      // of a standby
+	quiet       quietPlace // of a primary
 	conns       *pool
 	types       *typeCatalog
 	plans       planCache
@@ -94,6 +96,9 @@ func (d *driver) look(ctx context.Context) error {
 	}
 	if d.server.major() < 12 {
 		return usererr.New(nil, "The server at %s is Postgres %d. Version 12 or newer is needed.", d.cfg.Address, d.server.major())
+	}
+	if d.server.standby && d.ephemeral {
+		d.publication = d.cfg.publicationName(d.task) // nobody could make another one
 	}
 	return d.dialer.verifySharing(ctx, scanSettings())
 }

@@ -23,12 +23,16 @@ const queryTransaction = `
 
 // Explain implements cdc.Waiter.
 func (d *driver) Explain(ctx context.Context, txn cdc.TxnID) string {
-	xid, err := strconv.ParseUint(string(txn), 10, 64)
-	if err != nil {
+	t, ok := parseTransaction(txn)
+	if !ok {
 		return ""
 	}
+	if t.below {
+		return fmt.Sprintf("transactions below %d, which were in progress on the primary when the backfill began, to end", t.xid)
+	}
+	xid := t.xid
 	var what, wait, standbys string
-	err = d.conns.with(ctx, func(conn *pgx.Conn) error {
+	err := d.conns.with(ctx, func(conn *pgx.Conn) error {
 		row := conn.QueryRow(ctx, queryTransaction, strconv.FormatUint(uint64(uint32(xid)), 10)) //nolint:gosec // the lower half is meant
 		if err := row.Scan(&what, &wait); err != nil {
 			return fmt.Errorf("explaining transaction %s: %w", txn, err)

@@ -26,11 +26,10 @@ func (d *driver) ScanKeys(ctx context.Context, c cdc.Chunk, keys [][]byte, yield
 		if err != nil {
 			return nil, err
 		}
-		high, err := s.read(ctx, sql, params, types)
-		if err != nil {
+		if err := s.read(ctx, sql, params, types); err != nil {
 			return nil, err
 		}
-		return &cdc.Scanned{Snapshot: s.snap, High: d.mark(high)}, nil
+		return &cdc.Scanned{Snapshot: s.sees, High: s.high}, nil
 	})
 }
 

@@ -98,9 +98,7 @@ func (d *driver) planTable(ctx context.Context, conn *pgx.Conn, t *cdc.Table, no
 	if err != nil {
 		return nil, err
 	}
-	for _, xid := range unseen {
-		plan.Unseen = append(plan.Unseen, txnID(xid))
-	}
+	plan.Unseen = unseen
 	rows, err := conn.Query(ctx, queryRelations, now.oid, d.server.blockSize)
 	if err != nil {
 		return nil, fmt.Errorf("reading the size of table %s: %w", t.ID, err)
@@ -213,7 +211,12 @@ func only(root bool) string {
 }
 
 // unseen are the transactions that chunks of the table must see: those that write to it now.
-func (d *driver) unseen(ctx context.Context, conn *pgx.Conn, t *table) ([]uint64, error) {
+func (d *driver) unseen(ctx context.Context, conn *pgx.Conn, t *table) ([]cdc.TxnID, error) {
+	if standby, err := d.recovering(ctx, conn); err != nil {
+		return nil, err
+	} else if standby {
+		return d.standbyUnseen(ctx, conn)
+	}
 	s, err := d.takeSnapshot(ctx, conn)
 	if err != nil {
 		return nil, err
@@ -228,5 +231,10 @@ func (d *driver) unseen(ctx context.Context, conn *pgx.Conn, t *table) ([]uint64
 			return nil, fmt.Errorf("reading the partitions of %s: %w", t.id, err)
 		}
 	}
-	return d.writers(ctx, conn, s, oids)
+	writing, err := d.writers(ctx, conn, s, oids)
+	var out []cdc.TxnID
+	for _, xid := range writing {
+		out = append(out, txnID(xid))
+	}
+	return out, err
 }

@@ -118,7 +118,11 @@ func (d *driver) publish(ctx context.Context, wanted []*cdc.Table) (*publication
 		if err := d.mustSend(ctx, conn, p, tables); err != nil {
 			return err
 		}
-		if p.exists && p.comment == d.owner() {
+		standby, err := d.recovering(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if p.exists && p.comment == d.owner() && !standby {
 			if err := d.relist(ctx, conn, tables); err != nil {
 				return err
 			}
@@ -141,6 +145,9 @@ func (d *driver) publish(ctx context.Context, wanted []*cdc.Table) (*publication
 			if lists, err = d.columnLists(ctx, conn, found); err != nil {
 				return err
 			}
+		}
+		if standby {
+			return d.publishedElsewhere(p, missing, lists)
 		}
 		if !p.exists {
 			return d.createPublication(ctx, conn, missing, lists)

@@ -51,7 +51,11 @@ func (s *stream) bind(ctx context.Context, tables []*cdc.Table, fresh *snapshot)
 
 func (d *driver) boundary(ctx context.Context, id cdc.TableID) (*snapshot, error) {
 	var out *snapshot
-	err := d.conns.with(ctx, func(conn *pgx.Conn) error {
+	var standby bool
+	err := d.conns.with(ctx, func(conn *pgx.Conn) (err error) {
+		if standby, err = d.recovering(ctx, conn); err != nil || standby {
+			return err
+		}
 		found, err := d.readTables(ctx, conn, []cdc.TableID{id})
 		if err != nil {
 			return err
@@ -63,6 +67,9 @@ func (d *driver) boundary(ctx context.Context, id cdc.TableID) (*snapshot, error
 		out = out.without(busy)
 		return err
 	})
+	if standby && err == nil {
+		return d.standbyBoundary(ctx, id)
+	}
 	return out, err
 }
 

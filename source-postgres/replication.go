@@ -36,6 +36,12 @@ func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *lowatC
 		return nil, err
 	}
 	s := &stream{d: d, socket: socket, tables: map[cdc.TableID]*streamed{}, relations: map[uint32]*streamed{}, cursorAt: time.Now(), opened: time.Now(), pid: conn.PID()}
+	if d.server.standby {
+		if sys, err = d.onStandby(ctx, conn, sys, from); err != nil {
+			return nil, err
+		}
+	}
+	d.quiet.begin()
 	var origin *snapshot
 	if err := d.checkFailover(); err != nil {
 		return nil, err
@@ -60,6 +66,7 @@ func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *lowatC
 		return nil, err
 	}
 	s.start, s.cursor = from, s.passed
+	d.floor.raise(s.passed)
 	if err := s.bind(ctx, tables, origin); err != nil {
 		return nil, err
 	}

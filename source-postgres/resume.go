@@ -111,7 +111,7 @@ func (d *driver) checkTimeline(s *slot, sys system, id identity, cursor lsn) err
 		return nil
 	}
 	left, descends := sys.forkOf(id.Timeline)
-	if confirmed, err := parseLSN(s.confirmed); err == nil && id.Standby && descends && confirmed > left.end {
+	if confirmed, err := parseLSN(s.confirmed); err == nil && id.Standby && descends && confirmed > sys.lastForkBefore(cursor) {
 		return nil // the standby was promoted while it was read: its slot itself has gone on over the fork
 	}
 	switch {
@@ -154,6 +154,8 @@ func whyGivenUp(reason string) string {
 		return "it held back more of the log than max_slot_wal_keep_size allows. Raise that setting, or keep the capture running."
 	case "idle_timeout":
 		return "nobody read it for longer than idle_replication_slot_timeout allows. Raise that setting, or keep the capture running."
+	case "rows_removed", "conflict":
+		return "the primary has removed old rows of its catalog that decoding on the standby still needed. Set hot_standby_feedback = on on the standby, and primary_slot_name, so that it holds while the standby is away."
 	case "wal_level_insufficient":
 		return "wal_level was below logical for a while, so the changes are not in the log."
 	default:

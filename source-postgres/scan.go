@@ -15,8 +15,8 @@ import (
 )
 
 // A chunk is read in one transaction, in this order: lock the table, so that it cannot be rewritten or replaced; take the
-// snapshot, and check that the table is what the range was made for; read the rows; note the log's insert position. The
-// lock comes before the snapshot, because rows that a rewrite moved are not visible to a snapshot from before it.
+// snapshot, note the log's position, and check that the table is what the range was made for; read the rows. The lock comes
+// before the snapshot, because rows that a rewrite moved are not visible to a snapshot from before it.
 
 // Scan implements cdc.Driver.
 func (d *driver) Scan(ctx context.Context, c cdc.Chunk, yield func(cdc.Row) error) (*cdc.Scanned, error) {
@@ -58,10 +58,13 @@ func (d *driver) inScan(ctx context.Context, t *cdc.Table, f func(*pgx.Conn, *sc
 		return nil, fmt.Errorf("scanning table %s: %w: %w", t.ID, cdc.ErrRewritten, err)
 	case state == stateUndefinedColumn:
 		return nil, fmt.Errorf("scanning table %s: %w: %w", t.ID, cdc.ErrReshaped, err)
-	case state == stateQueryCanceled:
-		p.size.shrink()
+	case state == stateQueryCanceled, state == stateSerialization, state == stateDeadlock:
+		// The last two are how a standby cancels a query that keeps it from replaying the log: less is read next time.
+		if p != nil {
+			p.size.shrink()
+		}
 		return nil, fmt.Errorf("scanning table %s: %w: %w", t.ID, cdc.ErrInterrupted, err)
-	case state == stateSerialization, isLost(conn, err):
+	case isLost(conn, err):
 		return nil, fmt.Errorf("scanning table %s: %w: %w", t.ID, cdc.ErrInterrupted, err)
 	case state == stateNoPrivilege:
 		return nil, d.noSelect(t.ID, err)
@@ -80,6 +83,8 @@ type scan struct {
 	row   scanRow
 
 	snap  *snapshot
+	sees  cdc.Visibility // what the snapshot sees: itself, but for standbys
+	high  cdc.Mark
 	units uint64 // pages or rows that the chunk covers
 	rows  int
 	bytes int
@@ -91,12 +96,11 @@ func (s *scan) run(ctx context.Context) (*cdc.Scanned, error) {
 		return nil, err
 	}
 	sql, params := s.query()
-	high, err := s.read(ctx, sql, params, slices.Concat(s.plan.keyTypes, s.plan.keyTypes)[:len(params)])
-	if err != nil {
+	if err := s.read(ctx, sql, params, slices.Concat(s.plan.keyTypes, s.plan.keyTypes)[:len(params)]); err != nil {
 		return nil, err
 	}
 	s.observe()
-	return &cdc.Scanned{Rest: s.rest(), Snapshot: s.snap, High: s.d.mark(high)}, nil
+	return &cdc.Scanned{Rest: s.rest(), Snapshot: s.sees, High: s.high}, nil
 }
 
 // begin opens the transaction and checks what the range says of the relation.
@@ -105,11 +109,15 @@ func (s *scan) begin(ctx context.Context) error {
 	if s.plan.now.root && !s.rng.Pages {
 		lockOnly = "" // the partitions too
 	}
-	sql := "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL statement_timeout = " + strconv.FormatInt(s.d.timeout.Milliseconds(), 10) + "; LOCK TABLE " + lockOnly + s.rng.Table + " IN ACCESS SHARE MODE; "
+	floor, epoch, before, place := s.d.floor.get(), s.d.quiet.now(), "", placeOfPrimary
+	if s.d.server.standby {
+		before, place = replayedBefore, placeOfStandby
+	}
+	sql := before + "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL statement_timeout = " + strconv.FormatInt(s.d.timeout.Milliseconds(), 10) + "; LOCK TABLE " + lockOnly + s.rng.Table + " IN ACCESS SHARE MODE; "
 	sql += "SET LOCAL search_path TO " + s.plan.searchPath + "; "
 	name := quoteLiteral(s.rng.Table)
 	sql += "SELECT " + s.d.snapshotFunction() + ", " + name + "::regclass::oid, coalesce(pg_catalog.pg_relation_filenode(" + name +
-		"::regclass), 0), pg_catalog.pg_relation_size(" + name + "::regclass)"
+		"::regclass), 0), pg_catalog.pg_relation_size(" + name + "::regclass)" + place
 	results, err := s.conn.Exec(ctx, sql).ReadAll()
 	if err != nil {
 		return fmt.Errorf("beginning to read: %w", err)
@@ -119,6 +127,17 @@ func (s *scan) begin(ctx context.Context) error {
 		return err
 	}
 	s.d.observe(s.snap.xmax)
+	if s.high, err = s.d.place(row[4:]); err != nil {
+		return err
+	}
+	if s.sees = s.snap; before != "" && string(results[1].Rows[0][0]) == "t" {
+		err = s.onStandby(results[1].Rows[0][1], floor)
+	} else {
+		s.high = s.d.quiet.of(epoch, string(row[0]), s.high)
+	}
+	if err != nil {
+		return err
+	}
 	if string(row[1]) != incarnation(s.rng.OID) || (s.rng.Pages && string(row[2]) != incarnation(s.rng.Node)) {
 		return fmt.Errorf("reading table %s: %w", s.chunk.Table.ID, cdc.ErrRewritten)
 	}
@@ -129,6 +148,20 @@ func (s *scan) begin(ctx context.Context) error {
 		}
 		s.rng.To, s.rng.Open = max(size/s.d.server.blockSize, s.rng.From), false
 	}
+	return nil
+}
+
+// onStandby makes the snapshot one of a standby, with what that had replayed before.
+func (s *scan) onStandby(replayedTo []byte, floor lsn) error {
+	before, err := parseLSN(string(replayedTo))
+	if err != nil {
+		return err
+	}
+	if before < floor {
+		return fmt.Errorf("reading table %s: %w: %w", s.chunk.Table.ID, errWentBack, cdc.ErrInterrupted)
+	}
+	s.d.floor.raise(before)
+	s.sees = &replayed{before: before, xmin: s.snap.xmin}
 	return nil
 }
 
@@ -185,7 +218,7 @@ func (d *driver) pagesCondition(from, to uint64) string {
 }
 
 // read runs the query, yields its rows, and ends the transaction.
-func (s *scan) read(ctx context.Context, sql string, params [][]byte, types []uint32) (high lsn, err error) {
+func (s *scan) read(ctx context.Context, sql string, params [][]byte, types []uint32) (err error) {
 	pipeline := s.conn.StartPipeline(ctx)
 	defer func() {
 		if closeErr := pipeline.Close(); err == nil {
@@ -193,35 +226,24 @@ func (s *scan) read(ctx context.Context, sql string, params [][]byte, types []ui
 		}
 	}()
 	pipeline.SendQueryParams(sql, params, types, nil, s.plan.formats)
-	pipeline.SendQueryParams("SELECT pg_catalog.pg_current_wal_insert_lsn()", nil, nil, nil, nil)
 	pipeline.SendQueryParams("COMMIT", nil, nil, nil, nil)
 	if err := pipeline.Sync(); err != nil {
-		return 0, fmt.Errorf("sending the query: %w", err)
+		return fmt.Errorf("sending the query: %w", err)
 	}
 	result, err := nextResult(pipeline)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if err := s.rowsOf(result); err != nil {
-		return 0, err
+		return err
 	}
 	if result, err = nextResult(pipeline); err != nil {
-		return 0, err
-	}
-	position := result.Read()
-	if position.Err != nil {
-		return 0, fmt.Errorf("reading the log's position: %w", position.Err)
-	}
-	if high, err = parseLSN(string(position.Rows[0][0])); err != nil {
-		return 0, err
-	}
-	if result, err = nextResult(pipeline); err != nil {
-		return 0, err
+		return err
 	}
 	if _, err := result.Close(); err != nil {
-		return 0, fmt.Errorf("ending the transaction: %w", err)
+		return fmt.Errorf("ending the transaction: %w", err)
 	}
-	return high, nil
+	return nil
 }
 
 func nextResult(pipeline *pgconn.Pipeline) (*pgconn.ResultReader, error) {

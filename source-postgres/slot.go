@@ -62,6 +62,9 @@ func (d *driver) createSlotCommand(exact bool) string {
 
 // checkFailover says what keeps a slot from being copied to standbys.
 func (d *driver) checkFailover() error {
+	if d.cfg.Advanced.Failover && d.server.standby {
+		return usererr.New(nil, "The server at %s is a standby, whose own slots cannot be copied to other standbys. Turn off advanced.failover.", d.cfg.Address)
+	}
 	if d.cfg.Advanced.Failover && d.server.major() < 17 {
 		return usererr.New(nil, "Slots that are copied to standbys need Postgres 17; the server at %s has version %d. Turn off advanced.failover.", d.cfg.Address, d.server.major())
 	}
@@ -104,6 +107,9 @@ func (d *driver) dropOld(ctx context.Context, sys system, before *publication, w
 			return err
 		}
 		remembered := was.System == sys.id && was.Database == d.cfg.Database && was.Slot == d.slot
+		if d.server.standby && d.cfg.Advanced.SlotName == "" {
+			remembered = true // the publication is somebody else's, but nobody else's slot has a name that is made of the capture's
+		}
 		if s.plugin != "pgoutput" || s.database != d.cfg.Database || before.comment != d.owner() && !remembered {
 			return usererr.New(nil, "A replication slot %q exists already and was not made by this capture. Drop it if nobody needs it, SELECT pg_drop_replication_slot(%s); or choose another name in advanced.slotName.",
 				d.slot, strings.TrimSpace(quoteLiteral(d.slot)))
@@ -171,6 +177,10 @@ func (d *driver) watchWait(ctx context.Context, pid uint32) (stop func()) {
 	go func() {
 		defer close(done)
 		for delay := 2 * time.Second; capture.Sleep(ctx, delay) == nil; delay = 30 * time.Second {
+			if d.server.standby {
+				d.log.WithField("slot", d.slot).Warn(waitOnStandby)
+				continue
+			}
 			if what := d.blockers(ctx, pid); what != "" {
 				d.log.WithField("slot", d.slot).Warn("creating the slot waits for transactions to end: " + what)
 			}
@@ -178,6 +188,10 @@ func (d *driver) watchWait(ctx context.Context, pid uint32) (stop func()) {
 	}()
 	return func() { cancel(); <-done }
 }
+
+// What the creation of a slot on a standby waits for, which can only be seen on the primary.
+const waitOnStandby = "creating the slot waits until the primary says which transactions are running there, and for those to end: " +
+	"it says so every 15 seconds while something is written; to have it say so at once, run there: SELECT pg_log_standby_snapshot();"
 
 // blockers describes the sessions that keep another one waiting.
 func (d *driver) blockers(ctx context.Context, pid uint32) string {

@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/sluicedata/sluice/sdk/cdc"
 )
 
 // snapshot says which transactions had ended when it was taken. Identifiers have 64 bits, so none repeats.
@@ -57,12 +55,6 @@ func (s *snapshot) String() string {
 		b.WriteString(strconv.FormatUint(xid, 10))
 	}
 	return b.String()
-}
-
-// Sees implements cdc.Visibility.
-func (s *snapshot) Sees(txn cdc.TxnID) bool {
-	xid, err := strconv.ParseUint(string(txn), 10, 64)
-	return err == nil && s.sees(xid)
 }
 
 func (s *snapshot) sees(xid uint64) bool {
@@ -153,6 +145,3 @@ func (d *driver) writers(ctx context.Context, conn *pgx.Conn, s *snapshot, oids 
 	}
 	return out, nil
 }
-
-// txnID is a transaction in the core's words.
-func txnID(xid uint64) cdc.TxnID { return cdc.TxnID(strconv.FormatUint(xid, 10)) }

@@ -111,7 +111,7 @@ func (s *stream) Fence(_ context.Context, mark cdc.Mark) error {
 // identifier and does nothing else: no table is touched, and its commit has the server flush soon. It happens only while
 // the server is idle.
 const (
-	nudgeFirst = 100 * time.Millisecond
+	nudgeFirst = 300 * time.Millisecond // the server's own writer has had its turn by then (wal_writer_delay)
 	nudgeAgain = time.Second
 )
 
@@ -128,26 +128,12 @@ func (s *stream) nudge(ctx context.Context) {
 	short, cancel := context.WithTimeout(ctx, nudgeAgain) // the log must not wait for this
 	defer cancel()
 	err := s.d.conns.with(short, func(conn *pgx.Conn) error {
-		_, err := conn.Exec(short, "SELECT CASE WHEN pg_catalog.pg_current_wal_flush_lsn() < $1::pg_catalog.pg_lsn THEN pg_catalog.txid_current() END", last.String())
+		_, err := conn.Exec(short, "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL WHEN pg_catalog.pg_current_wal_flush_lsn() < $1::pg_catalog.pg_lsn THEN pg_catalog.txid_current() END", last.String())
 		return err
 	})
 	if err != nil && ctx.Err() == nil {
 		s.d.log.WithError(err).Debug("could not have the server flush its log; the fence is passed a little later")
 	}
-}
-
-// mark is a log position that a fence can be satisfied at. The server gives the position of the next byte to be inserted,
-// which at the start of a page lies behind the page's header, of 24 bytes or, at the start of a segment, 40. A reader of
-// the log that has read all there is stands before the header and stays there until something is inserted.
-func (d *driver) mark(insert lsn) cdc.Mark {
-	const longHeader, header = 40, 24
-	switch {
-	case uint64(insert)%d.server.segment == longHeader:
-		insert -= longHeader
-	case uint64(insert)%d.server.walPage == header && uint64(insert)%d.server.segment != header:
-		insert -= header
-	}
-	return cdc.Mark(insert.String())
 }
 
 // Heard implements cdc.Heard.
@@ -399,9 +385,13 @@ func (s *stream) beginTransaction(m []byte) (err error) {
 	}
 	s.xid = fullXID(s.d.newest.Load(), s.begin.Xid)
 	s.d.observe(s.xid)
-	s.open, s.txn, s.ordinal = true, txnID(s.xid), 0
+	t := transaction{xid: s.xid}
+	if s.d.server.standby {
+		t.commit = lsn(s.begin.FinalLSN)
+	}
+	s.open, s.txn, s.ordinal = true, t.id(), 0
 	s.source = strconv.AppendInt(append(s.source[:0], `"ts_ms":`...), unixMillis(s.begin.CommitTime), 10)
-	s.source = append(append(append(s.source, `,"txid":"`...), s.txn...), `","loc":[`...)
+	s.source = append(strconv.AppendUint(append(s.source, `,"txid":"`...), s.xid, 10), `","loc":[`...)
 	s.source = strconv.AppendUint(s.source, s.begin.FinalLSN, 10)
 	return nil
 }

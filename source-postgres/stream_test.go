@@ -114,20 +114,6 @@ func TestFenceBehindWhatIsNotFlushed(t *testing.T) {
 	commit(t, open)
 }
 
-func TestMarkAtPageBoundary(t *testing.T) {
-	t.Parallel()
-	d := &driver{server: serverInfo{segment: 16 << 20, walPage: 8192}}
-	for insert, want := range map[lsn]string{
-		0x1002000 + 24: "0/1002000", // nothing on the page yet
-		0x1002000 + 32: "0/1002020",
-		0x2000000 + 40: "0/2000000", // nothing in the segment yet
-		0x2000000 + 24: "0/2000018", // cannot be; left alone
-		0x1002000:      "0/1002000",
-	} {
-		require.Equal(t, cdc.Mark(want), d.mark(insert))
-	}
-}
-
 // A transaction that is open holds back nothing but itself: fences pass, and its changes come with its commit.
 func TestOpenTransaction(t *testing.T) {
 	t.Parallel()

@@ -63,3 +63,13 @@ func (s system) forkOf(timeline int) (fork, bool) {
 	}
 	return s.forks[i], true
 }
+
+// lastForkBefore is where the timeline began that the server's history has at a position; 0 if that is the first one.
+func (s system) lastForkBefore(at lsn) (begin lsn) {
+	for _, f := range s.forks {
+		if f.end < at {
+			begin = max(begin, f.end)
+		}
+	}
+	return begin
+}

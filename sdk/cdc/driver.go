@@ -236,8 +236,9 @@ type Scanned struct {
 	Rest Range
 	// Snapshot tells which transactions the chunk's rows include.
 	Snapshot Visibility
-	// High is the log's insert position, noted after the rows were read: once the stream has passed it, everything
-	// that the chunk shows is durable on the server, and every transaction that the chunk shows has been delivered.
+	// High is a place in the log, noted after the snapshot was taken (on a primary, the insert position): once the stream
+	// has passed it, everything that the chunk shows is durable on the server, and every transaction that the chunk shows
+	// has been delivered.
 	High Mark
 }
 
