@@ -62,7 +62,7 @@
 // # When the log is lost
 //
 // A server may give a log up, or somebody may remove it or read it in our place. Nothing can be skipped then, so every table
-// is captured anew (ErrPositionLost), after a checkpoint that forgets the position and what was read of all of them at once.
+// is captured anew (ErrPositionLost), after the runtime has kept a checkpoint that forgets the position and what was read of all of them at once.
 // The claim above holds again for every key that is backfilled since. Keys that ended in the part that is lost stay in the
 // output: no document says so. A table of which only changes are captured cannot be healed this way, and ends the capture.
 //

@@ -12,7 +12,9 @@ import (
 
 // When the log is lost (ErrPositionLost), every table is captured anew, in two steps that may each be cut off:
 //
-//  1. One checkpoint forgets the cursor and what has been read of every table, at once. Nothing has been done to the server.
+//  1. One checkpoint forgets the cursor and what has been read of every table, at once. Nothing is done to the server until
+//     the runtime has it: an old process that goes on beside its successor, and whose checkpoints count no more, must not
+//     remove the log that the successor reads.
 //  2. The log is opened without a cursor, as in a capture that begins: the driver removes what is left of the old log and
 //     starts a new one. Its position is a checkpoint of its own before anything else.
 //
@@ -25,7 +27,9 @@ const (
 	lostEvent = "positionLost"
 	// lostAgain is how soon a log that is lost again ends the session instead: what keeps happening should be looked at.
 	lostAgain = time.Minute
-	startOver = "To begin anew, have every table of the capture backfilled again: raise the backfill counter of each of its bindings, and of the bindings that materialize them."
+	// ackPatience is how long the runtime may take to keep the first checkpoint. Some never say that they have.
+	ackPatience = 30 * time.Second
+	startOver   = "To begin anew, have every table of the capture backfilled again: raise the backfill counter of each of its bindings, and of the bindings that materialize them."
 )
 
 // lose makes the capture one that has no log and has read nothing, or ends it if that is not wanted or would leave a gap.
@@ -55,8 +59,27 @@ func (r *reader) lose(cause error) error {
 	r.stream, r.inTxn, r.reopen, r.rescoped, r.ask = nil, false, false, false, nil
 	r.changesBefore = r.changes
 	r.shared.Cursor = ""
-	r.lostAt = now
+	r.lostAt, r.kept = now, make(chan struct{})
+	kept := r.kept
+	r.out.OnAck(func(context.Context) error {
+		close(kept)
+		return nil
+	})
 	return r.finish()
+}
+
+// recover waits until it is kept that the log is lost, and looks at the tables: what has become of them meanwhile was in
+// that log.
+func (r *reader) recover(ctx context.Context) error {
+	timer := time.NewTimer(ackPatience)
+	defer timer.Stop()
+	select {
+	case <-r.kept:
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return r.lookAgain(ctx)
 }
 
 // gaps lists the tables of which changes are lost that no backfill brings: those of which only changes are captured, and
@@ -93,8 +116,7 @@ func (r *reader) anew(t *table) {
 	r.save(t)
 }
 
-// lookAgain looks at the tables before a log is opened in place of a lost one: what has become of them meanwhile was in the
-// log that is lost.
+// lookAgain looks at the tables before a log is opened in place of a lost one.
 func (r *reader) lookAgain(ctx context.Context) error {
 	found, err := r.look(ctx)
 	if err != nil {

@@ -1,9 +1,11 @@
 package cdc
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -19,6 +21,29 @@ func sharedJSON(t *testing.T, tx *scriptTx) string {
 	raw, err := json.Marshal(tx.shared)
 	require.NoError(t, err)
 	return string(raw)
+}
+
+// acknowledge is what a runtime says that has kept the transaction.
+func (tx *scriptTx) acknowledge(t *testing.T) {
+	t.Helper()
+	for _, ack := range tx.acks {
+		require.NoError(t, ack(t.Context()))
+	}
+}
+
+// Nothing is done to the server before the runtime has kept that everything is read again.
+func TestLogIsLostWhileNobodyListens(t *testing.T) {
+	t.Parallel()
+	d := &scriptDriver{tables: []*Table{tableST()}, lost: []error{errGone()}}
+	s := script(t, d, bind(Live))
+	s.env.Shared = json.RawMessage(`{"cursor":"7"}`)
+	r, err := s.open()
+	require.NoError(t, err)
+	require.NoError(t, r.read(t.Context(), &scriptTx{}))
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, r.read(ctx, &scriptTx{}), context.DeadlineExceeded)
+	require.Equal(t, Cursor("7"), d.from.Cursor, "no new log was asked for")
 }
 
 // The position and all tables are reset in one checkpoint, before the driver is asked for a new log.
@@ -41,9 +66,7 @@ func TestLogIsLost(t *testing.T) {
 	require.Equal(t, Pending, b.State.Phase)
 	require.Empty(t, b.State.Origin)
 	require.Equal(t, Cursor("7"), d.from.Cursor, "no new log before that is committed")
-	for _, ack := range tx.acks {
-		require.NoError(t, ack(t.Context()))
-	}
+	tx.acknowledge(t)
 	require.Empty(t, d.acked, "nothing of the new log is released")
 	warning := s.logs.LastEntry()
 	require.Equal(t, "positionLost", warning.Data["eventType"])
@@ -89,6 +112,7 @@ func TestLogIsLostWhileReading(t *testing.T) {
 	require.JSONEq(t, `{"cursor":"","identity":"here"}`, sharedJSON(t, tx))
 	require.Equal(t, Pending, b.State.Phase)
 	require.Equal(t, []string{"stream"}, d.closed)
+	tx.acknowledge(t)
 	require.NoError(t, r.read(t.Context(), &scriptTx{}))
 	require.Equal(t, Cursor(""), d.from.Cursor)
 

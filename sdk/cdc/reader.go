@@ -60,8 +60,9 @@ type reader struct {
 	work   []*table
 	rework bool // work is to be made anew
 	shared sharedState
-	forget []string  // state keys of bindings that are gone
-	lostAt time.Time // when the log was last lost; zero if it never was
+	forget []string      // state keys of bindings that are gone
+	lostAt time.Time     // when the log was last lost; zero if it never was
+	kept   chan struct{} // closed when the runtime has that
 
 	stream   Stream // nil before the first Read
 	acks     acks

@@ -44,6 +44,21 @@ func (l *simSlot) lose(s *sim) {
 	}
 }
 
+// keep has the runtime keep that the log is lost, which the capture waits for, unless the connector crashes before.
+func (s *sim) keep(tx *simTx) error {
+	shared, ok := tx.shared.(*sharedState)
+	if !ok || shared.Cursor != "" {
+		return nil
+	}
+	if s.rnd.IntN(4) == 0 {
+		return errSimCrash
+	}
+	if n := len(s.checkpoints) - 1; n > 0 { // else it has been acknowledged already
+		s.acknowledge(n)
+	}
+	return nil
+}
+
 // outdate marks the output as that of a log which is lost: rows that changed or ended since are not mentioned again, except
 // by a backfill.
 func (s *sim) outdate() {

@@ -331,5 +331,8 @@ func (s *sim) drive(r *reader) error {
 		if err := s.checkpoint(tx); err != nil {
 			return err
 		}
+		if err := s.keep(tx); err != nil {
+			return err
+		}
 	}
 }
