@@ -53,9 +53,7 @@ func TestFailover(t *testing.T) {
 	promoted := &database{t: t, pg: standby, cfg: db.cfg}
 	promoted.cfg.Address = standby.Address()
 	promoted.exec("UPDATE t SET a = 'after' WHERE id = 3", "DELETE FROM t WHERE id = 4")
-	config, err := json.Marshal(promoted.cfg)
-	require.NoError(t, err)
-	c.spec.ConfigJson = config
+	c.spec.ConfigJson = session.Config(t, promoted.cfg)
 	c.docs = 0
 	c.run(frame.Proto, func(*session.Transaction) bool { return c.equals(promoted, "t") })
 	require.Equal(t, 2, c.docs, "the changes since, and nothing else")
