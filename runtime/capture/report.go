@@ -43,7 +43,7 @@ func (s *session) report() {
 }
 
 // onLog takes the phase of a binding from a connector that logs it, which also knows when a backfill has ended and
-// nothing changes.
+// nothing changes; and what it says of the capture as a whole.
 func (s *session) onLog(line connector.Line) {
 	if line.Fields["eventType"] != "connectorStatus" {
 		return
@@ -53,7 +53,11 @@ func (s *session) onLog(line connector.Line) {
 	if name == "" {
 		name, _ = line.Fields["table"].(string)
 	}
-	if phase == "" || name == "" {
+	if name == "" {
+		s.task.Status.Report(status.ParseSource(line.Message, line.Fields, time.Now()))
+		return
+	}
+	if phase == "" {
 		return
 	}
 	if phase == "live" {
@@ -63,6 +67,9 @@ func (s *session) onLog(line connector.Line) {
 		if s.byIndex[i].status.Named(name) {
 			s.byIndex[i].told.Store(true)
 			s.byIndex[i].status.Phase(phase)
+			rows, _ := line.Fields["rows"].(float64)
+			of, _ := line.Fields["of"].(float64)
+			s.byIndex[i].status.Progress(rows, of)
 		}
 	}
 }

@@ -89,6 +89,11 @@ func TestStatusAndMetrics(t *testing.T) {
 	w := newWorld(t, items, itemsFill)
 	w.discover(t)
 	w.materialize(t, "e2e/measured", nil, nil)
+	config := w.source.login()
+	config["advanced"] = map[string]any{"statusEvery": "1s"}
+	text, err := json.Marshal(config) // which is YAML, too
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(w.folder, "source.yaml"), text, 0o600))
 	address := freeAddress(t)
 	require.NoError(t, w.catalog.Write(w.pipeline()))
 	w.restart(t, launch.Options{Metrics: address})
@@ -105,6 +110,11 @@ func TestStatusAndMetrics(t *testing.T) {
 		"lag in seconds":                   `sluice_lag_seconds\{[^}]*` + regexp.QuoteMeta(materialization) + `\} 0\n`,
 		"lag in bytes":                     `sluice_lag_bytes\{[^}]*` + regexp.QuoteMeta(materialization) + `\} 0\n`,
 		"checkpoints of the capture":       `sluice_checkpoints_total\{` + regexp.QuoteMeta(capture) + `\} [1-9]`,
+		"lag of the capture in bytes":      `sluice_lag_bytes\{[^}]*` + regexp.QuoteMeta(capture) + `\} 0\n`,
+		"lag of the capture in seconds":    `sluice_lag_seconds\{[^}]*` + regexp.QuoteMeta(capture) + `\} 0\n`,
+		"log that the slot keeps":          `sluice_source_retained_bytes\{` + regexp.QuoteMeta(capture) + `\} [1-9]`,
+		"oldest transaction":               `sluice_source_oldest_transaction_seconds\{` + regexp.QuoteMeta(capture) + `\} \d`,
+		"capture that is not stuck":        `sluice_source_waiting\{` + regexp.QuoteMeta(capture) + `\} 0\n`,
 		"transactions":                     `sluice_checkpoints_total\{` + regexp.QuoteMeta(materialization) + `\} [1-9]`,
 	}
 	for name, line := range wanted {
@@ -120,6 +130,8 @@ func TestStatusAndMetrics(t *testing.T) {
 		status = w.sluicely(t, "status", "--data", w.data())
 		return running.MatchString(status)
 	}, func() string { return "the status is\n" + status })
+	require.Regexp(t, `\n  the source keeps [\d.]+ k?M?B of log for it`, status)
+	require.Contains(t, w.sluicely(t, "status", "--data", w.data(), "--json"), `"confirmed": "`)
 	require.NoError(t, w.sluice.Stop())
 	require.Regexp(t, `stopped .* ago`, w.sluicely(t, "status", "--data", w.data()))
 }

@@ -101,3 +101,23 @@ func TestOddButLegal(t *testing.T) {
 	require.NotContains(t, r.log.String(), "level=error")
 	require.GreaterOrEqual(t, strings.Count(r.log.String(), `applied the materialization`), 1)
 }
+
+// A connector's status lines, of any connector, are what the board says of its source.
+func TestStatusLinesOfConnectors(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, frame.Proto, fakeConfig{})
+	r.script(map[string][]string{"open": {
+		`! {"level":"info","message":"backfill in progress","fields":{"eventType":"connectorStatus","phase":"backfill","table":"things","rows":1,"of":4}}`,
+		`! {"level":"warning","message":"waiting: x","fields":{"eventType":"connectorStatus","phase":"waiting","waitsFor":"x","lagBytes":77,"lagSeconds":2.5,"retainedBytes":88}}`,
+		`> {"opened":{}}`, `hang`,
+	}})
+	r.start()
+	require.Eventually(t, func() bool {
+		rows := r.options.Board.Snapshot()
+		if len(rows) == 0 || rows[0].Source == nil {
+			return false
+		}
+		s, b := rows[0].Source, rows[0].Bindings[0]
+		return s.Phase == "waiting" && s.WaitsFor == "x" && *s.RetainedBytes == 88 && b.LagBytes == 77 && b.LagSeconds == 2.5 && b.Percent == 25
+	}, time.Minute, 10*time.Millisecond, "%s", r.log)
+}

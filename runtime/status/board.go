@@ -74,6 +74,7 @@ type Task struct {
 	problem  string // the last words of a connector that failed, until it works again
 	failures int    // in a row
 	bindings []*Binding
+	source   *Source // nil until the connector says something
 }
 
 // Binding is one stream of a task. Its counters count from the start of the process.
@@ -84,6 +85,7 @@ type Binding struct {
 	behind           atomic.Int64 // Unix milliseconds of the oldest document that waits, or of the newest captured; 0 is nothing
 	live             atomic.Bool  // lag is the age of behind; else there is none
 	phase            atomic.Pointer[string]
+	percent          atomic.Uint64 // of its backfill, in hundredths, plus one; 0 is unknown
 }
 
 // Binding returns the task's binding of a name, adding it if it is new.
@@ -136,6 +138,13 @@ func (b *Binding) Count(documents, bytes int) {
 
 // Phase says what the binding is at; "" is unknown.
 func (b *Binding) Phase(phase string) { b.phase.Store(&phase) }
+
+// Progress says how much of the backfill is done: rows, of how many that are expected.
+func (b *Binding) Progress(rows, of float64) {
+	if of > 0 {
+		b.percent.Store(uint64(1 + 10_000*min(max(rows, 0)/of, 1)))
+	}
+}
 
 // Behind says since when the oldest document has been waiting; the zero time means that none is.
 func (b *Binding) Behind(since time.Time) {

@@ -22,6 +22,7 @@ type TaskRow struct {
 	Failures    int          `json:"failures,omitempty"` // in a row
 	Restarts    uint64       `json:"restarts"`
 	Checkpoints uint64       `json:"checkpoints"`
+	Source      *Source      `json:"source,omitempty"`
 	Bindings    []BindingRow `json:"bindings"`
 }
 
@@ -30,6 +31,7 @@ type BindingRow struct {
 	Name       string  `json:"name"`
 	Collection string  `json:"collection"`
 	Phase      string  `json:"phase,omitempty"`
+	Percent    float64 `json:"percent,omitempty"` // of the backfill, if known
 	Documents  uint64  `json:"documents"`
 	Bytes      uint64  `json:"bytes"`
 	Rate       float64 `json:"documentsPerSecond"`
@@ -54,7 +56,7 @@ func (t *Task) row(now time.Time) TaskRow {
 	defer t.mu.Unlock()
 	row := TaskRow{
 		Kind: t.kind, Name: t.name, State: t.state, Since: t.since, Problem: t.problem, Failures: t.failures,
-		Restarts: t.restarts.Load(), Checkpoints: t.checkpoints.Load(),
+		Restarts: t.restarts.Load(), Checkpoints: t.checkpoints.Load(), Source: t.source,
 	}
 	if t.state == Running && now.Sub(t.since) > time.Minute {
 		row.Problem, row.Failures = "", 0 // it has nothing to commit, and is fine
@@ -72,6 +74,9 @@ func (b *Binding) row(now time.Time) BindingRow {
 	}
 	if phase := b.phase.Load(); phase != nil {
 		row.Phase = *phase
+	}
+	if n := b.percent.Load(); n > 0 && row.Phase == Backfill {
+		row.Percent = float64(n-1) / 100
 	}
 	return row
 }

@@ -76,7 +76,7 @@ func TestMetrics(t *testing.T) {
 # TYPE sluice_documents_total counter
 sluice_documents_total{binding="orders",collection="acme/orders",kind="materialization",task="acme/warehouse"} 0
 sluice_documents_total{binding="public.orders",collection="acme/orders",kind="capture",task="acme/source"} 5
-# HELP sluice_lag_bytes Bytes in the log that a materialization has not committed yet.
+# HELP sluice_lag_bytes Bytes in the log that a materialization has not committed yet; of a capture, bytes of the source's log that it has not read yet, for each binding the same.
 # TYPE sluice_lag_bytes gauge
 sluice_lag_bytes{binding="orders",collection="acme/orders",kind="materialization",task="acme/warehouse"} 77
 sluice_lag_bytes{binding="public.orders",collection="acme/orders",kind="capture",task="acme/source"} 0
@@ -104,4 +104,69 @@ func TestFile(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, fileName), []byte("{"), 0o600))
 	_, err = ReadFile(dir)
 	require.Contains(t, usererr.Message(err), "cannot be read")
+}
+
+// What a connector says of its source is shown as a part of its task, and what it does not say is left out.
+func TestSource(t *testing.T) {
+	t.Parallel()
+	b, c, _, now := board()
+	c.Set(Running)
+	orders := c.Binding("public.orders", "acme/orders")
+	orders.Phase(Backfill)
+	orders.Progress(41, 100)
+	shown := func() string {
+		s := &Snapshot{PID: 7, Pipeline: "p.yaml", Started: *now, Updated: *now, Tasks: b.Snapshot()}
+		return strings.Join(Table(s, *now, 0), "\n")
+	}
+	// As encoding/json reads a log line.
+	c.Report(ParseSource("streaming", map[string]any{
+		"phase": "waiting", "waitsFor": "the runtime has taken no output\nfor 2m0s", "lagBytes": 2_500_000.0, "lagSeconds": 90.5,
+		"retainedBytes": 48_000_000.0, "reserveBytes": 1_000.0, "percent": 41.0, "processes": "stream 5", "delivered": "0/16", "logEnd": "0/17",
+		"oldestTransaction": "process 7 of user x", "oldestTransactionSeconds": 3600.0, "table": 7,
+	}, *now))
+	*now = now.Add(3 * time.Minute)
+	require.Equal(t, strings.TrimSpace(`
+sluice · p.yaml · running for 0s
+                                PHASE         DOCUMENTS  RATE/s  BYTES    LAG  WAITING
+capture acme/source             running                                 1m30s   2.5 MB
+  public.orders                 backfill 41%          0       0    0 B  1m30s
+  ! the runtime has taken no output for 2m0s (3m00s ago)
+  the source keeps 48.0 MB of log for it, and gives it up after 1.0 kB more, because of process 7 of user x, open for 1h00m (3m00s ago)
+materialization acme/warehouse  starting`), shown())
+	row := b.Snapshot()[0]
+	require.Equal(t, map[string]string{"delivered": "0/16", "logEnd": "0/17"}, row.Source.Positions)
+	require.EqualValues(t, 2_500_000, row.Bindings[0].LagBytes)
+	require.NoError(t, testutil.CollectAndCompare(NewCollector(b), strings.NewReader(`
+# HELP sluice_lag_bytes Bytes in the log that a materialization has not committed yet; of a capture, bytes of the source's log that it has not read yet, for each binding the same.
+# TYPE sluice_lag_bytes gauge
+sluice_lag_bytes{binding="public.orders",collection="acme/orders",kind="capture",task="acme/source"} 2.5e+06
+# HELP sluice_lag_seconds How long the oldest waiting document has been waiting; of a capture, how far it is behind the end of the source's log, or how old its newest document was on arrival.
+# TYPE sluice_lag_seconds gauge
+sluice_lag_seconds{binding="public.orders",collection="acme/orders",kind="capture",task="acme/source"} 90.5
+# HELP sluice_source_oldest_transaction_seconds How long the oldest transaction that keeps the source from forgetting its log has been open.
+# TYPE sluice_source_oldest_transaction_seconds gauge
+sluice_source_oldest_transaction_seconds{kind="capture",task="acme/source"} 3600
+# HELP sluice_source_report_age_seconds How long ago the connector said the above.
+# TYPE sluice_source_report_age_seconds gauge
+sluice_source_report_age_seconds{kind="capture",task="acme/source"} 180
+# HELP sluice_source_reserve_bytes Bytes that the source may still write before it gives up the log that it keeps for a capture.
+# TYPE sluice_source_reserve_bytes gauge
+sluice_source_reserve_bytes{kind="capture",task="acme/source"} 1000
+# HELP sluice_source_retained_bytes Bytes of log that the source keeps for a capture.
+# TYPE sluice_source_retained_bytes gauge
+sluice_source_retained_bytes{kind="capture",task="acme/source"} 4.8e+07
+# HELP sluice_source_waiting 1 while the connector says that a capture is stuck.
+# TYPE sluice_source_waiting gauge
+sluice_source_waiting{kind="capture",task="acme/source"} 1
+`), "sluice_lag_bytes", "sluice_lag_seconds", "sluice_source_oldest_transaction_seconds", "sluice_source_report_age_seconds",
+		"sluice_source_reserve_bytes", "sluice_source_retained_bytes", "sluice_source_waiting"))
+
+	c.Report(ParseSource("streaming", map[string]any{"phase": "streaming", "waitsFor": "a transaction", "lagSeconds": 0.0}, *now))
+	require.Contains(t, shown(), "\n  waits for a transaction\n")
+	require.NotContains(t, shown(), "keeps")
+	require.Zero(t, b.Snapshot()[0].Bindings[0].LagSeconds)
+	c.Report(ParseSource("Streaming change events", map[string]any{}, *now))
+	require.Contains(t, shown(), "\n  Streaming change events\n")
+	c.Set(Stopped)
+	require.Contains(t, shown(), "capture acme/source             stopped\n", "its lag is not known any more")
 }

@@ -19,11 +19,20 @@ func Table(s *Snapshot, now time.Time, width int) []string {
 	rows := [][]string{{"", "PHASE", "DOCUMENTS", "RATE/s", "BYTES", "LAG", "WAITING"}}
 	for _, t := range s.Tasks {
 		title := fmt.Sprintf("%s %s", t.Kind, t.Name)
-		rows = append(rows, []string{title, string(t.State), "", "", "", "", ""})
+		lag, behind := "", ""
+		if t.Source != nil && t.State == Running {
+			lag, behind = t.Source.cells()
+		}
+		rows = append(rows, []string{title, string(t.State), "", "", "", lag, behind})
 		for _, b := range t.Bindings {
 			rows = append(rows, []string{
-				"  " + b.Name, b.Phase, grouped(b.Documents), rate(b.Rate), bytesText(float64(b.Bytes)), lagText(b.LagSeconds), waiting(t.Kind, b.LagBytes),
+				"  " + b.Name, phaseText(b), grouped(b.Documents), rate(b.Rate), bytesText(float64(b.Bytes)), lagText(b.LagSeconds), waiting(t.Kind, b.LagBytes),
 			})
+		}
+		if t.Source != nil {
+			for _, line := range t.Source.lines(now) {
+				rows = append(rows, []string{line})
+			}
 		}
 		if t.Problem != "" {
 			rows = append(rows, []string{"  ! " + oneLine(t.Problem) + repeated(t.Failures)})
@@ -36,6 +45,13 @@ func Table(s *Snapshot, now time.Time, width int) []string {
 		}
 	}
 	return lines
+}
+
+func phaseText(b BindingRow) string {
+	if b.Percent > 0 {
+		return fmt.Sprintf("%s %.0f%%", b.Phase, b.Percent)
+	}
+	return b.Phase
 }
 
 func repeated(n int) string {
