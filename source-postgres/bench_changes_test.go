@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -47,13 +48,16 @@ func benchChanges(b *testing.B, kind benchTable) {
 	}
 }
 
-// BenchmarkGiantTransaction does the same with five million rows of one transaction.
+// BenchmarkGiantTransaction does the same with five million rows of one transaction, or as many as SLUICE_GIANT_ROWS says.
 func BenchmarkGiantTransaction(b *testing.B) {
 	kind := benchTables()[0]
 	s := newBench(b)
 	s.exec(kind.create("t"))
 	state := s.beginSlot()
-	const rows = 5_000_000
+	rows := 5_000_000
+	if n, err := strconv.Atoi(os.Getenv("SLUICE_GIANT_ROWS")); err == nil {
+		rows = n
+	}
 	s.exec(kind.fill("t", 1, rows))
 	r := s.readers(state, rows)
 	for b.Loop() {

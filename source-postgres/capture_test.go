@@ -27,8 +27,9 @@ type captured struct {
 	rows  map[string]map[string]map[string]json.RawMessage // table, key, row
 	docs  int
 
-	compared time.Time
-	ended    error // how the last session ended
+	ended     error // how the last session ended
+	compared  time.Time
+	connector func() capture.Connector
 }
 
 func connector() capture.Connector { return capture.New(cdc.New(spec(), connect)) }
@@ -40,7 +41,7 @@ func newCapture(t testing.TB, db *database, codec frame.Codec) *captured {
 	spec := s.Task(db.cfg)
 	s.CloseRequests()
 	require.NoError(t, s.Wait())
-	c := &captured{t: t, spec: spec, state: json.RawMessage(`{}`), rows: map[string]map[string]map[string]json.RawMessage{}}
+	c := &captured{t: t, connector: connector, spec: spec, state: json.RawMessage(`{}`), rows: map[string]map[string]map[string]json.RawMessage{}}
 	for _, b := range spec.Bindings {
 		c.rows[b.ResourcePath[1]] = map[string]map[string]json.RawMessage{}
 	}
@@ -87,7 +88,7 @@ func (c *captured) commit(tx *session.Transaction) {
 // the connector fails; what was not committed is forgotten.
 func (c *captured) run(codec frame.Codec, stop func(tx *session.Transaction) bool) {
 	c.t.Helper()
-	s := session.Start(c.t, connector(), codec)
+	s := session.Start(c.t, c.connector(), codec)
 	s.Open(c.spec, c.state)
 	transactions := make(chan *session.Transaction)
 	go func() {
@@ -129,7 +130,7 @@ func (c *captured) run(codec frame.Codec, stop func(tx *session.Transaction) boo
 // fails runs a session until the connector fails, and returns with what.
 func (c *captured) fails(codec frame.Codec) error {
 	c.t.Helper()
-	s := session.Start(c.t, connector(), codec)
+	s := session.Start(c.t, c.connector(), codec)
 	s.Open(c.spec, c.state)
 	for {
 		tx, err := s.Transaction()

@@ -182,6 +182,7 @@ func (d *driver) describe(t *table) *cdc.Table {
 			Nullable:    !c.notNull,
 			Type:        c.typeText,
 			Filled:      c.filled,
+			Small:       d.types.get(c.typ).small(),
 		})
 	}
 	return out

@@ -40,6 +40,7 @@ type advanced struct {
 	SkipBackfills     []string          `json:"skipBackfills,omitempty" title:"Skip Backfills" desc:"Tables whose existing rows are not wanted, only their changes: schema.table, with * for any characters." order:"5"`
 	RediscoverEvery   string            `json:"rediscoverEvery,omitempty" title:"Rediscovery Interval" desc:"How often the captured tables are looked up in the catalog, to notice dropped and recreated ones. Empty means 5m." order:"6"`
 	OnTruncate        string            `json:"onTruncate,omitempty" title:"On Truncate" desc:"What follows when a table is truncated, or loses a partition with its rows. No delete can be captured for each row, so ignore (empty) leaves them in the collection; backfill reads the table again from the beginning; stop ends the capture." enum:",ignore,backfill,stop" order:"7"`
+	OnOversizedRow    string            `json:"onOversizedRow,omitempty" title:"On Oversized Row" desc:"What becomes of a row that is too large for a document, which can have 63 MiB: fail (the default) ends the capture; placeholder captures it with null for its largest values and their sizes in _meta.omitted; skip leaves it out. All of them name table and key in the log." enum:",fail,placeholder,skip" order:"8"`
 	OnSlotLoss        string            `json:"onSlotLoss,omitempty" title:"On Slot Loss" desc:"What follows when the replication slot is lost: backfill (the default) captures all tables anew, stop ends the capture with advice." enum:",backfill,stop" order:"10"`
 	Failover          bool              `json:"failover,omitempty" title:"Failover Slot" desc:"Have the slot copied to standbys, so that the capture goes on after a failover without a new backfill. Needs Postgres 17 or newer, with standbys that synchronize slots." order:"11"`
 	MaxSlotLagBytes   int               `json:"maxSlotLagBytes,omitempty" title:"Slot Lag Limit" desc:"How many bytes of the server's log the slot may hold back before there is a warning, and what On Slot Lag says is done. Zero means no limit." order:"12"`
@@ -122,6 +123,9 @@ func (a advanced) problems() []error {
 	}
 	if !slices.Contains([]string{"", "ignore", "backfill", "stop"}, a.OnTruncate) {
 		problem("The policy for truncations %q does not exist. Choose ignore, backfill or stop.", a.OnTruncate)
+	}
+	if !slices.Contains([]string{"", "fail", "placeholder", "skip"}, a.OnOversizedRow) {
+		problem("The policy for oversized rows %q does not exist. Choose fail, placeholder or skip.", a.OnOversizedRow)
 	}
 	if a.OnSlotLoss != "" && a.OnSlotLoss != onLossBackfill && a.OnSlotLoss != onLossStop {
 		problem("The choice %q of onSlotLoss does not exist. Choose backfill or stop.", a.OnSlotLoss)

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/sirupsen/logrus"
 
+	"github.com/sluicedata/sluice/sdk/cdc"
 	"github.com/sluicedata/sluice/sdk/endpoint"
 	"github.com/sluicedata/sluice/sdk/tunnel"
 )
@@ -109,6 +110,11 @@ func (d *dialer) session(ctx context.Context, settings map[string]string) (*pgx.
 		return nil, err
 	}
 	maps.Copy(cc.RuntimeParams, settings)
+	limiter := &rowLimiter{limit: cdc.MaxRow}
+	cc.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		limiter.r = r
+		return pgproto3.NewFrontend(limiter, w)
+	}
 	conn, err := pgx.ConnectConfig(ctx, cc)
 	if err != nil {
 		return nil, d.cfg.connectAdvice(err)
@@ -119,6 +125,7 @@ func (d *dialer) session(ctx context.Context, settings map[string]string) (*pgx.
 		_ = conn.Close(ctx) // the first error counts
 		return nil, err
 	}
+	conn.PgConn().CustomData()[customLimiter] = limiter
 	return conn, nil
 }
 

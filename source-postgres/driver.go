@@ -28,6 +28,7 @@ type driver struct {
 	publication string
 	ephemeral   bool          // nothing keeps this session's state, so nothing of it may stay on the server
 	timeout     time.Duration // of one backfill query; 0 for none
+	maxRow      int           // bytes of a row that are held: cdc.MaxRow, but for tests
 	server      serverInfo
 	dialer      *dialer
 	floor       floor      // of a standby
@@ -109,8 +110,8 @@ func newDriver(env capture.Env, cfg config) *driver {
 		timeout = defaultStatementTimeout
 	}
 	d := &driver{
-		timeout: timeout,
-		cfg:     cfg, log: env.Log, task: env.Task, slot: cfg.slotName(env.Task), publication: cfg.publicationName(env.Task),
+		timeout: timeout, maxRow: cdc.MaxRow,
+		cfg: cfg, log: env.Log, task: env.Task, slot: cfg.slotName(env.Task), publication: cfg.publicationName(env.Task),
 		ephemeral: env.Ephemeral, guardTimes: defaultGuardTimes(),
 		types:  newTypeCatalog(cfg.Advanced.lossless()),
 		dialer: newDialer(cfg, env.Log),
@@ -144,6 +145,7 @@ func (c config) options() cdc.Options {
 		SkipBackfills:      c.Advanced.SkipBackfills,
 		Rediscovery:        every,
 		OnTruncate:         cdc.TruncatePolicy(c.Advanced.OnTruncate),
+		OnOversizedRow:     cdc.OversizePolicy(c.Advanced.OnOversizedRow),
 		StopOnPositionLoss: c.Advanced.OnSlotLoss == onLossStop,
 		SourceSchema: json.RawMessage(`{` +
 			`"ts_ms":{"type":"integer","description":"When the transaction committed, in milliseconds since 1970; absent for rows that a backfill read."},` +

@@ -177,7 +177,7 @@ func (d *driver) describeRelation(ctx context.Context, r *pgoutput.Relation, t *
 			continue
 		}
 		types[i] = d.types.get(c.Type)
-		col := cdc.Column{Name: c.Name, Type: texts[i], Nullable: true, Filled: true}
+		col := cdc.Column{Name: c.Name, Type: texts[i], Nullable: true, Filled: true, Small: types[i].small()}
 		old, had := before[c.Name]
 		if now != nil {
 			if present := now.column(c.Name); present != nil {

@@ -78,7 +78,7 @@ func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *lowatC
 		return nil, fmt.Errorf("taking over the replication connection: %w", err)
 	}
 	s.conn = hijacked.Conn
-	s.wire = newWire(s.conn)
+	s.wire = newWire(s.conn, d.maxRow, s.reducer)
 	s.received.Store(uint64(s.passed))
 	s.heard.Store(int64(time.Since(s.opened)))
 	d.live.Store(s)

@@ -16,6 +16,7 @@ import (
 	"github.com/sluicedata/sluice/sdk/rowjson"
 	"github.com/sluicedata/sluice/sdk/tuple"
 	"github.com/sluicedata/sluice/sdk/usererr"
+	"github.com/sluicedata/sluice/source-postgres/internal/pgoutput"
 )
 
 // rowPlan is how rows of one version of a table become documents, decided once. It is immutable.
@@ -24,6 +25,7 @@ type rowPlan struct {
 	keys   []keyColumn
 	names  []string // of the columns, in the order of the values
 	hidden []bool   // by value, whether it is left out; nil if none is
+	bytea  []int16  // by value, the format of bytea, or notBytea
 	source []byte   // "schema":…,"table":…
 }
 
@@ -36,10 +38,11 @@ type keyColumn struct {
 
 // newRowPlan plans rows whose i-th value has the i-th name, type and format. A value without a type is left out of documents.
 func newRowPlan(id cdc.TableID, key, names []string, types []*dataType, scanned bool) *rowPlan {
-	p := &rowPlan{names: names}
+	p := &rowPlan{names: names, bytea: make([]int16, len(names))}
 	encoders := make([]encoder, len(names))
 	formats := make([]int16, len(names))
 	for i, t := range types {
+		p.bytea[i] = notBytea
 		if t == nil {
 			if p.hidden == nil {
 				p.hidden = make([]bool, len(names))
@@ -55,6 +58,9 @@ func newRowPlan(id cdc.TableID, key, names []string, types []*dataType, scanned 
 		}
 		if asKey && t.kind.isTime() {
 			encoders[i] = explainBeyond(id, names[i], encoders[i])
+		}
+		if t.kind == kindBytea {
+			p.bytea[i] = formats[i]
 		}
 	}
 	p.shape = rowjson.New(names, encoders)
@@ -83,6 +89,40 @@ func explainBeyond(id cdc.TableID, column string, enc encoder) encoder {
 	}
 }
 
+const notBytea int16 = -1
+
+// inDocument is about how many bytes of a document a value takes of which the server sends n: bytea is base64 there.
+func (p *rowPlan) inDocument(column, n int) int {
+	if p.hidden != nil && p.hidden[column] {
+		return cdc.MaxRow + 1 // nobody needs any of it
+	}
+	return 4 * p.valueBytes(column, n) / p.ofBase64(column)
+}
+
+// valueBytes is how many bytes a value has of which the server sends n.
+func (p *rowPlan) valueBytes(column, n int) int {
+	if p.bytea[column] == formatText {
+		return max(n-len(`\x`), 0) / 2
+	}
+	return n
+}
+
+// ofBase64 is what of four bytes in a document is one of the value's.
+func (p *rowPlan) ofBase64(column int) int {
+	if p.bytea[column] == notBytea {
+		return 4
+	}
+	return 3
+}
+
+// large lists the values that were left out of a row.
+func (p *rowPlan) large(dst []cdc.LargeValue, column, n int) []cdc.LargeValue {
+	if p.hidden != nil && p.hidden[column] {
+		return dst
+	}
+	return append(dst, cdc.LargeValue{Column: p.names[column], Bytes: int64(p.valueBytes(column, n))})
+}
+
 // text is the value as the server prints it.
 func (k keyColumn) text(v []byte) string {
 	if k.binary {
@@ -107,7 +147,7 @@ func binaryInt(v []byte) int64 {
 // appendKey appends the key's values as a tuple. Only integers are ever scanned in binary.
 func (p *rowPlan) appendKey(dst []byte, vals [][]byte) ([]byte, error) {
 	for _, k := range p.keys {
-		if k.index >= len(vals) || vals[k.index] == nil {
+		if k.index >= len(vals) || vals[k.index] == nil || pgoutput.TooLarge(vals[k.index]) {
 			return dst, fmt.Errorf("the row has no value for key column %q", p.names[k.index])
 		}
 		v := vals[k.index]
@@ -272,10 +312,35 @@ type scanRow struct {
 	vals   [][]byte // of the table's columns
 	hidden [][]byte // ctid and xmin
 	oid    uint32
+	large  []cdc.LargeValue
+}
+
+// lacks takes what was left out of the row because it is too large.
+func (r *scanRow) lacks(values []leftValue) {
+	r.large = r.large[:0]
+	for _, v := range values {
+		column := v.column - r.plan.hidden
+		r.vals[column] = pgoutput.MarkTooLarge()
+		r.large = r.plan.rows.large(r.large, column, v.bytes)
+	}
+}
+
+// Oversized implements cdc.OversizedRow.
+func (r *scanRow) Oversized() []cdc.LargeValue { return r.large }
+
+// inDocument is rowPlan.inDocument for the columns that a query gives.
+func (p *scanPlan) inDocument(column, n int) int {
+	if column < p.hidden {
+		return n
+	}
+	return p.rows.inDocument(column-p.hidden, n)
 }
 
 // AppendFields implements cdc.Row.
 func (r *scanRow) AppendFields(dst []byte) ([]byte, error) {
+	if len(r.large) > 0 {
+		return r.plan.rows.shape.AppendFields(dst, r.vals, pgoutput.TooLarge)
+	}
 	return r.plan.rows.shape.AppendFields(dst, r.vals, nil)
 }
 

@@ -219,6 +219,9 @@ func (d *driver) pagesCondition(from, to uint64) string {
 
 // read runs the query, yields its rows, and ends the transaction.
 func (s *scan) read(ctx context.Context, sql string, params [][]byte, types []uint32) (err error) {
+	limiter := limiterOf(s.conn)
+	limiter.begin(ctx, s.d.maxRow, s.chunk.Heavy, s.plan.inDocument)
+	defer limiter.end()
 	pipeline := s.conn.StartPipeline(ctx)
 	defer func() {
 		if closeErr := pipeline.Close(); err == nil {
@@ -268,9 +271,11 @@ func (s *scan) rowsOf(result *pgconn.ResultReader) error {
 	}
 	limit := 2 * max(s.chunk.MaxBytes, 1<<20)
 	hidden := s.plan.hidden
-	for result.NextRow() {
+	limiter := limiterOf(s.conn)
+	for n := 1; result.NextRow(); n++ {
 		vals := result.Values()
 		s.row.hidden, s.row.vals = vals[:hidden], vals[hidden:]
+		s.row.lacks(limiter.lacking(n))
 		if hidden > 0 && s.row.fromStream(s.snap) {
 			continue
 		}

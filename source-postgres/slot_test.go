@@ -88,24 +88,6 @@ func TestPublicationDropped(t *testing.T) {
 	require.Contains(t, usererr.Message(err), `The server cannot decode the slot "`+d.slot+`": `+why+`. Its log reaches back to before the publication "`+d.publication+`" was made, or the publication was dropped.`)
 }
 
-// A change beyond what can be captured names its table, without being read whole (hard case 25).
-func TestMessageTooLarge(t *testing.T) {
-	t.Parallel()
-	db := newDatabase(t)
-	db.exec("CREATE TABLE wide (id int PRIMARY KEY, a text)")
-	d := db.driver()
-	s := db.open(d, db.tables(d, "wide")...)
-	s.Stream.(*stream).wire.limit = 2 << 20
-	db.exec("INSERT INTO wide VALUES (1, repeat('x', 1000000))")
-	require.Len(t, s.fence(), 1, "below the limit")
-	db.exec("INSERT INTO wide VALUES (2, repeat('x', 3000000))")
-	var err error
-	for deadline := time.Now().Add(patience); err == nil && time.Now().Before(deadline); {
-		_, err = s.Next(t.Context(), 100*time.Millisecond)
-	}
-	require.Equal(t, "A single change of the table public.wide is 2 MiB large; at most 2 MiB are possible. Shorten the value, or take the table out of the capture.", usererr.Message(err))
-}
-
 // A query that takes too long is repeated with less to read (hard case 31).
 func TestStatementTimeout(t *testing.T) {
 	t.Parallel()

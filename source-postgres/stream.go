@@ -226,7 +226,7 @@ func (s *stream) fill(ctx context.Context, deadline time.Time) (idle bool, err e
 		now := time.Now()
 		got, err := s.wire.fill(earlier(deadline, now.Add(pollEvery)))
 		if err != nil {
-			return false, s.whyCut(s.wireAdvice(err))
+			return false, s.whyCut(err)
 		}
 		if got {
 			s.heard.Store(int64(time.Since(s.opened)))
@@ -247,18 +247,14 @@ func (s *stream) whyCut(err error) error {
 	return err
 }
 
-// wireAdvice names the table of a change that is too large.
-func (s *stream) wireAdvice(err error) error {
-	var large *tooLargeError
-	if !errors.As(err, &large) {
-		return err
-	}
-	name := "a table"
-	if t := s.relations[large.relation]; t != nil {
-		name = "the table " + t.id.String()
-	}
-	return usererr.New(err, "A single change of %s is %d MiB large; at most %d MiB are possible. Shorten the value, or take the table out of the capture.",
-		name, large.size>>20, s.wire.limit>>20)
+// reducer reads a change that is too large for memory.
+func (s *stream) reducer(size int) *reducer {
+	return newReducer(size, s.d.maxRow, func(relation uint32, column, n int) int {
+		if t := s.relations[relation]; t != nil {
+			return t.rows.inDocument(column, n)
+		}
+		return s.d.maxRow + 1 // nobody needs any of it
+	})
 }
 
 // passedFence gives the next fence that the stream has passed.

@@ -17,6 +17,7 @@ type streamRow struct {
 	// partial says which values are not there: none, those unchanged, or, in an old key, everything else.
 	partial  partial
 	omitted  []string
+	large    []cdc.LargeValue
 	position int64 // within the transaction
 }
 
@@ -24,18 +25,21 @@ type partial uint8
 
 const (
 	whole partial = iota
-	withoutUnchanged
+	withoutSome
 	keyOnly
 )
 
+// lacksValue tells the values that are not there because they did not change, or are too large.
+func lacksValue(v []byte) bool { return pgoutput.Unchanged(v) || pgoutput.TooLarge(v) }
+
 // lacksKeyValue tells the columns that an old key leaves out: the log has null for them.
-func lacksKeyValue(v []byte) bool { return v == nil || pgoutput.Unchanged(v) }
+func lacksKeyValue(v []byte) bool { return v == nil || lacksValue(v) }
 
 // AppendFields implements cdc.Row.
 func (r *streamRow) AppendFields(dst []byte) ([]byte, error) {
 	switch r.partial {
-	case withoutUnchanged:
-		return r.plan.shape.AppendFields(dst, r.vals, pgoutput.Unchanged)
+	case withoutSome:
+		return r.plan.shape.AppendFields(dst, r.vals, lacksValue)
 	case keyOnly:
 		return r.plan.shape.AppendFields(dst, r.vals, lacksKeyValue)
 	default:
@@ -57,19 +61,32 @@ func (r *streamRow) AppendSource(dst []byte) ([]byte, error) {
 // Omitted implements cdc.Row.
 func (r *streamRow) Omitted() []string { return r.omitted }
 
+// Oversized implements cdc.OversizedRow.
+func (r *streamRow) Oversized() []cdc.LargeValue { return r.large }
+
 // set makes the row from values of a message. It finds out which of them are missing.
 func (r *streamRow) set(s *stream, t *streamed, vals [][]byte) error {
 	if len(vals) != len(t.rows.names) {
 		return fmt.Errorf("%w: a row of table %s has %d values for %d columns", errFrame, t.id, len(vals), len(t.rows.names))
 	}
-	r.plan, r.vals, r.s, r.partial, r.omitted, r.position = t.rows, vals, s, whole, r.omitted[:0], s.ordinal
+	r.plan, r.vals, r.s, r.partial, r.omitted, r.large, r.position = t.rows, vals, s, whole, r.omitted[:0], r.large[:0], s.ordinal
 	for i, v := range vals {
 		if pgoutput.Unchanged(v) && (t.rows.hidden == nil || !t.rows.hidden[i]) {
-			r.partial = withoutUnchanged
+			r.partial = withoutSome
 			r.omitted = append(r.omitted, t.rows.names[i])
 		}
 	}
 	return nil
+}
+
+// lacks notes which of the row's values are too large. It is not on the hot path.
+func (r *streamRow) lacks(values []pgoutput.Large, old bool) {
+	for _, v := range values {
+		if v.Old == old {
+			r.large = r.plan.large(r.large, v.Column, int(v.Bytes))
+			r.partial = max(r.partial, withoutSome)
+		}
+	}
 }
 
 // rowChange handles an insert, update or delete. It is the hot path.
@@ -100,6 +117,9 @@ func (s *stream) rowChange(m []byte) (*cdc.Event, error) {
 		if s.parsed.Before == 'K' {
 			s.before.partial = keyOnly
 		}
+		if len(s.parsed.Large) > 0 {
+			s.before.lacks(s.parsed.Large, true)
+		}
 		s.event.Before = &s.before
 	}
 	switch pgoutput.Kind(m[0]) {
@@ -115,6 +135,9 @@ func (s *stream) rowChange(m []byte) (*cdc.Event, error) {
 	if err := s.row.set(s, t, s.parsed.New); err != nil {
 		return nil, err
 	}
+	if len(s.parsed.Large) > 0 {
+		s.row.lacks(s.parsed.Large, false)
+	}
 	s.event.Row = &s.row
 	return &s.event, nil
 }
@@ -127,6 +150,19 @@ func (s *stream) complete() {
 	for i, v := range s.parsed.New {
 		if pgoutput.Unchanged(v) {
 			s.parsed.New[i] = s.parsed.Old[i]
+			if pgoutput.TooLarge(s.parsed.Old[i]) {
+				s.stillTooLarge(i)
+			}
+		}
+	}
+}
+
+// stillTooLarge notes that a value which did not change is too large.
+func (s *stream) stillTooLarge(column int) {
+	for _, v := range s.parsed.Large {
+		if v.Old && v.Column == column {
+			s.parsed.Large = append(s.parsed.Large, pgoutput.Large{Column: column, Bytes: v.Bytes})
+			return
 		}
 	}
 }

@@ -77,6 +77,16 @@ func (l lossless) covers(k kind) bool {
 	}
 }
 
+// small reports whether no value of the type is ever too large for a document.
+func (t *dataType) small() bool {
+	switch t.kind {
+	case kindBool, kindInt, kindNumeric, kindFloat, kindDate, kindTimestamp, kindTimestamptz, kindTime, kindTimetz, kindUUID:
+		return true
+	case kindText, kindBytea, kindJSON, kindJSONB, kindArray:
+	}
+	return false
+}
+
 // Object identifiers of types that are the same on every server.
 const (
 	oidInt2vector = 22

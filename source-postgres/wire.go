@@ -8,30 +8,28 @@ import (
 	"net"
 	"os"
 	"time"
-
-	"github.com/sluicedata/sluice/source-postgres/internal/pgoutput"
 )
 
 // A wire reads the messages of a replication connection, after it was taken over from its driver, into a buffer of its
 // own. A message is a byte of type, a length that counts itself, and a body:
 // https://www.postgresql.org/docs/current/protocol-message-formats.html
 type wire struct {
-	conn  net.Conn
-	buf   []byte
-	r, w  int // what lies between is unread
-	limit int // of a message
+	conn net.Conn
+	buf  []byte
+	r, w int // what lies between is unread
+	// A message beyond the limit is read by a reducer, into memory of its own.
+	limit  int
+	reduce func(size int) *reducer
+	big    *reducer // of the message at hand
 }
 
 const (
 	// wireBuffer is small enough for the processor's cache: what a read brought is decoded from there.
 	wireBuffer = 128 << 10
-	// maxMessage is how large a single change may be. Its document must be smaller than 63 MiB, and bytea in base64 takes
-	// two thirds of what it takes here.
-	maxMessage = 128 << 20
 )
 
-func newWire(conn net.Conn) *wire {
-	return &wire{conn: conn, buf: make([]byte, wireBuffer), limit: maxMessage}
+func newWire(conn net.Conn, limit int, reduce func(size int) *reducer) *wire {
+	return &wire{conn: conn, buf: make([]byte, wireBuffer), limit: limit, reduce: reduce}
 }
 
 // next takes a whole message out of the buffer, without reading; ok is false if there is none. The body is valid until
@@ -47,16 +45,6 @@ func (w *wire) next() (kind byte, body []byte, ok bool) {
 	}
 	w.r += n
 	return have[0], have[5:n:n], true
-}
-
-// tooLargeError is a message beyond the limit. The relation is the table's, or 0.
-type tooLargeError struct {
-	size     int
-	relation uint32
-}
-
-func (e *tooLargeError) Error() string {
-	return fmt.Sprintf("a message of %d bytes is too large", e.size)
 }
 
 var errFrame = errors.New("the server sent something that is not its protocol")
@@ -78,6 +66,11 @@ func (w *wire) fill(deadline time.Time) (bool, error) {
 	}
 	n, err := w.conn.Read(w.buf[w.w:])
 	w.w += n
+	if w.big != nil {
+		if err := w.absorb(); err != nil {
+			return false, err
+		}
+	}
 	switch {
 	case n > 0, errors.Is(err, os.ErrDeadlineExceeded):
 		return n > 0, nil
@@ -107,7 +100,10 @@ func (w *wire) room() error {
 		}
 		need = 1 + int(size)
 		if need > w.limit {
-			return w.tooLarge(have, need)
+			w.big = w.reduce(need)
+			err := w.absorb()
+			w.r, w.w = 0, 0
+			return err
 		}
 	}
 	if need <= len(w.buf) && len(w.buf)-w.w >= min(need, len(w.buf)/4) && w.r+need <= len(w.buf) {
@@ -122,15 +118,20 @@ func (w *wire) room() error {
 	return nil
 }
 
-// tooLarge names the table, as soon as the few bytes are there that tell it: a CopyData message's body is 'w', three
-// numbers of eight bytes, and the change.
-func (w *wire) tooLarge(have []byte, size int) error {
-	const head = 5 + 25
-	e := &tooLargeError{size: size}
-	if len(have) > head {
-		e.relation, _ = pgoutput.RelationOf(have[head:])
+// absorb gives what was read to the reducer of a message that is too large. What is left of the message goes back into the
+// buffer, before what follows it.
+func (w *wire) absorb() error {
+	n, err := w.big.take(w.buf[w.r:w.w])
+	if w.r += n; err != nil || w.big.left > 0 {
+		return err
 	}
-	return e
+	to, rest := w.big.out, w.buf[w.r:w.w]
+	if need := len(to) + len(rest); cap(to) < max(need, wireBuffer) {
+		to = append(make([]byte, 0, max(need, wireBuffer)), to...)
+	}
+	to = append(to, rest...)
+	w.r, w.w, w.buf, w.big = 0, len(to), to[:cap(to)], nil
+	return nil
 }
 
 // exactReader reads a connection one protocol message at a time and never further, so that nothing is left in its

@@ -11,7 +11,9 @@
 //	Update    U  oid u32 · ['K' tuple | 'O' tuple] · 'N' tuple
 //	Delete    D  oid u32 · 'K' tuple | 'O' tuple
 //	Truncate  T  n u32 · options u8 · n × oid u32
-//	tuple        n u16 · n × ('n' | 'u' | 't' length u32 · text | 'b' length u32 · binary)
+//	tuple        n u16 · n × ('n' | 'u' | 't' length u32 · text | 'b' length u32 · binary | 'x' length u64)
+//
+// The last kind of value is our own: it stands for a value that was too large to be kept.
 package pgoutput
 
 import (
@@ -47,6 +49,15 @@ var unchangedMark = []byte{'u'} //nolint:gochecknoglobals // its address is its 
 // Unchanged reports whether a value of a row is not in the message because it is stored out of line and was not
 // changed.
 func Unchanged(v []byte) bool { return len(v) == 1 && &v[0] == &unchangedMark[0] }
+
+// tooLargeMark is the value that stands for one which was too large to be kept.
+var tooLargeMark = []byte{'x'} //nolint:gochecknoglobals // its address is its meaning
+
+// TooLarge reports whether a value of a row was too large to be kept.
+func TooLarge(v []byte) bool { return len(v) == 1 && &v[0] == &tooLargeMark[0] }
+
+// MarkTooLarge is a value for which TooLarge is true.
+func MarkTooLarge() []byte { return tooLargeMark }
 
 // Begin starts a transaction.
 type Begin struct {
@@ -87,6 +98,15 @@ type Row struct {
 	Before byte
 	Old    [][]byte
 	New    [][]byte // empty for a delete
+	// Large are the values that are TooLarge.
+	Large []Large
+}
+
+// Large is a value that was too large to be kept.
+type Large struct {
+	Old    bool // of the old row
+	Column int
+	Bytes  int64 // as text
 }
 
 // Truncate empties tables.
@@ -158,7 +178,7 @@ func (r *Row) Parse(m []byte) error {
 	if !ok {
 		return fmt.Errorf("parsing row: %w", ErrShort)
 	}
-	r.Relation, r.Before, r.Old, r.New = id, 0, r.Old[:0], r.New[:0]
+	r.Relation, r.Before, r.Old, r.New, r.Large = id, 0, r.Old[:0], r.New[:0], r.Large[:0]
 	kind, rest := Kind(m[0]), m[5:]
 	if len(rest) == 0 {
 		return fmt.Errorf("parsing row: %w", ErrShort)
@@ -167,7 +187,7 @@ func (r *Row) Parse(m []byte) error {
 	tag := rest[0]
 	if kind != KindInsert && (tag == 'K' || tag == 'O') {
 		r.Before = tag
-		if r.Old, rest, err = appendTuple(r.Old, rest[1:]); err != nil {
+		if r.Old, rest, err = r.appendTuple(r.Old, rest[1:], true); err != nil {
 			return err
 		}
 		if kind == KindDelete {
@@ -181,7 +201,7 @@ func (r *Row) Parse(m []byte) error {
 	if tag != 'N' || kind == KindDelete {
 		return fmt.Errorf("parsing row: unexpected tuple %q in a message %q", tag, byte(kind))
 	}
-	if r.New, rest, err = appendTuple(r.New, rest[1:]); err != nil {
+	if r.New, rest, err = r.appendTuple(r.New, rest[1:], false); err != nil {
 		return err
 	}
 	return trailing(rest)
@@ -195,7 +215,7 @@ func trailing(rest []byte) error {
 }
 
 // appendTuple appends the values of a tuple and returns what follows it. It is the hot path of streaming.
-func appendTuple(vals [][]byte, m []byte) (_ [][]byte, rest []byte, err error) {
+func (r *Row) appendTuple(vals [][]byte, m []byte, old bool) (_ [][]byte, rest []byte, err error) {
 	if len(m) < 2 {
 		return vals, nil, fmt.Errorf("parsing tuple: %w", ErrShort)
 	}
@@ -223,6 +243,13 @@ func appendTuple(vals [][]byte, m []byte) (_ [][]byte, rest []byte, err error) {
 		case 'u':
 			vals = append(vals, unchangedMark)
 			m = m[1:]
+		case 'x':
+			if len(m) < 9 {
+				return vals, nil, fmt.Errorf("parsing tuple: %w", ErrShort)
+			}
+			r.Large = append(r.Large, Large{Old: old, Column: len(vals), Bytes: int64(binary.BigEndian.Uint64(m[1:]))}) //nolint:gosec // a message has 31 bits
+			vals = append(vals, tooLargeMark)
+			m = m[9:]
 		default:
 			return vals, nil, fmt.Errorf("parsing tuple: unknown kind of value %q", m[0])
 		}
