@@ -166,11 +166,8 @@ func givenUp(t *testing.T, db *database, d *driver) {
 // smallKeep is a server that gives up slots soon.
 func smallKeep(t *testing.T) *database {
 	t.Helper()
-	pg := server.Postgres(t, server.WithSetting("max_slot_wal_keep_size", "1MB"), server.WithSetting("max_wal_size", "32MB"), server.WithSetting("min_wal_size", "32MB"))
-	if pg.Major() < 13 {
-		t.Skip("max_slot_wal_keep_size came with Postgres 13")
-	}
-	return databaseOn(t, pg)
+	return databaseOn(t, server.Postgres(t, server.WithAtLeast(13), server.WithSetting("max_slot_wal_keep_size", "1MB"),
+		server.WithSetting("max_wal_size", "32MB"), server.WithSetting("min_wal_size", "32MB")))
 }
 
 // A slot that the server gave up is named, with the setting that limits it (hard case 7).
