@@ -47,8 +47,9 @@ type planJob struct {
 	known  *Table
 	at     int // the table's revision then
 	settle bool
-	found  *Table // as it was discovered; nil if it was not, or there is no such table
-	shape  *Table // as it was planned; nil if there is no such table
+	parts  []string // to be planned, of a table that is read or was; nil for all
+	found  *Table   // as it was discovered; nil if it was not, or there is no such table
+	shape  *Table   // as it was planned; nil if there is no such table
 	plan   *Plan
 	err    error
 	void   bool
@@ -65,6 +66,9 @@ func (j *planJob) run(ctx context.Context, d Driver) {
 		j.found = found[0]
 		c := *j.found.selected(&j.known.Selection, len(j.known.Key) == 0)
 		c.Origin = j.known.Origin
+		if j.parts != nil {
+			c.Parts = slices.DeleteFunc(slices.Clone(j.parts), func(p string) bool { return !slices.Contains(c.Parts, p) })
+		}
 		j.shape = &c
 	}
 	j.plan, j.err = d.Plan(ctx, j.shape)
@@ -96,6 +100,9 @@ func (j *planJob) done(_ context.Context, r *reader) error {
 		t.window.require(j.plan.Unseen)
 		return nil
 	}
+	if j.parts != nil {
+		return r.extend(t, j)
+	}
 	before := t.shape
 	if taken, err := r.take(t, j.found); err != nil || !taken {
 		return err
@@ -110,6 +117,7 @@ func (j *planJob) done(_ context.Context, r *reader) error {
 func (r *reader) planned(t *table, p *Plan) {
 	s := t.state
 	s.Phase, s.Fixed, s.Rows, s.Estimate = Scanning, p.Fixed, 0, t.shape.Rows
+	s.Parts = t.shape.Parts
 	t.chunkRows = r.opts.ChunkRows
 	t.spans = nil
 	for _, rest := range p.Ranges {

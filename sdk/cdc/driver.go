@@ -20,8 +20,8 @@ type Driver interface {
 	Discover(ctx context.Context, only ...TableID) ([]*Table, error)
 
 	// Plan divides a table into ranges that Scan can read independently and in parallel. It is called by a worker when
-	// the table's backfill begins, after the stream that carries the table's changes has been started. It is called
-	// again, only for its Unseen, when the core can no longer tell by itself which transactions chunks must see.
+	// the table's backfill begins, after the stream that carries the table's changes has been started, and again when
+	// parts have come to the table: only Table.Parts are divided. It is called again, only for its Unseen, when the core can no longer tell by itself which transactions chunks must see.
 	Plan(ctx context.Context, t *Table) (*Plan, error)
 
 	// Scan reads one chunk from the front of a range, in one consistent snapshot, and yields its rows; yield's
@@ -158,6 +158,10 @@ type Table struct {
 	// Origin is what Stream.Origin gave when the table began to be streamed: enough for a driver to tell, for a table
 	// without a key, which transactions' rows come from the stream and which from the backfill.
 	Origin string
+	// Parts are the driver's notation of the parts that hold the table's rows, where parts with rows can come to the table, or
+	// leave it, without a word in the log (partitions); otherwise nil. The core stores them, and has Plan divide those that
+	// have come. They are never empty for a table that may have parts.
+	Parts []string
 	// Scope is the driver's notation of how the log carries the table, if that is somebody's to change (a publication, say):
 	// another one means that changes may have been left out of the log meanwhile, so the table is read again. The core stores
 	// and compares it. Empty when the log does not carry the table, or it cannot change.
@@ -295,6 +299,9 @@ type Event struct {
 	// Rescan says, on Shape events, that existing rows may have got other values without the log mentioning them (a
 	// column added with a default, a column retyped, a table replaced): the table is backfilled again.
 	Rescan bool
+	// Look says, on Shape events, that the table should be discovered, because what the log does not tell of it may have
+	// changed.
+	Look bool
 	// Cursor is set on Commit, and on Idle when the driver has proof that nothing of ours lies before it: where to
 	// resume from now on.
 	Cursor Cursor

@@ -242,7 +242,7 @@ func (r *reader) reshaped(t *table, ev *Event) error {
 	t.shape, t.adopted, t.announce = now, false, true
 	t.revision++
 	r.save(t)
-	if slices.ContainsFunc(now.Columns, func(c Column) bool { return c.Incarnation == "" }) || ev.Shape.Behind {
+	if slices.ContainsFunc(now.Columns, func(c Column) bool { return c.Incarnation == "" }) || ev.Look {
 		r.rediscover(t) // to know which columns of these names they are, before others replace them
 	}
 	if replaced || t.state.Phase == Missing || (ev.Rescan || returned) && !known {

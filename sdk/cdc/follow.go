@@ -164,7 +164,10 @@ func (r *reader) take(t *table, found *Table) (bool, error) {
 	if t.state.identify(now) {
 		r.save(t)
 	}
-	return true, r.scoped(t, found)
+	if err := r.scoped(t, found); err != nil {
+		return false, err
+	}
+	return true, r.parted(t, found)
 }
 
 // scoped follows how the log carries the table.

@@ -81,7 +81,7 @@ func (r *reader) ready(t *table, now time.Time) bool {
 	if t.plan != nil || now.Before(t.retryAt) {
 		return false
 	}
-	if t.state.Phase == Pending || t.unsettled {
+	if t.state.Phase == Pending || t.unsettled || len(t.fresh) > 0 {
 		return true
 	}
 	if t.failures+t.rejected > 0 && len(t.inflight) > 0 {
@@ -94,6 +94,11 @@ func (r *reader) ready(t *table, now time.Time) bool {
 func (r *reader) jobFor(t *table) job {
 	if t.state.Phase == Pending || t.unsettled {
 		t.plan = &planJob{table: t, known: t.current(t.shape), at: t.revision, settle: t.state.Phase != Pending}
+		t.watch()
+		return t.plan
+	}
+	if len(t.fresh) > 0 {
+		t.plan = &planJob{table: t, known: t.current(t.shape), at: t.revision, parts: t.fresh}
 		t.watch()
 		return t.plan
 	}

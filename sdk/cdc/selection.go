@@ -90,7 +90,7 @@ func (t *table) withhold(found *Table) (changed bool) {
 // forget forgets what was known of the table's columns and of how the log carries it, because it is another table now.
 func (t *table) forget() {
 	t.state.Withheld, t.selection.Withheld = nil, nil
-	t.state.Scope = ""
+	t.state.Scope, t.state.Parts = "", nil
 }
 
 // widened takes over what was left out until now, and returns the names of the columns of the table, as it is now, that are

@@ -108,7 +108,8 @@ func (s *sim) checkCovered(b *simBinding, st *TableState, sh *shadowTable, stric
 	holes := holeKeys(st)
 	for _, k := range covered {
 		row, ok := sh.rows[k]
-		if !ok || holes[k] || sh.skipped[k] {
+		unread := !strict && row.part != 0 && !slices.Contains(st.Parts, strconv.Itoa(row.part)) // the capture does not know the part yet
+		if !ok || holes[k] || sh.skipped[k] || unread {
 			continue
 		}
 		doc := b.out.docs[k]

@@ -46,6 +46,7 @@ type simConfig struct {
 	bigColumns bool
 	huge       bool // values that are too large for a document
 	ddl        bool
+	parts      bool
 	crashes    bool
 }
 
@@ -60,7 +61,8 @@ type simTable struct {
 	published   bool
 	dropped     bool
 	locks       map[string]*simTxn
-	scans       int // in progress: they keep the table's shape locked
+	scans       int         // in progress: they keep the table's shape locked
+	parts       map[int]int // of a table that has parts: by number, the first slot that it may have; 0 is the table's own
 	colCount    int
 	born        int // the last version before it
 }
@@ -75,6 +77,7 @@ type simColumn struct {
 // simVersion is one version of a row. It does not change, except for xmax and what DDL does to all versions.
 type simVersion struct {
 	rowid int
+	part  int
 	key   string
 	vals  map[string]string // absent is null
 	v     int
@@ -117,6 +120,10 @@ type simWrite struct {
 
 func (t *simTable) shape() *Table {
 	s := &Table{ID: t.id, Key: slices.Clone(t.key), Incarnation: strconv.Itoa(t.incarnation), Rows: int64(len(t.slots))}
+	for n := range t.parts {
+		s.Parts = append(s.Parts, strconv.Itoa(n))
+	}
+	slices.Sort(s.Parts)
 	for _, c := range t.cols {
 		s.Columns = append(s.Columns, Column{Name: c.name, Type: c.typ, Nullable: true, Filled: c.filled, Incarnation: strconv.Itoa(c.num), Schema: []byte(`{"type":["string","null"]}`)})
 	}
@@ -140,6 +147,9 @@ func (db *simDB) create(id TableID, key []string, rows int) *simTable {
 	t.cols = append(t.cols, simColumn{name: "v", typ: "text"}, simColumn{name: "a", typ: "text"})
 	if db.cfg.bigColumns {
 		t.cols = append(t.cols, simColumn{name: "big1", typ: "text", big: true}, simColumn{name: "big2", typ: "text", big: true})
+	}
+	if db.cfg.parts && len(key) > 0 {
+		t.parts = map[int]int{0: 0}
 	}
 	for i := range t.cols {
 		t.colCount++

@@ -14,7 +14,15 @@ func (db *simDB) alterSome() {
 		return
 	}
 	t := ts[db.rnd.IntN(len(ts))]
-	switch db.rnd.IntN(8) {
+	n := db.rnd.IntN(8)
+	if t.parts != nil {
+		n = db.rnd.IntN(11)
+	}
+	switch n {
+	case 8, 9:
+		db.attach(t)
+	case 10:
+		db.detach(t)
 	case 0:
 		db.addColumn(t, true)
 	case 1, 2:
@@ -113,6 +121,9 @@ func (db *simDB) compact(t *simTable, change func(map[string]string)) {
 	}
 	db.rnd.Shuffle(len(slots), func(i, j int) { slots[i], slots[j] = slots[j], slots[i] })
 	t.slots = slots
+	for n := range t.parts {
+		t.parts[n] = 0
+	}
 	db.ids++
 	t.relfile = db.ids
 	t.rewrites++
@@ -150,4 +161,58 @@ func (db *simDB) comeBack() {
 	t := db.gone[0]
 	db.gone = db.gone[1:]
 	db.create(t.id, t.key, db.rnd.IntN(12))
+}
+
+// attach adds a part with rows that the log knows nothing of.
+func (db *simDB) attach(t *simTable) {
+	db.ids++
+	part := db.ids
+	var rows []*simVersion
+	txn := db.ddlTxn("attaching a part to "+t.id.String(), func(s *simShadow) { s.attach(t, rows) }, func(txn *simTxn) {
+		for len(t.slots)%db.cfg.pageRows != 0 {
+			t.slots = append(t.slots, nil)
+		}
+		t.parts[part] = len(t.slots)
+		for range db.rnd.IntN(6) {
+			vals := db.newKey(t)
+			key := t.keyOf(vals, 0)
+			if t.exists(txn, key) {
+				continue
+			}
+			db.versions++
+			vals["v"] = strconv.Itoa(db.versions)
+			for _, c := range t.cols {
+				if c.big {
+					vals[c.name] = c.name + ".attached." + strconv.Itoa(db.versions)
+				}
+			}
+			v := &simVersion{vals: vals, v: db.versions, xmin: txn, rowid: db.versions, part: part, key: key}
+			rows = append(rows, v)
+			t.slots = append(t.slots, v)
+		}
+	})
+	db.trace("db: txn %s attached part %d with %d rows", txn.id, part, len(rows))
+}
+
+// detach takes a part's rows away without a word in the log.
+func (db *simDB) detach(t *simTable) {
+	part := 0
+	for n := range t.parts {
+		part = max(part, n)
+	}
+	if part == 0 {
+		return
+	}
+	var keys []string
+	db.ddlTxn("detaching part "+strconv.Itoa(part)+" of "+t.id.String(), func(s *simShadow) { s.detach(t, keys) }, func(*simTxn) {
+		delete(t.parts, part)
+		for i, v := range t.slots {
+			if v != nil && v.part == part {
+				if v.xmax == nil {
+					keys = append(keys, v.key)
+				}
+				t.slots[i] = nil
+			}
+		}
+	})
 }

@@ -29,7 +29,11 @@ func (d *simDriver) Discover(ctx context.Context, only ...TableID) ([]*Table, er
 	var found []*Table
 	for _, t := range d.s.db.sortedTables() {
 		if len(only) == 0 || slices.Contains(only, t.id) {
-			found = append(found, t.shape())
+			s := t.shape()
+			if d.s.mutation == mutateParts {
+				s.Parts = nil
+			}
+			found = append(found, s)
 		}
 	}
 	return found, d.pause(ctx)
@@ -56,7 +60,7 @@ func (d *simDriver) Plan(ctx context.Context, want *Table) (*Plan, error) {
 	if db.cfg.physical || len(want.Key) == 0 {
 		pages := (len(t.slots) + db.cfg.pageRows - 1) / db.cfg.pageRows
 		step := 1 + db.rnd.IntN(pages+1)
-		from := 0
+		from := t.firstPage(want.Parts, db.cfg.pageRows)
 		for ; from+step < pages; from += step {
 			p.Ranges = append(p.Ranges, pageRange(t.relfile, from, from+step))
 		}
@@ -67,6 +71,21 @@ func (d *simDriver) Plan(ctx context.Context, want *Table) (*Plan, error) {
 	}
 	d.s.trace("driver: plans %s: %v, unseen %v", t.id, p.Ranges, p.Unseen)
 	return p, d.pause(ctx)
+}
+
+// firstPage is where the parts that are asked for begin.
+func (t *simTable) firstPage(parts []string, pageRows int) int {
+	if len(parts) == 0 || t.parts == nil {
+		return 0
+	}
+	first := len(t.slots)
+	for _, p := range parts {
+		n, _ := strconv.Atoi(p)
+		if slot, ok := t.parts[n]; ok {
+			first = min(first, slot)
+		}
+	}
+	return first / pageRows
 }
 
 func pageRange(relfile, from, to int) Range {

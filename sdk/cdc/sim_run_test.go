@@ -36,6 +36,7 @@ const (
 	mutateLoss
 	mutateLossKeeps
 	mutateWithheld
+	mutateParts
 	mutateOmitted
 )
 
@@ -117,6 +118,7 @@ func TestMutations(t *testing.T) {
 		"a new log is taken for the one that was lost":         mutateLoss,
 		"tables keep what they had when the log is lost":       mutateLossKeeps,
 		"what was left out before is not known":                mutateWithheld,
+		"parts that come with rows are not noticed":            mutateParts,
 		"what documents called omitted is not stored":          mutateOmitted,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -29,6 +29,7 @@ type shadowTable struct {
 type shadowRow struct {
 	vals map[string]string
 	v    int
+	part int // that brought it, or 0
 }
 
 func newShadow(policy OversizePolicy) *simShadow {
@@ -50,7 +51,7 @@ func (s *simShadow) alter(t *simTable, column string, refilled, dropped bool, f 
 	}
 	st.dropped[column] = dropped
 	for k, row := range st.rows {
-		st.rows[k] = shadowRow{with(row.vals, f), row.v}
+		st.rows[k] = shadowRow{with(row.vals, f), row.v, row.part}
 	}
 }
 
@@ -60,6 +61,20 @@ func (s *simShadow) empty(t *simTable) {
 		st.ghosts[k] = row.v
 	}
 	st.rows = map[string]shadowRow{}
+}
+
+func (s *simShadow) attach(t *simTable, rows []*simVersion) {
+	for _, v := range rows {
+		s.tables[t.id].rows[v.key] = shadowRow{v.vals, v.v, v.part}
+	}
+}
+
+func (s *simShadow) detach(t *simTable, keys []string) {
+	st := s.tables[t.id]
+	for _, k := range keys {
+		st.ghosts[k] = st.rows[k].v
+		delete(st.rows, k)
+	}
 }
 
 // advance applies the log up to a position.
@@ -72,11 +87,13 @@ func (s *simShadow) advance(log []*simTxn, to int) {
 		}
 		for _, w := range txn.writes {
 			st := s.tables[w.table.id]
+			part := 0
 			if w.before != nil {
+				part = st.rows[w.before.key].part
 				delete(st.rows, w.before.key)
 			}
 			if w.row != nil {
-				st.rows[w.row.key] = shadowRow{w.vals, w.v}
+				st.rows[w.row.key] = shadowRow{w.vals, w.v, part}
 				if s.skips && len(largeOf(w.schema, w.vals, nil, nil)) > 0 {
 					st.skipped[w.row.key] = true
 				}

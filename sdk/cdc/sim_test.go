@@ -108,7 +108,7 @@ func newSim(seed uint64, m mutation, transcript bool) *sim {
 		allTables: rnd.IntN(2) == 0, physical: rnd.IntN(3) > 0, pageRows: 1 + rnd.IntN(4),
 		stalls: rnd.IntN(3) > 0, async: rnd.IntN(2) == 0, dropEvents: rnd.IntN(2) == 0,
 		fullRows: rnd.IntN(4) == 0, bigColumns: rnd.IntN(3) > 0, ddl: rnd.IntN(2) == 0, crashes: rnd.IntN(3) == 0,
-		logTells: rnd.IntN(2) == 0, huge: rnd.IntN(3) == 0,
+		logTells: rnd.IntN(2) == 0, huge: rnd.IntN(3) == 0, parts: rnd.IntN(3) == 0,
 	}
 	s.db = newSimDB(rnd, cfg, s.trace)
 	s.db.budget = 20 + rnd.IntN(120)

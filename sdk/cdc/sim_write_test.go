@@ -104,6 +104,9 @@ func (db *simDB) write(txn *simTxn, t *simTable, op Op, before *simVersion, vals
 	}
 	if vals != nil {
 		v := &simVersion{vals: vals, v: db.versions, xmin: txn, rowid: db.versions}
+		if before != nil {
+			v.part = before.part
+		}
 		vals["v"] = strconv.Itoa(db.versions)
 		v.key = t.keyOf(vals, v.rowid)
 		t.lock(txn, v.key)

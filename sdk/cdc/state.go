@@ -31,6 +31,8 @@ type TableState struct {
 	Incarnation string        `json:"incarnation,omitempty"`
 	Columns     []ColumnState `json:"columns,omitempty"`
 	Key         []string      `json:"key,omitempty"`
+	// Parts are those of Table.Parts that were read, or are among Ranges.
+	Parts []string `json:"parts,omitempty"`
 	// Scope is Table.Scope.
 	Scope string `json:"scope,omitempty"`
 	// Withheld are columns that the binding's selection leaves out, as Selection.Withheld.
@@ -124,7 +126,7 @@ func (s *TableState) shape(id TableID, discovered *Table) *Table {
 	if len(s.Columns) == 0 {
 		return discovered
 	}
-	t := &Table{ID: id, Incarnation: s.Incarnation, Key: s.Key, Rows: -1}
+	t := &Table{ID: id, Incarnation: s.Incarnation, Key: s.Key, Parts: s.Parts, Rows: -1}
 	if discovered != nil {
 		t.Rows = discovered.Rows
 	}

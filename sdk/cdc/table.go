@@ -26,6 +26,7 @@ type table struct {
 	announce   bool   // the shape is still to be announced
 
 	plan     *planJob // in progress
+	fresh    []string // parts that have come to the table, to be planned
 	spans    []*span  // of a table that is scanning: what is left to be read
 	inflight []*chunk
 	holes    holes
@@ -127,7 +128,7 @@ func (t *table) void() {
 func (t *table) restart(p Phase) {
 	t.void()
 	t.state.begin(p)
-	t.spans, t.plan, t.holes = nil, nil, holes{}
+	t.spans, t.fresh, t.plan, t.holes = nil, nil, nil, holes{}
 	t.failures, t.rejected, t.retryAt = 0, 0, time.Time{}
 	t.unsettled = false
 	t.window.reset()
@@ -167,7 +168,7 @@ func (t *table) succeeded(limit int) {
 
 // busy reports whether the table needs a worker, now or later.
 func (t *table) busy() bool {
-	return t.state.Phase == Pending || t.state.Phase == Scanning || t.holes.len() > 0
+	return t.state.Phase == Pending || t.state.Phase == Scanning || t.holes.len() > 0 || len(t.fresh) > 0
 }
 
 // idleSpan returns a range of which the next chunk can be read, or nil.
