@@ -21,6 +21,7 @@ type table struct {
 	columns  []column
 	key      []string
 	sent     sent
+	parts    []string // of a partitioned table: itself and the partitions that hold its rows, by object identifier
 }
 
 // column is a column that can be captured.
@@ -133,6 +134,9 @@ func (d *driver) readDetails(ctx context.Context, conn *pgx.Conn, tables []*tabl
 	if err := d.readSent(ctx, conn, byOID, oids); err != nil {
 		return err
 	}
+	if err := readParts(ctx, conn, tables); err != nil {
+		return err
+	}
 	var (
 		oid   uint32
 		c     column
@@ -172,7 +176,7 @@ func (d *driver) readDetails(ctx context.Context, conn *pgx.Conn, tables []*tabl
 
 // describe is a table in the core's words.
 func (d *driver) describe(t *table) *cdc.Table {
-	out := &cdc.Table{ID: t.id, Key: t.key, Rows: t.rows, Incarnation: incarnation(t.oid), Scope: t.sent.scope, Behind: t.sent.behind}
+	out := &cdc.Table{ID: t.id, Key: t.key, Rows: t.rows, Incarnation: incarnation(t.oid), Parts: t.parts, Scope: t.sent.scope, Behind: t.sent.behind}
 	for _, c := range t.columns {
 		out.Columns = append(out.Columns, cdc.Column{
 			Name: c.name,

@@ -217,6 +217,9 @@ func (s *testStream) text(ev *cdc.Event) string {
 			cols = append(cols, c.Name+" "+c.Type)
 		}
 		fmt.Fprintf(&b, "shape %s (%s) rescan %v", ev.Table.Name, strings.Join(cols, ", "), ev.Rescan)
+		if ev.Look {
+			b.WriteString(" look")
+		}
 	case cdc.Drop:
 		fmt.Fprintf(&b, "drop %s: %v", ev.Table.Name, ev.Err)
 	default:

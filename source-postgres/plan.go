@@ -107,6 +107,12 @@ func (d *driver) planTable(ctx context.Context, conn *pgx.Conn, t *cdc.Table, no
 	if err != nil {
 		return nil, fmt.Errorf("reading the size of table %s: %w", t.ID, err)
 	}
+	relations, all := asked(t, now, relations)
+	if !all && len(t.Key) == 0 {
+		if err := tellApart(ctx, conn, t, relations); err != nil {
+			return nil, err
+		}
+	}
 	if d.byPages(t, now, relations) {
 		for _, r := range relations {
 			plan.Ranges = append(plan.Ranges, pageRanges(r)...)
@@ -114,7 +120,11 @@ func (d *driver) planTable(ctx context.Context, conn *pgx.Conn, t *cdc.Table, no
 		return plan, nil
 	}
 	plan.Fixed = true
-	plan.Ranges, err = d.keyRanges(ctx, conn, t, now)
+	if all {
+		plan.Ranges, err = d.keyRanges(ctx, conn, t, now)
+	} else {
+		plan.Ranges, err = d.partRanges(ctx, conn, t, now, relations)
+	}
 	return plan, err
 }
 

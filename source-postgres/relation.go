@@ -89,6 +89,9 @@ func (s *stream) relation(ctx context.Context, m []byte) (*cdc.Event, error) {
 	t := s.tables[id]
 	s.relations[r.ID] = t
 	if t == nil {
+		if err := s.partOf(ctx, r.ID); err != nil {
+			return nil, err
+		}
 		return s.queued(), nil
 	}
 	next, types, err := s.d.describeRelation(ctx, r, t)
@@ -106,14 +109,15 @@ func (s *stream) relation(ctx context.Context, m []byte) (*cdc.Event, error) {
 		return s.queued(), nil
 	}
 	changed, rescan := shapeChange(t.table, next)
+	look := next.Behind || !slices.Equal(next.Parts, t.table.Parts)
 	if t.keyless && next.Incarnation != t.table.Incarnation && t.table.Incarnation != "" {
 		// All that the new table has came over the stream.
 		t.origin = &snapshot{}
 		next.Origin = t.origin.String()
 	}
 	t.oid, t.table, t.rows = r.ID, next, newRowPlan(id, next.Key, names, types, false)
-	if changed || next.Behind {
-		s.queue = append(s.queue, cdc.Event{Op: cdc.Shape, Table: id, Txn: s.txn, Shape: next, Rescan: rescan})
+	if changed || look {
+		s.queue = append(s.queue, cdc.Event{Op: cdc.Shape, Table: id, Txn: s.txn, Shape: next, Rescan: rescan, Look: look})
 	}
 	return s.queued(), nil
 }
@@ -163,12 +167,13 @@ func (d *driver) describeRelation(ctx context.Context, r *pgoutput.Relation, t *
 	}
 	out := &cdc.Table{
 		ID: t.id, Incarnation: incarnation(r.ID), Key: t.table.Key, Origin: t.table.Origin, Rows: t.table.Rows, Selection: t.table.Selection,
+		Parts: t.table.Parts,
 	}
 	if t.keyless {
 		out.Origin = t.origin.String()
 	}
 	if now != nil {
-		out.Scope, out.Behind = now.sent.scope, now.sent.behind
+		out.Scope, out.Behind, out.Parts = now.sent.scope, now.sent.behind, now.parts
 	}
 	types := make([]*dataType, len(r.Columns))
 	hidden := d.hidden(r, t, now)

@@ -33,6 +33,19 @@ func (c *captured) choose(table string, change func(*cdc.Resource)) {
 	require.Fail(c.t, "no table "+table)
 }
 
+// onTruncate changes a policy in the capture's configuration.
+func (c *captured) onTruncate(policy string) {
+	c.t.Helper()
+	var cfg map[string]any
+	require.NoError(c.t, json.Unmarshal(c.spec.ConfigJson, &cfg))
+	options, ok := cfg["advanced"].(map[string]any)
+	require.True(c.t, ok)
+	options["onTruncate"] = policy
+	raw, err := json.Marshal(cfg)
+	require.NoError(c.t, err)
+	c.spec.ConfigJson = raw
+}
+
 // until runs a session until the table's rows are these, and keeps all documents.
 func (c *captured) until(table string, rows ...string) (docs []string) {
 	c.t.Helper()

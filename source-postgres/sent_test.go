@@ -16,6 +16,9 @@ import (
 // newDatabaseFrom makes a database on a server of this version or newer.
 func newDatabaseFrom(t *testing.T, major int) *database {
 	t.Helper()
+	if db := newDatabase(t); db.driver().server.major() >= major {
+		return db
+	}
 	return databaseOn(t, server.Postgres(t, server.WithAtLeast(major)))
 }
 

@@ -337,7 +337,7 @@ func TestPartitionedTable(t *testing.T) {
 		"INSERT INTO p VALUES (4, '2024-03-10')", "UPDATE p SET day = '2024-03-11' WHERE id = 2", "INSERT INTO p1 VALUES (5, '2024-01-12')",
 		"DELETE FROM p WHERE id = 1")
 	require.Equal(t, []string{
-		`c p {"day":"2024-03-10","id":4}`, `d p before {"day":"2024-02-10","id":2}`, `c p {"day":"2024-03-11","id":2}`,
+		`shape p (id integer, day date) rescan false look`, `c p {"day":"2024-03-10","id":4}`, `d p before {"day":"2024-02-10","id":2}`, `c p {"day":"2024-03-11","id":2}`,
 		`c p {"day":"2024-01-12","id":5}`, `d p before {"day":"2024-01-10","id":1}`,
 	}, s.fence())
 }

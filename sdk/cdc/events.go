@@ -226,6 +226,10 @@ func (r *reader) reshaped(t *table, ev *Event) error {
 	if replaced {
 		t.forget()
 	}
+	if ev.Look && !replaced && t.state.Phase != Missing && sameColumns(t.bound(ev.Shape), t.bound(t.state.shape(t.id, t.shape))) {
+		r.rediscover(t)
+		return nil // the log tells nothing new
+	}
 	now := complete(complete(t.bound(ev.Shape), t.state.shape(t.id, t.shape)), t.shape)
 	if err := t.fits(now); err != nil {
 		return err
