@@ -61,6 +61,11 @@ func TestConnectErrors(t *testing.T) {
 		"a bad slot name":   {func(c *config) { c.Advanced.SlotName = "My-Slot" }, `The slot name "My-Slot" is not possible`},
 		"a bad duration":    {func(c *config) { c.Advanced.StatementTimeout = "long" }, `The statement timeout "long" is not a duration.`},
 		"bad globs":         {func(c *config) { c.Advanced.SkipBackfills = []string{"orders"} }, `The entry "orders" of skipBackfills names no table: write schema.table.`},
+		"a bad loss":        {func(c *config) { c.Advanced.OnSlotLoss = "ignore" }, `The choice "ignore" of onSlotLoss does not exist. Choose backfill or stop.`},
+		"a bad lag":         {func(c *config) { c.Advanced.OnSlotLag, c.Advanced.MaxSlotLagBytes = "skip", 1 }, `The choice "skip" of onSlotLag does not exist. Choose warn, stop or drop.`},
+		"no limit of lag":   {func(c *config) { c.Advanced.OnSlotLag = "drop" }, `The choice "drop" of onSlotLag needs a limit in maxSlotLagBytes.`},
+		"a negative limit":  {func(c *config) { c.Advanced.MaxSlotLagBytes = -1 }, `The limit of slot lag must not be negative, but is -1.`},
+		"a hasty heartbeat": {func(c *config) { c.Advanced.Heartbeat = "10ms" }, `The heartbeat interval "10ms" is not a duration of at least a second. Write it like 30s or 5m.`},
 		"many things": {
 			func(c *config) { c.Database, c.User, c.Advanced.BackfillWorkers = "", "", -1 },
 			"The configuration has these problems:\n1. Enter the name of the database.\n2. Enter the name of the user to connect as.\n3. The number of backfill workers must be between 0 and 64, not -1.",
