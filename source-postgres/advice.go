@@ -134,7 +134,7 @@ func (c config) authAdvice(err error) error {
 func lastPhrase(err error) string {
 	for {
 		next := errors.Unwrap(err)
-		if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // walks the chain itself
+		if many, ok := err.(interface{ Unwrap() []error }); ok {
 			next = many.Unwrap()[len(many.Unwrap())-1]
 		}
 		if next == nil {

@@ -109,7 +109,7 @@ func (c *lowatConn) fill(b []byte) (int, error) {
 // fillBulk waits for much, and then takes what there is. If that is little it lowers the mark.
 func (c *lowatConn) fillBulk(b []byte, now time.Time) (n int, err error) {
 	if c.more {
-		n, err = readRest(c.raw, b)
+		n, _ := readRest(c.raw, b) // an error comes again below
 		c.more = n == len(b)
 		if n > 0 {
 			return n, nil

@@ -112,7 +112,7 @@ func TestPgBouncer(t *testing.T) {
 // startBouncer starts a PgBouncer in front of a server; it ends with the test.
 func startBouncer(t *testing.T, binary string, pg *server.PostgresServer, lines ...string) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "bouncer")
+	dir, err := os.MkdirTemp("/tmp", "bouncer") //nolint:usetesting // another user must be able to enter it
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -240,7 +240,7 @@ func TestWatchdogOfAServerThatHangs(t *testing.T) {
 	pid, err := strconv.Atoi(strings.TrimSpace(db.exec("SELECT active_pid FROM pg_replication_slots WHERE slot_name = '" + slot + "'")))
 	require.NoError(t, err)
 	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
-	defer syscall.Kill(pid, syscall.SIGCONT) //nolint:errcheck // it may have ended
+	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }() // it may have ended
 	began := time.Now()
 	err = c.Wait()
 	require.Error(t, err)

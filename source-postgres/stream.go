@@ -145,9 +145,12 @@ func (s *stream) reach(ctx context.Context, end lsn) lsn {
 	s.feedback.probe()
 	short, cancel := context.WithTimeout(ctx, catchUp)
 	defer cancel()
-	for lsn(s.received.Load()) < end && capture.Sleep(short, 5*time.Millisecond) == nil {
+	for {
+		received := lsn(s.received.Load())
+		if received >= end || capture.Sleep(short, 5*time.Millisecond) != nil {
+			return received
+		}
 	}
-	return lsn(s.received.Load())
 }
 
 // Close implements cdc.Stream.

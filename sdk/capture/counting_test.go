@@ -11,8 +11,8 @@ import (
 	"sync"
 
 	"github.com/sluicedata/sluice/sdk/capture"
-	"github.com/sluicedata/sluice/sdk/schema"
 	"github.com/sluicedata/sluice/sdk/process"
+	"github.com/sluicedata/sluice/sdk/schema"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 

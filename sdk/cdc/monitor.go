@@ -306,7 +306,7 @@ func (s *sessionReader) Read(ctx context.Context, tx *capture.Tx) error {
 	late := time.NewTimer(s.monitor.abandon)
 	defer late.Stop()
 	select {
-	case <-done:
+	case <-done: //nolint:errcheck // whatever it says, the reason is the monitor's
 		return s.monitor.failure
 	case <-late.C:
 		s.abandoned = true
