@@ -68,9 +68,9 @@ func (r *reader) lose(cause error) error {
 	return r.finish()
 }
 
-// recover waits until it is kept that the log is lost, and looks at the tables: what has become of them meanwhile was in
+// startAnew waits until it is kept that the log is lost, and looks at the tables: what has become of them meanwhile was in
 // that log.
-func (r *reader) recover(ctx context.Context) error {
+func (r *reader) startAnew(ctx context.Context) error {
 	timer := time.NewTimer(ackPatience)
 	defer timer.Stop()
 	select {

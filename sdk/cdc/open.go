@@ -143,7 +143,7 @@ func (r *reader) begin(ctx context.Context) error {
 		return r.idle(ctx)
 	}
 	if !r.lostAt.IsZero() {
-		if err := r.recover(ctx); err != nil {
+		if err := r.startAnew(ctx); err != nil {
 			return err
 		}
 	}
