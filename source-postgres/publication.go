@@ -180,7 +180,7 @@ func (d *driver) extendPublication(ctx context.Context, conn *pgx.Conn, p *publi
 		return d.publicationAdvice(err, sql, "extended")
 	}
 	if d.server.forgetsPublications() {
-		if err := d.remind(ctx, conn, missing); err != nil {
+		if err := d.remind(ctx, conn, missing, sql); err != nil {
 			return err
 		}
 	}
@@ -193,9 +193,10 @@ func (d *driver) extendPublication(ctx context.Context, conn *pgx.Conn, p *publi
 	return nil
 }
 
-// remind has a server that forgets publications look at ours again, once the transactions that make it forget have ended.
-// What it left out until then was committed before the tables are backfilled, so the backfill has it.
-func (d *driver) remind(ctx context.Context, conn *pgx.Conn, tables []cdc.TableID) error {
+// remind has a server that forgets publications look at ours again, once the transactions that make it forget have ended:
+// the tables are taken out and added once more, as add does, because Postgres 12 does not notice less. What it left out
+// until then was committed before the tables are backfilled, so the backfill has it.
+func (d *driver) remind(ctx context.Context, conn *pgx.Conn, tables []cdc.TableID, add string) error {
 	found, err := d.readTables(ctx, conn, tables)
 	if err != nil {
 		return err
@@ -227,15 +228,7 @@ func (d *driver) remind(ctx context.Context, conn *pgx.Conn, tables []cdc.TableI
 			return err
 		}
 	}
-	var kinds string
-	err = conn.QueryRow(ctx, `SELECT concat_ws(', ', CASE WHEN pubinsert THEN 'insert' END, CASE WHEN pubupdate THEN 'update' END,
-		CASE WHEN pubdelete THEN 'delete' END, CASE WHEN pubtruncate THEN 'truncate' END)
-		FROM pg_catalog.pg_publication WHERE pubname = $1`, d.publication).Scan(&kinds)
-	if err != nil {
-		return fmt.Errorf("reading publication %q: %w", d.publication, err)
-	}
-	// Nothing changes by this, but the server reads the publication anew.
-	if _, err := conn.Exec(ctx, "ALTER PUBLICATION "+quoteIdent(d.publication)+" SET (publish = "+quoteLiteral(kinds)+")"); err != nil {
+	if err := d.readd(ctx, conn, tables, add); err != nil {
 		return fmt.Errorf("refreshing publication %q: %w", d.publication, err)
 	}
 	return nil

@@ -198,7 +198,18 @@ func (d *driver) columnLists(ctx context.Context, conn *pgx.Conn, tables []*tabl
 	return lists, nil
 }
 
-// relist gives tables of our publication the lists they should have. The server sees it as one change.
+// readd takes tables out of the publication and adds them again. The server sees it as one change.
+func (d *driver) readd(ctx context.Context, conn *pgx.Conn, tables []cdc.TableID, add string) error {
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "ALTER PUBLICATION "+quoteIdent(d.publication)+" DROP TABLE "+onlyTables(tables, nil)); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, add)
+		return err
+	})
+}
+
+// relist gives tables of our publication the lists they should have.
 func (d *driver) relist(ctx context.Context, conn *pgx.Conn, tables []cdc.TableID) error {
 	found, err := d.readTables(ctx, conn, tables)
 	if err != nil {
@@ -220,19 +231,12 @@ func (d *driver) relist(ctx context.Context, conn *pgx.Conn, tables []cdc.TableI
 		ids[i] = t.id
 	}
 	sql := d.addSQL(ids, lists)
-	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "ALTER PUBLICATION "+quoteIdent(d.publication)+" DROP TABLE "+onlyTables(ids, nil)); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, sql)
-		return err
-	})
-	if err != nil {
+	if err := d.readd(ctx, conn, ids, sql); err != nil {
 		return d.publicationAdvice(err, sql, "changed")
 	}
 	d.log.WithField("publication", d.publication).WithField("tables", fmt.Sprint(slices.Collect(maps.Keys(lists)))).Info("changed which columns the publication sends")
 	if d.server.forgetsPublications() {
-		return d.remind(ctx, conn, ids)
+		return d.remind(ctx, conn, ids, sql)
 	}
 	return nil
 }
