@@ -144,6 +144,10 @@ func TestCheckFindsEverything(t *testing.T) {
 		"CREATE TABLE keyless (id int)", "GRANT SELECT ON keyless TO reader", "CREATE TABLE hidden (id int PRIMARY KEY)",
 		"GRANT SELECT ON hidden TO reader", "ALTER TABLE hidden ENABLE ROW LEVEL SECURITY")
 	d := db.driver(func(c *config) { c.User, c.Advanced.PublicationName = "reader", "pub" })
+	viaRoot := ", publish_via_partition_root = true"
+	if db.pg.Major() < 13 {
+		viaRoot = ""
+	}
 	require.Equal(t, []string{
 		`The server's log has not enough in it: wal_level is "replica". Have an administrator run ALTER SYSTEM SET wal_level = logical; and restart the server. (On Amazon RDS, set rds.logical_replication to 1; on Google Cloud SQL, cloudsql.logical_decoding to on.)`,
 		`User "reader" may not replicate. Have an administrator run: ALTER ROLE "reader" REPLICATION; (on Amazon RDS: GRANT rds_replication TO "reader";)`,
@@ -154,7 +158,7 @@ func TestCheckFindsEverything(t *testing.T) {
 		`The table public.u is unlogged or temporary, so its changes are not in the log. Run: ALTER TABLE "public"."u" SET LOGGED;`,
 		`public.v is a view, which leaves no changes in the log. Capture the tables behind it.`,
 		"User \"reader\" cannot make the publication \"pub\": that needs the CREATE right on the database and the ownership of the tables. Have an administrator run:\n" +
-			`CREATE PUBLICATION "pub" FOR TABLE ONLY "public"."a", ONLY "public"."b", ONLY "public"."c", ONLY "public"."gone", ONLY "public"."hidden", ONLY "public"."keyless", ONLY "public"."u", ONLY "public"."v" WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true);`,
+			`CREATE PUBLICATION "pub" FOR TABLE ONLY "public"."a", ONLY "public"."b", ONLY "public"."c", ONLY "public"."gone", ONLY "public"."hidden", ONLY "public"."keyless", ONLY "public"."u", ONLY "public"."v" WITH (publish = 'insert, update, delete, truncate'` + viaRoot + `);`,
 	}, checkMessages(t, d, "a", "b", "c", "gone", "hidden", "keyless", "u", "v"))
 	require.Empty(t, db.exec("SELECT * FROM pg_publication"), "a check creates nothing")
 }
@@ -341,7 +345,9 @@ func TestScanErrors(t *testing.T) {
 	require.NoError(t, scan(table))
 
 	db.exec("VACUUM FULL t")
-	require.ErrorIs(t, scan(table), cdc.ErrRewritten, "the rows are elsewhere")
+	if d.server.major() >= 14 { // older servers are read by key
+		require.ErrorIs(t, scan(table), cdc.ErrRewritten, "the rows are elsewhere")
+	}
 	plan, err = d.Plan(t.Context(), table)
 	require.NoError(t, err)
 	db.exec("ALTER TABLE t ALTER a TYPE bigint")

@@ -49,6 +49,14 @@ func (db *database) exec(sql ...string) string {
 	return db.pg.ExecIn(db.t, db.cfg.Database, sql...)
 }
 
+// viaRoot are the options of a publication that sends partitions under the name of their table, where the server has them.
+func (db *database) viaRoot() string {
+	if db.pg.Major() < 13 {
+		return ""
+	}
+	return " WITH (publish_via_partition_root = true)"
+}
+
 // connect opens a session of the test's own.
 func (db *database) connect() *pgx.Conn {
 	db.t.Helper()

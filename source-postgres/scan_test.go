@@ -87,10 +87,12 @@ func TestRangesAreDisjointAndComplete(t *testing.T) {
 	require.InDelta(t, rows, table.Rows, rows/10)
 	ranges, _ := planned(t, d, table)
 	require.Greater(t, len(ranges), 1)
+	byPages := d.server.major() >= 14 // older servers are read by key
 	for i, r := range ranges[1:] {
 		require.Equal(t, ranges[i].To, r.From)
+		require.Equal(t, ranges[i].UpTo, r.After)
 	}
-	require.True(t, ranges[len(ranges)-1].Open)
+	require.Equal(t, byPages, ranges[len(ranges)-1].Open)
 	all, keys := db.scanAll(d, table, 50_000)
 	require.Len(t, all, rows)
 	sortKeys(keys)
@@ -219,7 +221,7 @@ func TestUnseenAreWritersOnly(t *testing.T) {
 	require.Empty(t, plan.Unseen)
 	writer := db.transaction("SAVEPOINT a", "INSERT INTO t VALUES (1)", "RELEASE a", "INSERT INTO p1 VALUES (1)")
 	var xid string
-	require.NoError(t, writer.QueryRow(t.Context(), "SELECT pg_current_xact_id()::text").Scan(&xid))
+	require.NoError(t, writer.QueryRow(t.Context(), "SELECT txid_current()::text").Scan(&xid))
 	for _, table := range tables {
 		_, plan = planned(t, d, table)
 		require.Equal(t, []cdc.TxnID{cdc.TxnID(xid)}, plan.Unseen, table.ID)

@@ -139,7 +139,7 @@ func TestExcludedColumnsNeverLeave(t *testing.T) {
 func TestExcludedColumnRenamed(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
-	db.exec("CREATE TABLE t (id int PRIMARY KEY, ssn text)", "INSERT INTO t VALUES (1, 'secret')", "CREATE PUBLICATION mine FOR ALL TABLES WITH (publish_via_partition_root)")
+	db.exec("CREATE TABLE t (id int PRIMARY KEY, ssn text)", "INSERT INTO t VALUES (1, 'secret')", "CREATE PUBLICATION mine FOR ALL TABLES"+db.viaRoot())
 	db.cfg.Advanced.PublicationName = "mine"
 	c := newCapture(t, db, frame.JSON)
 	c.choose("t", func(r *cdc.Resource) { r.ExcludeColumns = []string{"ssn"} })
@@ -162,7 +162,11 @@ func TestSelectionChanges(t *testing.T) {
 	c.choose("t", func(r *cdc.Resource) { r.ExcludeColumns = []string{"ssn"} })
 	c.until("t", `{"a":"a","id":1}`, `{"a":"a","id":2}`, `{"a":"a","id":3}`)
 	db.exec("ALTER TABLE t ADD n int", "UPDATE t SET n = id WHERE id < 3")
-	c.until("t", `{"a":"a","id":1,"n":1}`, `{"a":"a","id":2,"n":2}`, `{"a":"a","id":3,"n":null}`)
+	third := `{"a":"a","id":3,"n":null}`
+	if db.pg.Major() < 15 {
+		third = `{"a":"a","id":3}` // without lists of columns the publication has the new one at once, and no row is read again for a null
+	}
+	c.until("t", `{"a":"a","id":1,"n":1}`, `{"a":"a","id":2,"n":2}`, third)
 	c.choose("t", func(r *cdc.Resource) { r.ExcludeColumns = []string{"a"} })
 	c.until("t", `{"a":"a","id":1,"n":1,"ssn":"s"}`, `{"a":"a","id":2,"n":2,"ssn":"s"}`, `{"a":"a","id":3,"n":null,"ssn":"s"}`)
 	db.exec("UPDATE t SET ssn = 't', a = 'b' WHERE id = 1")
