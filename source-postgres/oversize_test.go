@@ -127,6 +127,29 @@ func TestOversizedValues(t *testing.T) {
 	require.Empty(t, s.fence())
 }
 
+// A chunk of rows that turn out to be very large is given up at once, and the next one covers what it should.
+func TestVeryLargeRows(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec("CREATE TABLE t (id int PRIMARY KEY, a text)", "ALTER TABLE t ALTER a SET STORAGE EXTERNAL", "INSERT INTO t SELECT g, repeat('x', 3000000) FROM generate_series(1, 6) g")
+	d := db.driver()
+	table := db.tables(d, "t")[0]
+	plan, err := d.Plan(t.Context(), table)
+	require.NoError(t, err)
+	rows, given := 0, 0
+	for r := plan.Ranges[0]; r != ""; {
+		out, err := d.Scan(t.Context(), cdc.Chunk{Table: table, Range: r, MaxRows: 1000, MaxBytes: 1 << 20}, func(cdc.Row) error { rows++; return nil })
+		if err != nil {
+			require.ErrorIs(t, err, cdc.ErrInterrupted)
+			given++
+			rows = 0
+			continue
+		}
+		r = out.Rest
+	}
+	require.Equal(t, []int{6, 1}, []int{rows, given})
+}
+
 func keyOf(t testing.TB, d *driver, table *cdc.Table, id int) []byte {
 	t.Helper()
 	p := newRowPlan(table.ID, table.Key, []string{"id"}, []*dataType{d.types.get(23)}, false)

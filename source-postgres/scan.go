@@ -284,7 +284,7 @@ func (s *scan) rowsOf(result *pgconn.ResultReader) error {
 		}
 		s.rows++
 		if s.bytes > limit && s.units > 1 {
-			s.plan.size.shrink()
+			s.tooLarge()
 			return fmt.Errorf("reading table %s: the chunk is too large: %w", s.chunk.Table.ID, cdc.ErrInterrupted)
 		}
 		if err := s.yield(&s.row); err != nil {
@@ -298,6 +298,18 @@ func (s *scan) rowsOf(result *pgconn.ResultReader) error {
 		return fmt.Errorf("reading rows: %w", err)
 	}
 	return nil
+}
+
+// tooLarge has the next chunk cover less. Where rows are very large, what is left of this one is not worth being read to its end.
+func (s *scan) tooLarge() {
+	const veryLarge = 1 << 20
+	s.plan.size.shrink()
+	if !s.rng.Pages {
+		s.plan.size.atMost(uint64(float64(s.rows) * float64(s.chunk.MaxBytes) / float64(s.bytes)))
+	}
+	if s.bytes/s.rows > veryLarge {
+		_ = s.conn.Conn().Close() // the session ends, and another one takes its place
+	}
 }
 
 // keepKey keeps the key of the chunk's last row, from which the next chunk goes on.

@@ -72,3 +72,10 @@ func (s *sizer) shrink() {
 	defer s.mu.Unlock()
 	s.most = max(s.last/2, 1)
 }
+
+// atMost has the next chunk cover no more than so many units.
+func (s *sizer) atMost(units uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.most = max(min(s.most, units), 1)
+}
