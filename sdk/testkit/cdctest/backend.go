@@ -21,6 +21,8 @@ type Backend struct {
 	Big func(seed uint64) string
 	// LogWholeRows is a statement that has the log of a table without a key carry whole rows. Nil if it always does.
 	LogWholeRows func(table string) string
+	// Only names the parts of the suite to run, for a second round in other circumstances. All of them, if it is empty.
+	Only []string
 	// Command is the connector as a program that speaks the protocol, not started yet. Only Stress needs it.
 	Command func(t testing.TB) *exec.Cmd
 	// AlterInTransaction says that changes of shape and truncations can be parts of transactions, and be rolled back.
