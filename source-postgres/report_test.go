@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"github.com/sluicedata/sluice/protocol/frame"
 	"github.com/sluicedata/sluice/sdk/capture"
 	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/process"
 	"github.com/sluicedata/sluice/sdk/testkit/session"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
@@ -369,4 +371,46 @@ func TestStatusOptions(t *testing.T) {
 	message := usererr.Message(cfg.Validate())
 	require.Contains(t, message, `The read timeout "50ms" is not a duration of at least a second, or 0s. Write it like 30s or 2m.`)
 	require.Contains(t, message, `The status interval "x" is not a duration of at least a second. Write it like 30s or 1m.`)
+}
+
+// lockedBuffer is written to and read by different goroutines.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// Whoever pulls by hand sees the same line, in words.
+func TestPullShowsTheStatus(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec("CREATE TABLE t (id int PRIMARY KEY, x text)", "INSERT INTO t VALUES (0, 'x')")
+	config := fmt.Sprintf(`{address: "%s", database: %s, user: postgres, password: secret, advanced: {slotName: %s, statusEvery: 1s}}`,
+		db.cfg.Address, db.cfg.Database, db.cfg.Advanced.SlotName)
+	var out, errs lockedBuffer
+	p := &process.Process{
+		Name: "source-postgres", Args: []string{"pull", "--config", "-"}, Stdin: strings.NewReader(config), Stdout: &out, Stderr: &errs,
+		LookupEnv: func(name string) (string, bool) { return "text", name == "LOG_FORMAT" }, // as on a terminal
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() {
+		ended <- p.Run(ctx, func(ctx context.Context, p *process.Process) int { return capture.Run(ctx, p, connector()) })
+	}()
+	shown := regexp.MustCompile(`msg="streaming, at the end of the log, \d+ documents/s; the server keeps [\d.]+ \w+ of log for it`)
+	eventually(t, "the status is shown", func() bool { return shown.MatchString(errs.String()) })
+	stop()
+	require.Zero(t, <-ended)
+	require.NotContains(t, errs.String(), "secret")
 }

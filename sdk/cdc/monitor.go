@@ -306,7 +306,10 @@ func (s *sessionReader) Read(ctx context.Context, tx *capture.Tx) error {
 	late := time.NewTimer(s.monitor.abandon)
 	defer late.Stop()
 	select {
-	case <-done: //nolint:errcheck // whatever it says, the reason is the monitor's
+	case err := <-done:
+		if err == nil {
+			return nil // a transaction was whole at that very moment; the next Read ends
+		}
 		return s.monitor.failure
 	case <-late.C:
 		s.abandoned = true
