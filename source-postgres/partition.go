@@ -133,7 +133,7 @@ func (s *stream) partOf(ctx context.Context, relation uint32) error {
 		return err
 	})
 	if sqlState(err) != "" {
-		return nil //nolint:nilerr // it is gone by now
+		return nil // it is gone by now
 	}
 	if err != nil {
 		return fmt.Errorf("looking for the table of a partition: %w", err)
