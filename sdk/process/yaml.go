@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"gopkg.in/yaml.v3"
 )
@@ -16,6 +17,10 @@ func toJSON(text []byte) (json.RawMessage, error) {
 	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
+		if strings.Contains(err.Error(), "anchor '") {
+			// The library's words have the value in them, which may be a secret.
+			return nil, errAnchor
+		}
 		return nil, err
 	}
 	if doc.Kind == 0 {
@@ -23,6 +28,8 @@ func toJSON(text []byte) (json.RawMessage, error) {
 	}
 	return appendNode(nil, &doc, 0)
 }
+
+var errAnchor = errors.New("something begins with * and refers to nothing; put a value that begins with * or & into quotes")
 
 // What a configuration cannot exceed: a few lines of YAML whose aliases refer to one another can.
 const (
