@@ -1,28 +1,30 @@
 package main
 
 import (
-	"crypto/x509"
 	"errors"
-	"net"
-	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/sluicedata/sluice/sdk/endpoint"
+	"github.com/sluicedata/sluice/sdk/schema"
+	"github.com/sluicedata/sluice/sdk/tunnel"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
 // config is how users describe the endpoint.
 type config struct {
-	Address     string   `json:"address" title:"Address" desc:"Host and port of the database (host[:port]); the port is 5432 if left out." order:"0"`
-	Database    string   `json:"database" title:"Database" desc:"Name of the database that your tables go to." order:"1"`
-	Schema      string   `json:"schema" title:"Schema" desc:"Schema for tables whose binding names none, and for the connector's own two tables." default:"public" order:"2"`
-	User        string   `json:"user" title:"User" desc:"Database user that you connect as." order:"3"`
-	Password    string   `json:"password" title:"Password" desc:"Password of that user." secret:"true" order:"4"`
-	SSLMode     string   `json:"sslmode,omitempty" title:"TLS Mode" desc:"How the connection is protected. If left out: verify-full, except for a database on the same machine, which is reached without TLS." enum:"disable,require,verify-ca,verify-full" order:"5"`
-	SSLRootCert string   `json:"sslRootCert,omitempty" title:"TLS Root Certificate" desc:"Certificate authority, in PEM form, that signed the server's certificate. If left out, the system's authorities are trusted." multiline:"true" secret:"true" order:"6"`
-	HardDelete  bool     `json:"hardDelete,omitempty" title:"Hard Delete" desc:"Delete rows when their source rows are deleted. Otherwise they stay, with _meta/op set to d." order:"7"`
-	Advanced    advanced `json:"advanced" title:"Advanced" desc:"Settings that most tables never need." advanced:"true" order:"8"`
+	Address     string        `json:"address" title:"Address" desc:"Host and port of the database (host[:port]); the port is 5432 if left out." order:"0"`
+	Database    string        `json:"database" title:"Database" desc:"Name of the database that your tables go to." order:"1"`
+	Schema      string        `json:"schema" title:"Schema" desc:"Schema for tables whose binding names none, and for the connector's own two tables." default:"public" order:"2"`
+	User        string        `json:"user" title:"User" desc:"Database user that you connect as." order:"3"`
+	Password    schema.Secret `json:"password,omitzero" title:"Password" desc:"Password of that user. Leave it out if you log in with a certificate." secret:"true" order:"4"`
+	SSLMode     string        `json:"sslmode,omitempty" title:"TLS Mode" desc:"How the connection is protected. If left out: verify-full, except for a database on the same machine, which is reached without TLS." enum:"disable,require,verify-ca,verify-full" order:"5"`
+	SSLRootCert string        `json:"sslRootCert,omitempty" title:"TLS Root Certificate" desc:"Certificate authority, in PEM form, that signed the server's certificate. If left out, the system's authorities are trusted." multiline:"true" order:"6"`
+	SSLCert     string        `json:"sslCert,omitempty" title:"TLS Client Certificate" desc:"Certificate that you show to the server, in PEM form, if it wants one." multiline:"true" order:"7"`
+	SSLKey      schema.Secret `json:"sslKey,omitzero" title:"TLS Client Key" desc:"Key of the client certificate, in PEM form without a passphrase." secret:"true" multiline:"true" order:"8"`
+	Tunnel      tunnel.Config `json:"tunnel,omitzero" title:"SSH Tunnel" desc:"SSH server that the database is reached through, if it cannot be reached directly." order:"9"`
+	HardDelete  bool          `json:"hardDelete,omitempty" title:"Hard Delete" desc:"Delete rows when their source rows are deleted. Otherwise they stay, with _meta/op set to d." order:"10"`
+	Advanced    advanced      `json:"advanced" title:"Advanced" desc:"Settings that most tables never need." advanced:"true" order:"11"`
 }
 
 // advanced are settings with good defaults.
@@ -40,7 +42,7 @@ type resource struct {
 }
 
 const (
-	defaultPort      = "5432"
+	defaultPort      = 5432
 	maxIdentifier    = 63 // bytes that a name can have in Postgres
 	defaultStatement = time.Hour
 	defaultLock      = time.Minute
@@ -57,24 +59,17 @@ func (c config) Validate() error {
 	require(c.Address, "address")
 	require(c.Database, "database")
 	require(c.User, "user")
-	require(c.Password, "password")
-	if c.Address != "" {
-		if _, _, err := c.hostPort(); err != nil {
-			problems = append(problems, err)
-		}
+	if c.Password.IsZero() && c.SSLCert == "" {
+		problems = append(problems, usererr.New(nil, "password is required, unless you log in with a certificate (sslCert)."))
+	}
+	addr, err := c.address()
+	if err != nil && c.Address != "" {
+		problems = append(problems, err)
 	}
 	if len(c.schema()) > maxIdentifier {
 		problems = append(problems, usererr.New(nil, "schema %q is longer than the 63 bytes that Postgres allows.", c.Schema))
 	}
-	switch c.SSLMode {
-	case "", "disable", "require", "verify-ca", "verify-full":
-	default:
-		problems = append(problems, usererr.New(nil,
-			"sslmode %q is not known; use disable, require, verify-ca or verify-full. There is no mode that falls back to an unprotected connection.", c.SSLMode))
-	}
-	if c.SSLRootCert != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(c.SSLRootCert)) {
-		problems = append(problems, usererr.New(nil, "sslRootCert holds no certificate in PEM form. Paste the whole file, with its BEGIN and END lines."))
-	}
+	problems = append(problems, c.tls(addr).Validate(), c.Tunnel.Validate())
 	for name, text := range map[string]string{"statementTimeout": c.Advanced.StatementTimeout, "lockTimeout": c.Advanced.LockTimeout} {
 		if d, err := parseDuration(text, time.Second); err != nil || d < time.Second {
 			problems = append(problems, usererr.New(nil, "advanced.%s %q is not a duration of at least a second, such as 30s, 5m or 1h.", name, text))
@@ -107,34 +102,22 @@ func (c config) schema() string {
 	return c.Schema
 }
 
-func (c config) hostPort() (host string, port uint16, err error) {
-	host, text, err := net.SplitHostPort(c.Address)
-	if err != nil {
-		host, text = strings.Trim(c.Address, "[]"), defaultPort
-		if _, err := netip.ParseAddr(host); err != nil && strings.Contains(host, ":") {
-			host = ""
-		}
-	}
-	n, err := strconv.ParseUint(text, 10, 16)
-	if err != nil || host == "" || n == 0 {
-		return "", 0, usererr.New(err, "address %q is not of the form host or host:port.", c.Address)
-	}
-	return host, uint16(n), nil
+// address is the server's.
+func (c config) address() (endpoint.Address, error) {
+	return endpoint.ParseAddress(c.Address, defaultPort)
 }
 
-// sslmode is the mode in force. Only a database on this machine is reached without TLS unless asked for.
-func (c config) sslmode() string {
-	if c.SSLMode != "" {
-		return c.SSLMode
+// tls is how the connection is protected. Only a database on this machine is reached without TLS unless asked for.
+func (c config) tls(addr endpoint.Address) endpoint.TLS {
+	t := endpoint.TLS{Mode: c.SSLMode, RootCert: c.SSLRootCert, Cert: c.SSLCert, Key: c.SSLKey}
+	switch {
+	case t.Mode != "":
+	case addr.IsLoopback() && t.Cert == "":
+		t.Mode = endpoint.Disable
+	default:
+		t.Mode = endpoint.VerifyFull
 	}
-	host, _, err := c.hostPort()
-	if err != nil {
-		return "verify-full"
-	}
-	if ip, err := netip.ParseAddr(host); host == "localhost" || (err == nil && ip.IsLoopback()) {
-		return "disable"
-	}
-	return "verify-full"
+	return t
 }
 
 func (a advanced) statementTimeout() time.Duration {

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
 	"strconv"
@@ -11,6 +9,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sluicedata/sluice/sdk/endpoint"
+	"github.com/sluicedata/sluice/sdk/tunnel"
 )
 
 const connectTimeout = 30 * time.Second
@@ -18,6 +19,7 @@ const connectTimeout = 30 * time.Second
 // conn is one connection with a deadline on every statement. It is for one goroutine at a time.
 type conn struct {
 	pg      *pgconn.PgConn
+	tunnel  *tunnel.Tunnel // that the connection goes through, and nothing else; nil if there is none
 	timeout time.Duration
 }
 
@@ -29,11 +31,17 @@ func connect(ctx context.Context, cfg config, application string) (*conn, error)
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	pg, err := pgconn.ConnectConfig(ctx, options)
-	if err != nil {
+	c := &conn{timeout: cfg.Advanced.statementTimeout()}
+	if cfg.Tunnel.Enabled() {
+		c.tunnel = tunnel.New(cfg.Tunnel, endpoint.NetDialer{Timeout: connectTimeout}, nil)
+		options.DialFunc = throughTunnel(c.tunnel)
+		// Names are resolved at the tunnel's other end.
+		options.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
+	}
+	if c.pg, err = pgconn.ConnectConfig(ctx, options); err != nil {
+		c.close()
 		return nil, explainConnect(err, cfg)
 	}
-	c := &conn{pg: pg, timeout: cfg.Advanced.statementTimeout()}
 	if err := c.exec(ctx, settings(cfg, application)); err != nil {
 		c.close()
 		return nil, fmt.Errorf("preparing the session: %w", err)
@@ -41,9 +49,25 @@ func connect(ctx context.Context, cfg config, application string) (*conn, error)
 	return c, nil
 }
 
+// tunnelError is what the tunnel says, in words for people.
+type tunnelError struct{ err error }
+
+func (e *tunnelError) Error() string { return e.err.Error() }
+func (e *tunnelError) Unwrap() error { return e.err }
+
+func throughTunnel(t *tunnel.Tunnel) pgconn.DialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := t.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, &tunnelError{err}
+		}
+		return conn, nil
+	}
+}
+
 // options are made from the configuration alone: pgconn reads PGHOST and its kin, which are overwritten here.
 func (c config) options() (*pgconn.Config, error) {
-	host, port, err := c.hostPort()
+	addr, err := c.address()
 	if err != nil {
 		return nil, err
 	}
@@ -51,42 +75,15 @@ func (c config) options() (*pgconn.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing the connection: %w", err)
 	}
-	options.Host, options.Port = host, port
-	options.User, options.Password, options.Database = c.User, c.Password, c.Database
+	options.Host, options.Port = addr.Host, addr.Port
+	options.User, options.Password, options.Database = c.User, c.Password.Reveal(), c.Database
 	options.Fallbacks = nil
 	options.RuntimeParams = map[string]string{}
-	options.TLSConfig = c.tls(host)
-	options.DialFunc = (&net.Dialer{Timeout: connectTimeout, KeepAlive: 30 * time.Second}).DialContext
+	options.DialFunc = endpoint.NetDialer{Timeout: connectTimeout}.DialContext
+	if options.TLSConfig, err = c.tls(addr).Config(addr.Host); err != nil {
+		return nil, err //nolint:wrapcheck // in words for people
+	}
 	return options, nil
-}
-
-// tls returns what the mode asks for; nil means no TLS. No mode falls back to another.
-func (c config) tls(host string) *tls.Config {
-	mode := c.sslmode()
-	if mode == "disable" {
-		return nil
-	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
-	if c.SSLRootCert != "" {
-		t.RootCAs = x509.NewCertPool()
-		t.RootCAs.AppendCertsFromPEM([]byte(c.SSLRootCert))
-	}
-	switch mode {
-	case "require":
-		t.InsecureSkipVerify = true
-	case "verify-ca":
-		// The chain is verified, the name is not.
-		t.InsecureSkipVerify = true
-		t.VerifyConnection = func(s tls.ConnectionState) error {
-			opts := x509.VerifyOptions{Roots: t.RootCAs, Intermediates: x509.NewCertPool()}
-			for _, cert := range s.PeerCertificates[1:] {
-				opts.Intermediates.AddCert(cert)
-			}
-			_, err := s.PeerCertificates[0].Verify(opts)
-			return err
-		}
-	}
-	return t
 }
 
 // settings make values mean the same on every server, and give the server a chance to notice that we are gone.
@@ -167,7 +164,12 @@ func (c *conn) close() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_ = c.pg.Close(ctx)
+	if c.pg != nil {
+		_ = c.pg.Close(ctx)
+	}
+	if c.tunnel != nil {
+		_ = c.tunnel.Close()
+	}
 }
 
 func quoteLiteral(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

@@ -39,7 +39,10 @@ const (
 
 // explainConnect turns a failed connection into words for people.
 func explainConnect(err error, cfg config) error {
-	host, _, _ := cfg.hostPort()
+	if through, ok := errors.AsType[*tunnelError](err); ok {
+		return through.err
+	}
+	addr, _ := cfg.address()
 	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch server.Code {
 		case codeWrongPassword, codeNotAuthorized:
@@ -62,13 +65,13 @@ func explainConnect(err error, cfg config) error {
 	var record tls.RecordHeaderError
 	switch {
 	case errors.As(err, &dns):
-		return usererr.New(err, "The host %q cannot be found. Check the address.", host)
+		return usererr.New(err, "The host %q cannot be found. Check the address.", addr.Host)
 	case errors.As(err, &unknown):
 		return usererr.New(err, "The certificate of the server at %s is signed by an authority that is not trusted. Set sslRootCert to that authority's certificate.", cfg.Address)
 	case errors.As(err, &name):
-		return usererr.New(err, "The certificate of the server at %s is not made for the name %q. Use a name that it is made for, or sslmode verify-ca.", cfg.Address, host)
+		return usererr.New(err, "The certificate of the server at %s is not made for the name %q. Use a name that it is made for, or sslmode verify-ca.", cfg.Address, addr.Host)
 	case errors.As(err, &record), strings.Contains(err.Error(), "server refused TLS connection"):
-		return usererr.New(err, "The server at %s does not speak TLS, and sslmode is %s. Switch TLS on in the server, or set sslmode to disable if you trust the network in between.", cfg.Address, cfg.sslmode())
+		return usererr.New(err, "The server at %s does not speak TLS, and sslmode is %s. Switch TLS on in the server, or set sslmode to disable if you trust the network in between.", cfg.Address, cfg.tls(addr).Mode)
 	case errors.Is(err, context.DeadlineExceeded):
 		return usererr.New(err, "The server at %s does not answer. Check the address, and that a firewall lets this machine through.", cfg.Address)
 	}

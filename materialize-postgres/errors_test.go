@@ -51,9 +51,9 @@ func TestWrongConfiguration(t *testing.T) {
 		"no TLS":           {set("sslmode", "verify-full"), []string{"does not speak TLS, and sslmode is verify-full"}},
 		"unknown field":    {set("adress", "x"), []string{`The field "adress" of the endpoint configuration is unknown`, "address"}},
 		"unknown mode":     {set("sslmode", "prefer"), []string{"sslmode", "verify-full"}},
-		"no certificate":   {set("sslRootCert", "nonsense"), []string{"sslRootCert holds no certificate"}},
+		"no certificate":   {set("sslRootCert", "nonsense"), []string{"The SSL root certificate holds no certificate"}},
 		"bad duration":     {set("advanced", map[string]any{"lockTimeout": "soon"}), []string{`advanced.lockTimeout "soon" is not a duration`}},
-		"everything wrong": {json.RawMessage(`{"address":"a:b:c","password":""}`), []string{"1. database is required.", "user is required.", "password is required.", `address "a:b:c" is not of the form`}},
+		"everything wrong": {json.RawMessage(`{"address":"a:b:c","password":""}`), []string{"1. database is required.", "user is required.", "password is required, unless you log in with a certificate (sslCert).", `The address "a:b:c" is not of the form`}},
 		"no privileges":    {set("user", db.name+"_reader"), []string{"may not create tables in schema \"public\". GRANT CREATE", "may not create temporary tables"}},
 		"no schema": {
 			db.config(func(c map[string]any) { c["user"] = db.name + "_reader"; c["schema"] = "elsewhere" }),
@@ -100,13 +100,14 @@ func TestTLSIsVerifiedByDefault(t *testing.T) {
 		"localhost": "disable", "127.0.0.1:5433": "disable", "[::1]:5432": "disable", "::1": "disable",
 		"db.example.com": "verify-full", "10.0.0.1:5432": "verify-full", "localhost.example.com": "verify-full",
 	} {
-		require.Equal(t, want, config{Address: address}.sslmode(), address)
+		addr, err := config{Address: address}.address()
+		require.NoError(t, err)
+		require.Equal(t, want, config{Address: address}.tls(addr).Mode, address)
 	}
-	tlsConfig := config{Address: "db.example.com"}.tls("db.example.com")
-	require.False(t, tlsConfig.InsecureSkipVerify)
-	require.Equal(t, "db.example.com", tlsConfig.ServerName)
-	options, err := config{Address: "db.example.com", User: "u", Password: "p", Database: "d"}.options()
+	options, err := config{Address: "db.example.com", User: "u", Database: "d"}.options()
 	require.NoError(t, err)
+	require.False(t, options.TLSConfig.InsecureSkipVerify)
+	require.Equal(t, "db.example.com", options.TLSConfig.ServerName)
 	require.Empty(t, options.Fallbacks, "nothing may fall back to an unprotected connection")
 }
 

@@ -38,7 +38,7 @@ type Tunnel struct {
 }
 
 // New makes a tunnel of a configuration that Validate has accepted. It connects when something is first dialled. The dialer
-// below opens the connection to the SSH server.
+// below opens the connection to the SSH server. The log gets a line when the tunnel is opened again; it may be nil.
 func New(cfg Config, below endpoint.Dialer, log *logrus.Entry) *Tunnel {
 	return &Tunnel{cfg: cfg, below: below, log: log, pulse: pulse{every: 15 * time.Second, patience: 30 * time.Second}}
 }
@@ -80,7 +80,7 @@ func (t *Tunnel) connected(ctx context.Context) (*client, error) {
 	case t.client != nil && t.client.lost() == nil:
 		return t.client, nil
 	}
-	if t.client != nil {
+	if t.client != nil && t.log != nil {
 		t.log.WithError(t.client.lost()).WithField("tunnel", t.cfg.Address).Info("opening the SSH tunnel again")
 	}
 	c, err := t.connect(ctx)
