@@ -50,7 +50,7 @@ func leaks(text []byte, secrets map[string]string) (found []string) {
 			quoted, _ := json.Marshal(piece)
 			for _, form := range []string{
 				piece, strings.Trim(string(quoted), `"`), url.QueryEscape(piece), url.PathEscape(piece), hex.EncodeToString([]byte(piece)),
-				base64.StdEncoding.EncodeToString([]byte(piece)), fmt.Sprint([]byte(piece)), strings.ReplaceAll(piece, "'", "''"),
+				base64.StdEncoding.EncodeToString([]byte(piece)), fmt.Sprintf("%d", []byte(piece)), strings.ReplaceAll(piece, "'", "''"),
 			} {
 				if bytes.Contains(text, []byte(form)) {
 					found = append(found, name)
