@@ -50,6 +50,24 @@ func TestRowsDoNotAllocate(t *testing.T) {
 	require.True(t, json.Valid(append(text, '}')))
 }
 
+// Nor do arrays, whatever has to be unescaped in them.
+func TestArraysDoNotAllocate(t *testing.T) {
+	catalog := newTypeCatalog(lossless{})
+	dst := make([]byte, 0, 4096)
+	for oid, v := range map[uint32]string{
+		1016: `{1,NULL,3}`, 1009: `{plain,"with \"quotes\" and \\ in it"}`, 3807: `{"{\"a\": 1}",2}`, 1185: `{"2024-02-29 12:34:56+00",infinity}`,
+		1007: `[0:1][1:1]={{1},{2}}`,
+	} {
+		enc, text := catalog.get(oid).textEncoder(false), []byte(v)
+		require.Zero(t, testing.AllocsPerRun(100, func() {
+			out, err := enc(dst, text)
+			if err != nil || !json.Valid(out) {
+				t.Errorf("%s became %s: %v", text, out, err)
+			}
+		}), v)
+	}
+}
+
 // No text that a server could send makes an encoder panic or write what is not JSON; those that trust the server's own
 // notation (numbers, and types that are JSON or never need quotes) are given what they trust.
 func FuzzEncoders(f *testing.F) {

@@ -60,6 +60,7 @@ func TestConnectErrors(t *testing.T) {
 		"a bad certificate": {func(c *config) { c.SSLRootCert = "certificate" }, "The SSL root certificate holds no certificate."},
 		"a bad slot name":   {func(c *config) { c.Advanced.SlotName = "My-Slot" }, `The slot name "My-Slot" is not possible`},
 		"a bad duration":    {func(c *config) { c.Advanced.StatementTimeout = "long" }, `The statement timeout "long" is not a duration.`},
+		"bad lossless":      {func(c *config) { c.Advanced.Lossless = []string{"json", "dates"} }, `The entry "dates" of lossless does not exist. Choose from times, arrays and json.`},
 		"bad globs":         {func(c *config) { c.Advanced.SkipBackfills = []string{"orders"} }, `The entry "orders" of skipBackfills names no table: write schema.table.`},
 		"a bad loss":        {func(c *config) { c.Advanced.OnSlotLoss = "ignore" }, `The choice "ignore" of onSlotLoss does not exist. Choose backfill or stop.`},
 		"a bad lag":         {func(c *config) { c.Advanced.OnSlotLag, c.Advanced.MaxSlotLagBytes = "skip", 1 }, `The choice "skip" of onSlotLag does not exist. Choose warn, stop or drop.`},

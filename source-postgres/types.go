@@ -82,7 +82,7 @@ func (t *dataType) small() bool {
 	switch t.kind {
 	case kindBool, kindInt, kindNumeric, kindFloat, kindDate, kindTimestamp, kindTimestamptz, kindTime, kindTimetz, kindUUID:
 		return true
-	case kindText, kindBytea, kindJSON, kindJSONB, kindArray:
+	case kindText, kindChar, kindBytea, kindJSON, kindJSONB, kindArray:
 	}
 	return false
 }
