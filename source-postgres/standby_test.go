@@ -193,8 +193,7 @@ func (p standbyPair) visibility(t *testing.T) {
 	require.Equal(t, "transactions below "+string(plan.Unseen[0][1:])+", which were in progress on the primary when the backfill began, to end", d.Explain(t.Context(), plan.Unseen[0]))
 	commit(t, open)
 	p.catchUp(t)
-	after := scan()
-	require.True(t, after.Snapshot.Sees(plan.Unseen[0]))
+	_, after := scanSeeing(t, d, table, plan)
 	txns := map[string]cdc.TxnID{}
 	require.NoError(t, s.Fence(t.Context(), after.High))
 	for {
@@ -363,13 +362,7 @@ func (p standbyPair) keyless(t *testing.T) {
 	p.catchUp(t)
 	plan, err := d.Plan(t.Context(), table)
 	require.NoError(t, err)
-	var rows []string
-	scanned, err := d.Scan(t.Context(), cdc.Chunk{Table: table, Range: plan.Ranges[0], MaxRows: 100_000, MaxBytes: 1 << 20}, func(row cdc.Row) error {
-		rows = append(rows, fields(t, row))
-		return nil
-	})
-	require.NoError(t, err)
-	require.True(t, scanned.Snapshot.Sees(plan.Unseen[0]))
+	rows, scanned := scanSeeing(t, d, table, plan)
 	read := len(rows)
 	for _, ev := range s.passes(scanned.High) {
 		rows = append(rows, ev[len("c t "):])
@@ -424,13 +417,7 @@ func (p standbyPair) keylessAddedLater(t *testing.T) {
 	_, err = across.Exec(t.Context(), "SAVEPOINT one; INSERT INTO t VALUES (8); COMMIT")
 	require.NoError(t, err)
 	p.catchUp(t)
-	var rows []string
-	scanned, err := d.Scan(t.Context(), cdc.Chunk{Table: tables[1], Range: plan.Ranges[0], MaxRows: 100, MaxBytes: 1 << 20}, func(row cdc.Row) error {
-		rows = append(rows, fields(t, row))
-		return nil
-	})
-	require.NoError(t, err)
-	require.True(t, scanned.Snapshot.Sees(plan.Unseen[0]))
+	rows, scanned := scanSeeing(t, d, tables[1], plan)
 	for _, ev := range s.passes(scanned.High) {
 		rows = append(rows, ev[len("c t "):])
 	}
@@ -541,6 +528,21 @@ func TestStandbyPromoted(t *testing.T) {
 	c.run(frame.Proto, func(*session.Transaction) bool { return c.equals(&promoted, "a", "b") })
 	stopped.run(frame.JSON, func(*session.Transaction) bool { return stopped.equals(&promoted, "a", "b") })
 	require.Contains(t, string(c.state), `"timeline":2`)
+}
+
+// scanSeeing reads a table until the chunk sees what it must: other tests have transactions in progress too.
+func scanSeeing(t *testing.T, d *driver, table *cdc.Table, plan *cdc.Plan) (rows []string, scanned *cdc.Scanned) {
+	t.Helper()
+	eventually(t, "what was in progress has ended", func() bool {
+		var err error
+		rows = nil
+		scanned, err = d.Scan(t.Context(), cdc.Chunk{Table: table, Range: plan.Ranges[0], MaxRows: 100_000, MaxBytes: 1 << 20}, func(row cdc.Row) error {
+			rows = append(rows, fields(t, row))
+			return nil
+		})
+		return err == nil && scanned.Snapshot.Sees(plan.Unseen[0])
+	})
+	return rows, scanned
 }
 
 // passes reads until the stream has passed a mark, and returns the events up to there as text.
