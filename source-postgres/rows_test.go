@@ -95,7 +95,7 @@ func TestTablesSwapped(t *testing.T) {
 			db.exec("CREATE TABLE t (id int PRIMARY KEY, a text)", "INSERT INTO t VALUES (1, 'old'), (2, 'old')")
 			if all {
 				db.cfg.Advanced.PublicationName = "mine"
-				db.exec("CREATE PUBLICATION mine FOR ALL TABLES WITH (publish_via_partition_root)")
+				db.exec("CREATE PUBLICATION mine FOR ALL TABLES")
 			}
 			c := newCapture(t, db, frame.JSON)
 			c.until("t", `{"a":"old","id":1}`, `{"a":"old","id":2}`)
