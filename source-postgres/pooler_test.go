@@ -91,8 +91,11 @@ func TestPgBouncer(t *testing.T) {
 	// Defaults that are what every session asks for are in force behind it.
 	for _, settings := range []map[string]string{sessionSettings(), scanSettings()} {
 		for name, value := range settings {
+			if name != "search_path" { // a list of identifiers
+				value = quoteLiteral(value)
+			}
 			if name != "client_encoding" {
-				db.exec(fmt.Sprintf("ALTER DATABASE %s SET %s = '%s'", db.cfg.Database, name, value))
+				db.exec(fmt.Sprintf("ALTER DATABASE %s SET %s = %s", db.cfg.Database, name, value))
 			}
 		}
 	}
