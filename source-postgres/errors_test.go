@@ -146,8 +146,11 @@ func TestCheckFindsEverything(t *testing.T) {
 		"GRANT SELECT ON hidden TO reader", "ALTER TABLE hidden ENABLE ROW LEVEL SECURITY")
 	d := db.driver(func(c *config) { c.User, c.Advanced.PublicationName = "reader", "pub" })
 	viaRoot := ", publish_via_partition_root = true"
-	if db.pg.Major() < 13 {
+	switch major := db.pg.Major(); {
+	case major < 13:
 		viaRoot = ""
+	case major >= 18:
+		viaRoot += ", publish_generated_columns = stored"
 	}
 	require.Equal(t, []string{
 		`The server's log has not enough in it: wal_level is "replica". Have an administrator run ALTER SYSTEM SET wal_level = logical; and restart the server. (On Amazon RDS, set rds.logical_replication to 1; on Google Cloud SQL, cloudsql.logical_decoding to on.)`,
