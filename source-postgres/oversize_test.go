@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -368,7 +369,7 @@ func TestRowLimiter(t *testing.T) {
 		for {
 			n, err := l.Read(piece)
 			got = append(got, piece[:n]...)
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			require.NoError(t, err)

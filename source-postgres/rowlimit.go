@@ -42,7 +42,7 @@ const customLimiter = "sluice row limiter"
 
 // limiterOf is the limiter of a session.
 func limiterOf(conn *pgconn.PgConn) *rowLimiter {
-	l, _ := conn.CustomData()[customLimiter].(*rowLimiter) //nolint:errcheck // every session has one
+	l, _ := conn.CustomData()[customLimiter].(*rowLimiter) // every session has one
 	return l
 }
 
