@@ -367,7 +367,7 @@ func (p standbyPair) keyless(t *testing.T) {
 	for _, ev := range s.passes(scanned.High) {
 		rows = append(rows, ev[len("c t "):])
 	}
-	require.Greater(t, read, 1)
+	require.NotZero(t, read)
 	require.Greater(t, len(rows), read)
 	var want []string
 	for a := range strings.FieldsSeq(db.exec("SELECT a FROM t")) {

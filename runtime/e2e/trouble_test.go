@@ -121,11 +121,13 @@ func TestWrongAtTheSecondRun(t *testing.T) {
 		{"slot gone", func(t *testing.T, w *world) {
 			t.Helper()
 			w.source.exec(t, "SELECT pg_drop_replication_slot("+slotOf+")")
+			w.stopAtSlotLoss(t)
 		}, `The replication slot "\w+" is gone, and with it the changes since`},
 		{"slot made anew", func(t *testing.T, w *world) {
 			t.Helper()
 			name := w.source.exec(t, "SELECT "+slotOf)
 			w.source.exec(t, "SELECT pg_drop_replication_slot('"+name+"')", "INSERT INTO a VALUES (1000)", "SELECT pg_create_logical_replication_slot('"+name+"', 'pgoutput')")
+			w.stopAtSlotLoss(t)
 		}, `The replication slot "\w+" begins at .* it was made again`},
 		{"another server behind the address", func(t *testing.T, w *world) {
 			t.Helper()
@@ -162,8 +164,8 @@ func TestWrongAtTheSecondRun(t *testing.T) {
 	}
 }
 
-// What the messages advise works: after the slot was lost, a backfill of every table begins anew, and what happened while
-// nobody looked is in the destination, too.
+// After the slot was lost, a backfill of every table begins anew by itself, and what was written while nobody looked is in the
+// destination, too; what was deleted is there until the advice is followed.
 func TestBeginAnewAfterALostSlot(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, items, itemsFill)
@@ -176,13 +178,25 @@ func TestBeginAnewAfterALostSlot(t *testing.T) {
 	w.source.exec(t, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()")
 	w.source.exec(t, "UPDATE items SET name = 'later' WHERE id % 3 = 0")
 	w.start(t)
-	w.complains(t, `is gone.*To begin anew`)
+	w.source.exec(t, "INSERT INTO items VALUES (200000, 'after')")
+	w.copy.prints(t, "after", "SELECT name FROM items WHERE id = 200000")
+	require.Regexp(t, `"eventType":"positionLost".*is gone.*Every table is backfilled again, and nothing is skipped.*raise the backfill counters`, w.log())
+	w.copy.prints(t, w.source.exec(t, "SELECT count(*) FROM items WHERE name = 'later'"), "SELECT count(*) FROM items WHERE name = 'later'")
+	w.copy.prints(t, "1", "SELECT count(*) FROM items WHERE id = 1") // deleted meanwhile
 	require.NoError(t, w.sluice.Stop())
 
 	w.catalog.Captures[w.captureName(t)].Bindings[0].Backfill++
 	w.catalog.Materializations["e2e/anew"].Bindings[0].Backfill++
 	w.start(t)
 	w.same(t, pairOf("items"))
+}
+
+// stopAtSlotLoss has the capture stop with advice when its slot is lost.
+func (w *world) stopAtSlotLoss(t *testing.T) {
+	t.Helper()
+	config := w.source.login()
+	config["advanced"] = map[string]any{"onSlotLoss": "stop"}
+	w.catalog.Captures[w.captureName(t)].Endpoint.Local.Config = config
 }
 
 func (w *world) captureName(t *testing.T) string {

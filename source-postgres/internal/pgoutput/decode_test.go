@@ -104,7 +104,8 @@ func TestRowErrors(t *testing.T) {
 	for msg, want := range map[string]string{
 		"49 00004002 4b 0000":               `unexpected tuple 'K' in a message 'I'`,
 		"44 00004002 4e 0000":               `unexpected tuple 'N' in a message 'D'`,
-		"49 00004002 4e 0001 78":            `unknown kind of value 'x'`,
+		"49 00004002 4e 0001 79":            `unknown kind of value 'y'`,
+		"49 00004002 4e 0001 78 0000":       `too short`,
 		"49 00004002 4e 0000 00":            `1 bytes too many`,
 		"49 00004002 4e 0001 74 ffffffff":   `too short`,
 		"54":                                `too short`,
