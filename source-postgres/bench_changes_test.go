@@ -34,6 +34,7 @@ func benchChanges(b *testing.B, kind benchTable) {
 	rows := kind.rows / 2
 	s.exec(kind.create("src"), kind.fill("src", 1, rows))
 	s.exec(fmt.Sprintf(`DO $$ BEGIN FOR i IN 0..%d LOOP INSERT INTO t SELECT * FROM src WHERE id > i * 1000 AND id <= (i + 1) * 1000; COMMIT; END LOOP; END $$`, rows/1000-1))
+	s.exec("DROP TABLE src") // else it would be captured, too
 	r := s.readers(state, rows)
 	for b.Loop() {
 		result, err := ratio.Pairs(pairs, r.bare, r.ours)
