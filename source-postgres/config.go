@@ -35,7 +35,7 @@ type advanced struct {
 	SlotName          string            `json:"slotName,omitempty" title:"Replication Slot" desc:"The name of the logical replication slot. Empty means a name made from the capture's name." order:"0"`
 	PublicationName   string            `json:"publicationName,omitempty" title:"Publication" desc:"The name of the publication. Empty means a name made from the capture's name. One that exists is used as it is; missing tables are added if the user may do that." order:"1"`
 	BackfillWorkers   int               `json:"backfillWorkers,omitempty" title:"Backfill Workers" desc:"How many connections read existing rows at once. Zero means as many as this machine has cores." order:"2"`
-	BackfillChunkRows int               `json:"backfillChunkRows,omitempty" title:"Backfill Chunk Rows" desc:"How many rows a backfill reads in one query. Zero means 50000." order:"3"`
+	BackfillChunkRows int               `json:"backfillChunkRows,omitempty" title:"Backfill Chunk Rows" desc:"How many rows a backfill reads in one query. Zero means 20000." order:"3"`
 	StatementTimeout  string            `json:"statementTimeout,omitempty" title:"Statement Timeout" desc:"How long one backfill query may take, such as 5m. Empty means 10 minutes; 0s means no limit." order:"4"`
 	SkipBackfills     []string          `json:"skipBackfills,omitempty" title:"Skip Backfills" desc:"Tables whose existing rows are not wanted, only their changes: schema.table, with * for any characters." order:"5"`
 	RediscoverEvery   string            `json:"rediscoverEvery,omitempty" title:"Rediscovery Interval" desc:"How often the captured tables are looked up in the catalog, to notice dropped and recreated ones. Empty means 5m." order:"6"`
