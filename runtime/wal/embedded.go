@@ -236,7 +236,7 @@ func (e *Embedded) Put(ctx context.Context, changes Records) error {
 	if err := setRecords(batch, changes); err != nil {
 		return err
 	}
-	if err := batch.Commit(pebble.Sync); err != nil {
+	if err := e.apply(batch, pebble.Sync); err != nil {
 		return fmt.Errorf("committing records: %w", err)
 	}
 	return nil
@@ -307,4 +307,14 @@ func (l logger) Errorf(format string, args ...any) { l.entry.Warnf(format, args.
 func (l logger) Fatalf(format string, args ...any) {
 	l.entry.Fatalf("The log in the data folder cannot be written, so everything stops: %s. Make room on its disk, or see what is wrong with it, and start again: what was committed is safe.",
 		fmt.Sprintf(format, args...))
+}
+
+// apply commits a batch. The engine panics if it cannot write its log: that is the end too, but one that says what to do.
+func (e *Embedded) apply(batch *pebble.Batch, sync *pebble.WriteOptions) error {
+	defer func() {
+		if why := recover(); why != nil {
+			logger{e.opts.Log}.Fatalf("%v", why)
+		}
+	}()
+	return batch.Commit(sync)
 }

@@ -87,7 +87,7 @@ func (w *writer) flush() error {
 	if err := w.log.roomLeft(); err != nil {
 		return err
 	}
-	if err := w.batch.Commit(pebble.NoSync); err != nil {
+	if err := w.log.apply(w.batch, pebble.NoSync); err != nil {
 		return fmt.Errorf("appending for %s: %w", w.capture, err)
 	}
 	w.batch = w.log.db.NewBatch()
@@ -124,7 +124,7 @@ func (w *writer) Commit(ctx context.Context, changes Records) error {
 	if err := setRecords(w.batch, changes); err != nil {
 		return err
 	}
-	if err := w.batch.Commit(pebble.Sync); err != nil {
+	if err := w.log.apply(w.batch, pebble.Sync); err != nil {
 		return fmt.Errorf("committing for %s: %w", w.capture, err)
 	}
 	w.batch = w.log.db.NewBatch()
