@@ -8,7 +8,8 @@ import (
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
-// transaction reduces the documents that were read since the last one, by binding and key.
+// transaction reduces the documents that were read since the last one, by binding and key. Those of delta updates are not
+// reduced: who asks for every change gets every change, in the order of the log.
 type transaction struct {
 	entries map[string]*entry // by index of the binding and packed key
 	order   []*entry
@@ -21,7 +22,7 @@ type transaction struct {
 
 type counts struct{ documents, bytes int }
 
-// entry is one key of one binding in one transaction.
+// entry is one key of one binding in one transaction; of delta updates, one document.
 type entry struct {
 	binding *binding
 	key     string // packed
@@ -48,6 +49,11 @@ func (x *transaction) add(b *binding, doc []byte) (*entry, error) {
 	x.count++
 	x.perBind[b.index].documents++
 	x.perBind[b.index].bytes += len(doc)
+	if b.delta {
+		e := &entry{binding: b, key: string(key), doc: doc}
+		x.order = append(x.order, e)
+		return e, nil
+	}
 	deleted := b.version.Plan.Deletes(doc)
 	e := x.entries[string(key)]
 	if e == nil {
@@ -96,10 +102,11 @@ func (x *transaction) loaded(b *binding, doc []byte) error {
 	return nil
 }
 
-// sorted returns the entries by binding and key: destinations work through them in runs.
+// sorted returns the entries by binding and key: destinations work through them in runs. Those of delta updates stay in the
+// order in which they were read.
 func (x *transaction) sorted() []*entry {
-	slices.SortFunc(x.order, func(a, b *entry) int {
-		if a.binding.index != b.binding.index {
+	slices.SortStableFunc(x.order, func(a, b *entry) int {
+		if a.binding.index != b.binding.index || a.binding.delta {
 			return int(a.binding.index) - int(b.binding.index)
 		}
 		return strings.Compare(a.key, b.key)

@@ -75,6 +75,32 @@ func TestUnusableDocuments(t *testing.T) {
 	require.ErrorContains(t, err, `two documents of the collection acme/t cannot be reduced: sum: the reduction strategy sum needs numbers, but got "x"`)
 }
 
+// Delta updates are every document, as it is and in the order of the log, also where a transaction has several of a key.
+func TestDeltaUpdatesAreNotReduced(t *testing.T) {
+	t.Parallel()
+	delta, standard := testBinding(t, true), testBinding(t, false)
+	standard.index = 1
+	x := newTransaction(2)
+	docs := []string{
+		`{"id":2,"a":1,"_meta":{"op":"c"}}`, `{"id":1,"sum":1,"_meta":{"op":"c"}}`, `{"id":2,"b":"x","_meta":{"op":"u"}}`,
+		`{"id":2,"_meta":{"op":"d"}}`, `{"id":1,"sum":1,"_meta":{"op":"u"}}`, `{"id":2,"_meta":{"op":"c"}}`,
+	}
+	for _, doc := range docs {
+		for _, b := range []*binding{standard, delta} {
+			_, err := x.add(b, []byte(doc))
+			require.NoError(t, err)
+		}
+	}
+	var got []string
+	for _, e := range x.sorted()[:len(docs)] {
+		require.Same(t, delta, e.binding)
+		require.False(t, e.exists || e.deleted, "a deletion is a row like any other")
+		got = append(got, string(e.doc))
+	}
+	require.Equal(t, docs, got)
+	require.Len(t, x.order, len(docs)+2, "the other binding has one row a key")
+}
+
 // TestCombineIsTheSequence: whatever the transactions' boundaries are, and whatever is loaded, a key ends as if its
 // documents had been applied to it one by one.
 func TestCombineIsTheSequence(t *testing.T) {

@@ -210,7 +210,7 @@ func (s *session) load(e *entry) error {
 	})
 }
 
-// store sends every key of the transaction once.
+// store sends every key of the transaction once, and every document of delta updates.
 func (s *session) store() error {
 	for _, e := range s.txn.sorted() {
 		if err := s.storeEntry(e); err != nil {
@@ -222,7 +222,7 @@ func (s *session) store() error {
 
 func (s *session) storeEntry(e *entry) (err error) {
 	f, b := &s.frames, e.binding
-	f.store.Binding, f.store.Exists, f.store.Delete, f.store.DocJson = b.index, e.exists, e.deleted && !b.delta, nil
+	f.store.Binding, f.store.Exists, f.store.Delete, f.store.DocJson = b.index, e.exists, e.deleted, nil
 	if b.document {
 		f.store.DocJson = e.doc
 	}

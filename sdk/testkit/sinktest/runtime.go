@@ -339,14 +339,17 @@ func (s *session) store(changes []Change) error {
 }
 
 // combine reduces the changes of a transaction and what was loaded to one row a key, in the order of bindings and keys;
-// for delta updates, what was loaded is empty.
+// for delta updates it is every change, in the order of the log.
 func (s *session) combine(changes []Change) []row {
 	rows := map[string]*row{}
-	for _, ch := range changes {
+	for i, ch := range changes {
 		b := s.Applied.GetBindings()[ch.Binding]
 		_, packed, err := extract(b, b.GetFieldSelection().GetKeys(), []byte(ch.Doc))
 		require.NoError(s.t, err)
 		id := rowID(ch.Binding, packed)
+		if b.GetDeltaUpdates() {
+			id = rowID(ch.Binding, fmt.Appendf(nil, "%08x", i))
+		}
 		r := rows[id]
 		if r == nil {
 			stored, exists := s.loaded[id]

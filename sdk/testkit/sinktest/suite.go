@@ -170,7 +170,7 @@ func (s suite) fence(t *testing.T) {
 func (s suite) softDelete(t *testing.T) {
 	r := s.runtime(t, s.c.Config, "soft", s.binding(basic("acme/t"), "soft", false), s.binding(basic("acme/t"), "soft_history", true))
 	r.Log = smallLog()
-	r.Batch = 6
+	r.Batch = 12 // the history has several changes of a key in one transaction
 	r.MustApply()
 	require.NoError(t, r.Run())
 	r.RequireTable(t, 0, s.table("soft"), false)
