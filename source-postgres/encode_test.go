@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluicedata/sluice/sdk/cdc"
 	"github.com/sluicedata/sluice/sdk/schema"
+	"github.com/sluicedata/sluice/sdk/testkit/pgtypes"
 )
 
 func TestConfigForm(t *testing.T) {
@@ -71,10 +72,10 @@ func TestArraysDoNotAllocate(t *testing.T) {
 // No text that a server could send makes an encoder panic or write what is not JSON; those that trust the server's own
 // notation (numbers, and types that are JSON or never need quotes) are given what they trust.
 func FuzzEncoders(f *testing.F) {
-	for _, c := range slices.Concat(builtInTypes(), arrayShapes()) {
-		for _, v := range c.values {
-			f.Add([]byte(strings.Trim(v.sql, "'")))
-			f.Add([]byte(v.json))
+	for _, c := range slices.Concat(pgtypes.BuiltIn(), pgtypes.ArrayShapes()) {
+		for _, v := range c.Values {
+			f.Add([]byte(strings.Trim(v.SQL, "'")))
+			f.Add([]byte(v.JSON))
 		}
 	}
 	arrays := []*dataType{{kind: kindArray, elem: scalars[25], delim: ','}, {kind: kindArray, elem: scalars[17], delim: ';'}}

@@ -11,6 +11,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluicedata/sluice/sdk/testkit/pgtypes"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 )
 
@@ -45,15 +46,15 @@ func withTypes(t *testing.T, test func(t *testing.T, bed *typeBed)) {
 type typeBed struct {
 	*database
 	conn  *pgx.Conn
-	cases []typeCase // those of this server
-	lists []typeCase // arrays of their values
+	cases []pgtypes.Case // those of this server
+	lists []pgtypes.Case // arrays of their values
 }
 
 func newTypeBed(t testing.TB, pg *server.PostgresServer) *typeBed {
 	t.Helper()
 	b := &typeBed{database: databaseOn(t, pg)}
 	b.conn = b.connect()
-	b.do(typeSetup)
+	b.do(pgtypes.Setup)
 	b.do("ANALYZE seen")
 	b.extensions()
 	// What a user may have set for all sessions must not show in any value.
@@ -63,17 +64,9 @@ func newTypeBed(t testing.TB, pg *server.PostgresServer) *typeBed {
 	} {
 		b.do("ALTER DATABASE " + b.cfg.Database + " SET " + setting)
 	}
-	for _, c := range slices.Concat(builtInTypes(), madeTypes(), extensionTypes()) {
-		if c.since > pg.Major() {
-			continue
-		}
-		b.cases = append(b.cases, c)
-		// Types of the server's own that are not for tables have no arrays, and a constructor takes no arrays or vectors.
-		if array := arrayOf(c); !slices.Contains([]string{"deep", "int2vector", "oidvector"}, c.typ) && b.ask("SELECT coalesce(to_regtype($1)::text, '')", array.typ)[0] != "" {
-			b.lists = append(b.lists, array)
-		}
-	}
-	b.cases = append(b.cases, arrayShapes()...)
+	b.cases, b.lists = pgtypes.Available(pg.Major(), func(typ string) bool {
+		return b.ask("SELECT coalesce(to_regtype($1)::text, '')", typ)[0] != ""
+	})
 	return b
 }
 
@@ -93,99 +86,42 @@ func (b *typeBed) ask(sql string, args ...any) []string {
 	return out
 }
 
-// arrayOf is a case with an array of all of a case's values.
-func arrayOf(c typeCase) typeCase {
-	var (
-		list        []string
-		json, exact strings.Builder
-		unknown     bool
-	)
-	for _, v := range c.values {
-		list = append(list, fmt.Sprintf("(%s)::%s", v.sql, c.typ))
-		json.WriteString(v.json + ",")
-		exact.WriteString(v.want(true) + ",")
-		unknown = unknown || v.json == ""
-	}
-	out := typeValue{sql: "ARRAY[" + strings.Join(list, ", ") + ", NULL]::" + c.typ + "[]"}
-	if !unknown {
-		out.json, out.exact = "["+json.String()+"null]", "["+exact.String()+"null]"
-	}
-	return typeCase{typ: c.typ + "[]", since: c.since, values: []typeValue{out}}
-}
-
-// want is what the value becomes; empty if only the server can say.
-func (v typeValue) want(exact bool) string {
-	if exact && v.exact != "" {
-		return v.exact
-	}
-	return v.json
-}
-
-// extensions makes the extensions' types. Those of extensions that this server does not carry get a stand-in of the same
-// name, kind, delimiter and notation: a type whose values are what was put in. That is all the connector sees of a type.
+// extensions makes the extensions' types, with stand-ins for those that this server lacks.
 func (b *typeBed) extensions() {
 	b.t.Helper()
-	b.do("CREATE SCHEMA ext")
-	here := b.ask("SELECT name FROM pg_available_extensions")
-	for _, name := range []string{"citext", "hstore", "ltree", "cube", "seg", "isn"} {
-		require.Contains(b.t, here, name)
-		b.do("CREATE EXTENSION " + name + " SCHEMA ext")
+	for _, sql := range pgtypes.SetupExtensions(b.ask("SELECT name FROM pg_available_extensions")) {
+		b.do(sql)
 	}
-	for _, e := range []struct{ extension, typ, options string }{
-		{"postgis", "geometry", `DELIMITER = ':', ALIGNMENT = double, STORAGE = main`}, {"vector", "vector", "STORAGE = external"},
-	} {
-		if slices.Contains(here, e.extension) {
-			b.do("CREATE EXTENSION " + e.extension + " SCHEMA ext")
-			continue
-		}
-		b.t.Logf("a stand-in for the type %s: this server has no extension %s", e.typ, e.extension)
-		name := "ext." + e.typ
-		b.do("CREATE TYPE " + name + "; CREATE FUNCTION " + name + "_in(cstring) RETURNS " + name + " LANGUAGE internal IMMUTABLE STRICT AS 'textin';" +
-			"CREATE FUNCTION " + name + "_out(" + name + ") RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'textout';" +
-			"CREATE TYPE " + name + " (INPUT = " + name + "_in, OUTPUT = " + name + "_out, INTERNALLENGTH = VARIABLE, " + e.options + ")")
-	}
-	b.do("CREATE DOMAIN shout AS ext.citext COLLATE \"C\"")
 }
 
-func (b *typeBed) all() []typeCase { return slices.Concat(b.cases, b.lists) }
+func (b *typeBed) all() []pgtypes.Case { return slices.Concat(b.cases, b.lists) }
 
-// makeKinds makes a table with a column of each case's type, c0, c1 and so on.
+// makeKinds makes a table with a column of each case's type.
 func (b *typeBed) makeKinds() {
 	b.t.Helper()
-	columns := make([]string, len(b.all()))
-	for i, c := range b.all() {
-		columns[i] = fmt.Sprintf("c%d %s", i, c.typ)
-	}
-	b.do("CREATE TABLE kinds (id int PRIMARY KEY, " + strings.Join(columns, ", ") + ")")
+	b.do(pgtypes.Table("kinds", b.all()))
 	b.do("ALTER TABLE kinds REPLICA IDENTITY FULL")
 }
 
-// fillKinds inserts a row for the first value of every case, one for the second, and so on, and one of nulls. The first one
-// has the given id.
-func (b *typeBed) fillKinds(id int) (rows int) {
+// fillKinds inserts rows with all values, and one of nulls. The first one has the given id.
+func (b *typeBed) fillKinds(id int) int {
 	b.t.Helper()
-	for more := true; more; rows++ {
-		columns, values := []string{"id"}, []string{fmt.Sprint(id + rows)}
-		for i, c := range b.all() {
-			if rows < len(c.values) {
-				columns, values = append(columns, fmt.Sprintf("c%d", i)), append(values, c.values[rows].sql)
-			}
-		}
-		more = len(columns) > 1
-		b.do("INSERT INTO kinds (" + strings.Join(columns, ", ") + ") VALUES (" + strings.Join(values, ", ") + ")")
+	statements := pgtypes.Rows("kinds", b.all(), id)
+	for _, sql := range statements {
+		b.do(sql)
 	}
-	return rows
+	return len(statements)
 }
 
 // keyed is a table whose key is of a case's type.
 type keyed struct {
-	typeCase
+	pgtypes.Case
 	table string
 	time  bool // some of the values are refused in keys by default
 }
 
 // refused reports whether a value cannot be in a key.
-func (k keyed) refused(v typeValue, exact bool) bool { return k.time && !exact && v.exact != "" }
+func (k keyed) refused(v pgtypes.Value, exact bool) bool { return k.time && !exact && v.Exact != "" }
 
 // makeKeyed makes a table for every type that the server lets be a key.
 func (b *typeBed) makeKeyed() []keyed {
@@ -193,10 +129,10 @@ func (b *typeBed) makeKeyed() []keyed {
 	var names []string
 	for i, c := range b.cases {
 		names = append(names, fmt.Sprintf("k%d", i))
-		if c.noKey != "" {
+		if c.NoKey != "" {
 			continue
 		}
-		b.do(fmt.Sprintf("DO $$ BEGIN CREATE TABLE %s (k %s PRIMARY KEY, n int); EXCEPTION WHEN undefined_object THEN NULL; END $$", names[i], c.typ))
+		b.do(fmt.Sprintf("DO $$ BEGIN CREATE TABLE %s (k %s PRIMARY KEY, n int); EXCEPTION WHEN undefined_object THEN NULL; END $$", names[i], c.Type))
 	}
 	found := b.ask("SELECT relname FROM pg_class WHERE relname = ANY($1) AND relkind = 'r'", names)
 	times := b.ask(`SELECT table_name FROM information_schema.columns WHERE table_name = ANY($1) AND column_name = 'k'
@@ -204,7 +140,7 @@ func (b *typeBed) makeKeyed() []keyed {
 	var out []keyed
 	for i, c := range b.cases {
 		if slices.Contains(found, names[i]) {
-			out = append(out, keyed{typeCase: c, table: names[i], time: slices.Contains(times, names[i])})
+			out = append(out, keyed{Case: c, table: names[i], time: slices.Contains(times, names[i])})
 		}
 	}
 	return out
@@ -213,9 +149,9 @@ func (b *typeBed) makeKeyed() []keyed {
 // fill inserts a row for every value, or for every one that can be in a key by default.
 func (k keyed) fill(b *typeBed, exact bool) {
 	b.t.Helper()
-	for n, v := range k.values {
+	for n, v := range k.Values {
 		if !k.refused(v, exact) {
-			b.do(fmt.Sprintf("INSERT INTO %s VALUES (%s, %d) ON CONFLICT DO NOTHING", k.table, v.sql, n))
+			b.do(fmt.Sprintf("INSERT INTO %s VALUES (%s, %d) ON CONFLICT DO NOTHING", k.table, v.SQL, n))
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluicedata/sluice/protocol/frame"
 	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/testkit/pgtypes"
 	"github.com/sluicedata/sluice/sdk/testkit/session"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
@@ -22,14 +23,14 @@ func TestEveryBuiltInTypeIsTested(t *testing.T) {
 	withTypes(t, func(t *testing.T, bed *typeBed) {
 		var names []string
 		for _, c := range bed.all() {
-			names = append(names, c.typ)
+			names = append(names, c.Type)
 		}
 		tested := bed.ask("SELECT DISTINCT n::regtype::oid::text FROM unnest($1::text[]) n", names)
 		types := bed.ask(`SELECT concat_ws('|', t.oid, t.typname, t.typtype, coalesce(e.typname, ''), coalesce(e.typtype, ''))
 			FROM pg_type t LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typoutput = 'array_out'::regproc
 			WHERE t.typnamespace = 'pg_catalog'::regnamespace`)
 		require.Greater(t, len(types), 250)
-		never := neverStored()
+		never := pgtypes.NeverStored()
 		for _, line := range types {
 			f := strings.Split(line, "|")
 			oid, name, class, elem, elemClass := f[0], f[1], f[2], f[3], f[4]
@@ -39,7 +40,7 @@ func TestEveryBuiltInTypeIsTested(t *testing.T) {
 			case class == "c" || elemClass == "c": // a system catalog's rows, which print as every composite does
 			case never[name] != "" || never[elem] != "":
 			default:
-				t.Errorf("the type %s of Postgres %d has neither values in builtInTypes nor a reason in neverStored", name, bed.pg.Major())
+				t.Errorf("the type %s of Postgres %d has neither values in pgtypes.BuiltIn nor a reason in pgtypes.NeverStored", name, bed.pg.Major())
 			}
 		}
 	})
@@ -83,12 +84,12 @@ func (b *typeBed) checkRow(table *cdc.Table, text string, row int, exact bool) {
 	cases := b.all()
 	for i, c := range table.Columns[1:] {
 		want, of := "null", cases[i]
-		if row < len(of.values) {
-			want = of.values[row].want(exact)
+		if row < len(of.Values) {
+			want = of.Values[row].Want(exact)
 		}
 		got := doc[c.Name]
 		if want != "" {
-			require.Equal(b.t, want, string(got), "%s, lossless %v", of.typ, exact)
+			require.Equal(b.t, want, string(got), "%s, lossless %v", of.Type, exact)
 		}
 		validate(b.t, compileSchema(b.t, c.Schema), got)
 	}
@@ -156,8 +157,8 @@ func readKeyed(t testing.TB, row cdc.Row) keyedRow {
 
 func (b *typeBed) checkKeys(d *driver, k keyed, table *cdc.Table, streamed []keyedRow, exact bool) {
 	b.t.Helper()
-	require.NotEmpty(b.t, streamed, k.typ)
-	require.ElementsMatch(b.t, streamed, b.scanByKey(d, table, len(streamed), exact), k.typ)
+	require.NotEmpty(b.t, streamed, k.Type)
+	require.ElementsMatch(b.t, streamed, b.scanByKey(d, table, len(streamed), exact), k.Type)
 	schema := compileSchema(b.t, table.Columns[0].Schema)
 	var (
 		keys    [][]byte
@@ -171,21 +172,21 @@ func (b *typeBed) checkKeys(d *driver, k keyed, table *cdc.Table, streamed []key
 			continue
 		}
 		validate(b.t, schema, []byte(row.doc))
-		require.Regexp(b.t, `^("|-?[0-9]+$|true|false)`, row.doc, k.typ)
-		require.False(b.t, seen[row.doc], "two rows of type %s have the key %s", k.typ, row.doc)
+		require.Regexp(b.t, `^("|-?[0-9]+$|true|false)`, row.doc, k.Type)
+		require.False(b.t, seen[row.doc], "two rows of type %s have the key %s", k.Type, row.doc)
 		seen[row.doc] = true
 	}
 	want := 0
-	for _, v := range k.values {
+	for _, v := range k.Values {
 		if k.refused(v, exact) {
 			want++
 		}
 	}
-	require.Equal(b.t, want, refused, k.typ)
+	require.Equal(b.t, want, refused, k.Type)
 	found := 0
 	_, err := d.ScanKeys(b.t.Context(), cdc.Chunk{Table: table, MaxRows: 1, MaxBytes: 1}, keys, func(cdc.Row) error { found++; return nil })
-	require.NoError(b.t, err, k.typ)
-	require.Equal(b.t, len(streamed), found, k.typ)
+	require.NoError(b.t, err, k.Type)
+	require.Equal(b.t, len(streamed), found, k.Type)
 }
 
 // scanByKey reads a table in ranges of its key: row by row, each found by the one before it, or all at once.

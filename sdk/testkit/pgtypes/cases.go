@@ -1,40 +1,9 @@
-package main
+package pgtypes
 
 import "strings"
 
-// typeCase is a type with values of it.
-type typeCase struct {
-	typ    string
-	values []typeValue
-	since  int    // the first major version that has the type, or all of the values
-	noKey  string // why the values are no keys although the server may let the type be one; empty if they are
-}
-
-// typeValue is a value as SQL, and what it becomes.
-type typeValue struct {
-	sql, json string
-	exact     string // with every kind of advanced.lossless; empty if that is the same
-}
-
-// v is a value that both options write alike, x one that they do not.
-func v(sql, json string) typeValue        { return typeValue{sql: sql, json: json} }
-func x(sql, json, exact string) typeValue { return typeValue{sql: sql, json: json, exact: exact} }
-
-func oneType(typ string, values ...typeValue) typeCase { return typeCase{typ: typ, values: values} }
-
-// since is a case for servers of a major version and later ones.
-func since(major int, typ string, values ...typeValue) typeCase {
-	return typeCase{typ: typ, values: values, since: major}
-}
-
-// unkeyed is the case without being tested as a key.
-func (c typeCase) unkeyed(why string) typeCase {
-	c.noKey = why
-	return c
-}
-
-// neverStored are the built-in types no column can have a value of, and why.
-func neverStored() map[string]string {
+// NeverStored are the built-in types no column can have a value of, and why.
+func NeverStored() map[string]string {
 	return map[string]string{
 		"gtsvector":                    "is the inside of an index; has no input",
 		"pg_brin_bloom_summary":        "is the inside of an index; has no input",
@@ -42,14 +11,14 @@ func neverStored() map[string]string {
 	}
 }
 
-// builtInTypes are values of every built-in type that can be stored. TestEveryBuiltInTypeIsTested asks the server for types
-// that are missing here. Arrays of all of them are made from these values by arrayCases.
-func builtInTypes() []typeCase {
+// BuiltIn are values of every built-in type that can be stored. A test of source-postgres asks the server for types
+// that are missing here. Arrays of all of them are made from these values by Available.
+func BuiltIn() []Case {
 	return append(append(append(numberCases(), textCases()...), timeCases()...), systemCases()...)
 }
 
-func numberCases() []typeCase {
-	return []typeCase{
+func numberCases() []Case {
+	return []Case{
 		oneType("boolean", v(`true`, `true`), v(`false`, `false`)),
 		oneType("smallint", v(`-32768`, `-32768`), v(`32767`, `32767`), v(`0`, `0`)),
 		oneType("integer", v(`-2147483648`, `-2147483648`), v(`2147483647`, `2147483647`)),
@@ -77,8 +46,8 @@ func numberCases() []typeCase {
 	}
 }
 
-func textCases() []typeCase {
-	return []typeCase{
+func textCases() []Case {
+	return []Case{
 		oneType("text", v(`''`, `""`), v(`'plain'`, `"plain"`), v(`E'quote " back \\ line \n tab \t bell \x07'`, `"quote \" back \\ line \n tab \t bell \u0007"`),
 			v(`'ünïcødé 😀'`, `"ünïcødé 😀"`), v(`U&'\2028\FEFF\007F'`, "\"\u2028\ufeff\u007f\""), v(`repeat('x', 3)`, `"xxx"`), v(`'null'`, `"null"`)),
 		oneType("varchar(10)", v(`'abc'`, `"abc"`)),
@@ -114,8 +83,8 @@ func textCases() []typeCase {
 	}
 }
 
-func timeCases() []typeCase {
-	return []typeCase{
+func timeCases() []Case {
+	return []Case{
 		oneType("date", v(`'2024-02-29'`, `"2024-02-29"`), v(`'0001-01-01'`, `"0001-01-01"`), v(`'9999-12-31'`, `"9999-12-31"`), v(`'1999-12-31'`, `"1999-12-31"`),
 			x(`'10000-01-01'`, `"9999-12-31"`, `"10000-01-01"`), x(`'0044-03-15 BC'`, `"0001-01-01"`, `"0044-03-15 BC"`), x(`'infinity'`, `"9999-12-31"`, `"infinity"`),
 			x(`'-infinity'`, `"0001-01-01"`, `"-infinity"`), x(`'5874897-12-31'`, `"9999-12-31"`, `"5874897-12-31"`), x(`'4714-11-24 BC'`, `"0001-01-01"`, `"4714-11-24 BC"`)),
@@ -143,8 +112,8 @@ func timeCases() []typeCase {
 	}
 }
 
-func systemCases() []typeCase {
-	return []typeCase{
+func systemCases() []Case {
+	return []Case{
 		oneType("int2vector", v(`'1 2 3'`, `"1 2 3"`)),
 		oneType("oidvector", v(`'1 2 3'`, `"1 2 3"`)),
 		oneType("xid", v(`'4294967295'`, `"4294967295"`)),
@@ -176,9 +145,9 @@ func systemCases() []typeCase {
 	}
 }
 
-// madeTypes are what users make of types. typeSetup makes them.
-func madeTypes() []typeCase {
-	return []typeCase{
+// Made are what users make of types: Setup makes them.
+func Made() []Case {
+	return []Case{
 		oneType("mood", v(`'so la la'`, `"so la la"`), v(`'sad'`, `"sad"`)),
 		oneType("pair", v(`ROW(1, 'a b')`, `"(1,\"a b\")"`), v(`ROW(NULL, NULL)`, `"(,)"`)),
 		oneType("nested", v(`ROW(ROW(1, 'x"y'), 'infinity', ARRAY[1, 2])`, `"(\"(1,\"\"x\"\"\"\"y\"\")\",infinity,\"{1,2}\")"`)),
@@ -194,7 +163,9 @@ func madeTypes() []typeCase {
 	}
 }
 
-const typeSetup = `CREATE TABLE seen (a int DEFAULT 7, b int);
+// Setup makes the types of Made, and a table, seen, whose statistics some of the values of BuiltIn come from: run ANALYZE seen
+// after it.
+const Setup = `CREATE TABLE seen (a int DEFAULT 7, b int);
 	INSERT INTO seen SELECT i % 2, i % 2 FROM generate_series(1, 100) i; CREATE STATISTICS st ON a, b FROM seen;
 	ALTER TABLE seen REPLICA IDENTITY FULL;
 	CREATE TYPE mood AS ENUM ('sad', 'so la la'); CREATE TYPE pair AS (a int, b text); CREATE TYPE nested AS (p pair, d date, i int[]);
@@ -202,9 +173,9 @@ const typeSetup = `CREATE TABLE seen (a int DEFAULT 7, b int);
 	CREATE DOMAIN document AS jsonb; CREATE DOMAIN feeling AS mood; CREATE DOMAIN pairs AS pair; CREATE TYPE span AS RANGE (SUBTYPE = float8);
 	CREATE DOMAIN words AS int4range;`
 
-// arrayShapes are arrays that are more than a list of values.
-func arrayShapes() []typeCase {
-	return []typeCase{
+// ArrayShapes are arrays that are more than a list of values.
+func ArrayShapes() []Case {
+	return []Case{
 		oneType("int[]", v(`'{}'`, `[]`), v(`'{1,NULL,3}'`, `[1,null,3]`), v(`'{{1,2},{3,4}}'`, `[[1,2],[3,4]]`), v(`'{{{{{{1}}}}}}'`, `[[[[[[1]]]]]]`),
 			x(`'[0:1]={5,6}'`, `[5,6]`, `"[0:1]={5,6}"`), x(`'[-1:0][7:8]={{1,2},{3,4}}'`, `[[1,2],[3,4]]`, `"[-1:0][7:8]={{1,2},{3,4}}"`)),
 		oneType("text[]", v(`ARRAY['a b', 'c"d', 'e\f', 'NULL', 'null', NULL, '', '{x}', 'ü', E'\n', 'a,b']`, `["a b","c\"d","e\\f","NULL","null",null,"","{x}","ü","\n","a,b"]`),
@@ -220,10 +191,10 @@ func arrayShapes() []typeCase {
 	}
 }
 
-// extensionTypes are types of extensions, all of them in the schema ext. standIns makes those that the server lacks.
-func extensionTypes() []typeCase {
+// Extensions are types of extensions, all of them in the schema ext: SetupExtensions makes them.
+func Extensions() []Case {
 	const point = "0101000020E6100000000000000000F03F0000000000000040"
-	return []typeCase{
+	return []Case{
 		oneType("ext.citext", v(`'AbC'`, `"AbC"`), v(`'b'`, `"b"`), v(`'A'`, `"A"`), v(`'C'`, `"C"`)),
 		oneType("shout", v(`'AbC'`, `"AbC"`), v(`'b'`, `"b"`), v(`'A'`, `"A"`), v(`'C'`, `"C"`)),
 		oneType("ext.hstore", v(`'a=>1, "b c"=>NULL'`, `"\"a\"=>\"1\", \"b c\"=>NULL"`), v(`''`, `""`)),
