@@ -24,7 +24,7 @@ type Connect[C any] func(ctx context.Context, env capture.Env, cfg C) (Driver, O
 type Options struct {
 	// BackfillWorkers is how many chunks are read at once; by default one for each core, two to four.
 	BackfillWorkers int
-	// ChunkRows and ChunkBytes limit one chunk; by default 20,000 rows and 4 MiB of data. About two chunks for each
+	// ChunkRows and ChunkBytes limit one chunk; by default 20,000 rows and 3 MiB of data. About two chunks for each
 	// worker are held in memory.
 	ChunkRows, ChunkBytes int
 	// SkipBackfills are patterns of tables, "schema.table" with * and ?, of which only changes are captured.
@@ -68,7 +68,7 @@ func (o Options) withDefaults() Options {
 		o.ChunkRows = 20_000
 	}
 	if o.ChunkBytes <= 0 {
-		o.ChunkBytes = 4 << 20
+		o.ChunkBytes = 3 << 20
 	}
 	if o.Rediscovery <= 0 {
 		o.Rediscovery = 5 * time.Minute
