@@ -64,9 +64,11 @@ type Field struct {
 	Nullable bool
 	// Required says that the location exists in every document.
 	Required bool
-	// Format, ContentEncoding and MaxLength (0 = none) describe strings.
-	Format, ContentEncoding string
-	MaxLength               uint32
+	// Format, ContentEncoding, ContentMediaType and MaxLength (0 = none) describe strings.
+	Format, ContentEncoding, ContentMediaType string
+	MaxLength                                 uint32
+	// Items are the JSON types that elements of an array can have, sorted, "null" included. Empty means any.
+	Items []string
 	// Minimum and Maximum bound numbers; nil = unbounded.
 	Minimum, Maximum *float64
 	// Default is the value that stands in for an absent one; empty if there is none.
@@ -94,7 +96,8 @@ func (f Field) Is(types ...string) bool {
 func (f Field) sameShape(g Field) bool {
 	return f.Pointer == g.Pointer && f.Key == g.Key && slices.Equal(f.Types, g.Types) &&
 		f.Nullable == g.Nullable && f.Required == g.Required && f.Format == g.Format &&
-		f.ContentEncoding == g.ContentEncoding && f.MaxLength == g.MaxLength &&
+		f.ContentEncoding == g.ContentEncoding && f.ContentMediaType == g.ContentMediaType && f.MaxLength == g.MaxLength &&
+		slices.Equal(f.Items, g.Items) &&
 		equalBound(f.Minimum, g.Minimum) && equalBound(f.Maximum, g.Maximum) && string(f.Config) == string(g.Config)
 }
 
@@ -115,10 +118,15 @@ func fieldOf(p *flowpb.Projection, config json.RawMessage) Field {
 		Format:          inf.GetString_().GetFormat(),
 		ContentEncoding: inf.GetString_().GetContentEncoding(),
 		MaxLength:       inf.GetString_().GetMaxLength(),
+		Items:           slices.Sorted(slices.Values(inf.GetArray().GetItemTypes())),
 		Default:         slices.Clone(inf.GetDefaultJson()),
 		Title:           inf.GetTitle(),
 		Description:     inf.GetDescription(),
 		Config:          config,
+	}
+	// Where the media type stands depends on the runtime's age.
+	if f.ContentMediaType = inf.GetContentMediaType(); f.ContentMediaType == "" {
+		f.ContentMediaType = inf.GetString_().GetContentType()
 	}
 	for _, t := range inf.GetTypes() {
 		switch t {
