@@ -14,7 +14,8 @@ import (
 // gather reads what the log has for this transaction, and asks the connector for what it has stored of the same keys.
 // The transaction closes when there is something in it and the connector has acknowledged the last one: so it
 // is short when little happens, and takes in what arrived meanwhile when the destination is slow. It is left empty
-// when the task stops, or when the next documents need a new session.
+// when the task stops, or when the next documents need a new session; so it is when one of these happens before the last
+// transaction is acknowledged, if the connector has not been asked about any key yet.
 func (s *session) gather(ctx context.Context) error {
 	for {
 		changed := s.task.Log.Changed()
@@ -29,6 +30,11 @@ func (s *session) gather(ctx context.Context) error {
 		full := s.txn.bytes >= s.task.MaxTransactionBytes || s.evolved || ctx.Err() != nil
 		switch {
 		case s.txn.empty() && full:
+			return nil
+		case !s.acknowledged && !s.asked && (s.evolved || ctx.Err() != nil):
+			// A connector may hold Acknowledged back for long, to let documents gather. What was gathered is read again by
+			// the next session: the connector has not heard of it.
+			s.txn = newTransaction(len(s.bindings))
 			return nil
 		case s.txn.empty() || !s.acknowledged:
 			if full {
@@ -63,7 +69,7 @@ func (s *session) waitFor(ctx context.Context, changed <-chan struct{}) error {
 			return s.receiver.err
 		case <-remind.C:
 			if !s.acknowledged {
-				s.task.Logger.WithFields(map[string]any{"waiting": "Acknowledged", "took": time.Since(began).Round(time.Second).String()}).Warn("the connector takes long")
+				s.task.Logger.WithFields(map[string]any{"waiting": "Acknowledged", "took": time.Since(began).Round(time.Second).String()}).Info("waiting for the connector, which is not done with the last transaction or lets documents gather")
 			}
 			continue
 		}
@@ -194,6 +200,7 @@ func (s *session) take(f *feed) error {
 // protocol allows, is wrong for tables that had rows before.
 func (s *session) load(e *entry) error {
 	f := &s.frames
+	s.asked = true
 	f.load.Binding = e.binding.index
 	if s.proc.Codec == frame.JSON {
 		var err error

@@ -32,6 +32,7 @@ type session struct {
 
 	txn          *transaction
 	acknowledged bool
+	asked        bool // a Load was sent in this transaction
 	evolved      bool // a binding's next documents need a newer schema
 	turn         int  // which binding is read first
 	frames       materializeFrames
@@ -162,7 +163,7 @@ func (s *session) run(ctx context.Context) error {
 		context.AfterFunc(working, func() { timer.Stop() })
 	})()
 	for {
-		s.txn, s.acknowledged = newTransaction(len(s.bindings)), false
+		s.txn, s.acknowledged, s.asked = newTransaction(len(s.bindings)), false, false
 		more, err := s.cycle(ctx, working)
 		if err != nil {
 			return s.abandon(ctx, s.explain(err))
@@ -273,16 +274,17 @@ func (s *session) commit(ctx context.Context) error {
 	return nil
 }
 
-// end closes the input behind the Acknowledge of an empty transaction, and waits for the connector to end.
+// end closes the input behind the Acknowledge of an empty transaction, and waits for the connector to end. Closing it before
+// Acknowledged is here tells a connector that holds it back, to let documents gather, that nothing more will come.
 func (s *session) end(ctx context.Context) error {
-	if !s.acknowledged {
-		if _, err := s.await(ctx, "Acknowledged"); err != nil {
-			return err
-		}
-	}
 	s.receiver.sentEnd()
 	if err := s.proc.CloseInput(); err != nil {
 		return fmt.Errorf("ending the requests to %s: %w", s.proc.Name(), err)
+	}
+	if !s.acknowledged {
+		if _, err := s.await(ctx, "Acknowledged"); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
 	}
 	timer := time.AfterFunc(s.task.Timeouts.Stop, s.proc.Kill)
 	defer timer.Stop()
@@ -312,6 +314,14 @@ func (s *session) await(ctx context.Context, which string) (event, error) {
 				return e, err
 			}
 		case <-s.receiver.done:
+			// The last response may have come just before the end.
+			select {
+			case e := <-s.receiver.events:
+				if done, err := s.onEvent(e, which); done || err != nil {
+					return e, err
+				}
+			default:
+			}
 			return event{}, s.receiver.err
 		case <-ctx.Done():
 			return event{}, ctx.Err()

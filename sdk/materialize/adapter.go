@@ -122,11 +122,12 @@ func (a adapter[C, R]) apply(
 	}
 	env := Env{Task: spec.GetName(), Version: req.GetVersion(), Range: FullRange(), Log: log}
 	last := a.published(req.GetLastMaterialization())
-	drained, err := a.drain(ctx, env, cfg, last, req.GetStateJson())
+	changes := plan(bindings, last)
+	drained, err := a.drain(ctx, env, cfg, changes, req.GetStateJson())
 	if err != nil || drained != nil {
 		return drained, err
 	}
-	summary, err := a.sink.Apply(ctx, env, cfg, plan(bindings, last))
+	summary, err := a.sink.Apply(ctx, env, cfg, changes)
 	if err != nil {
 		return nil, err
 	}
@@ -137,10 +138,17 @@ func (a adapter[C, R]) apply(
 // (hard case 58). The runtime persists the state that says so and calls Apply once more; nothing else may be done
 // before that, or the staged work would be repeated against changed tables after a crash.
 func (a adapter[C, R]) drain(
-	ctx context.Context, env Env, cfg C, last []*Binding[R], state json.RawMessage,
+	ctx context.Context, env Env, cfg C, changes []Change[R], state json.RawMessage,
 ) (*materializepb.Response_Applied, error) {
 	if !hasStaged(state) {
 		return nil, nil
+	}
+	var last []*Binding[R]
+	for _, ch := range changes {
+		if ch.Last != nil {
+			ch.Last.Leaving = ch.Kind == Replace || ch.Kind == Remove
+			last = append(last, ch.Last)
+		}
 	}
 	t, err := a.sink.Open(ctx, env, cfg, last)
 	if err != nil {

@@ -3,6 +3,7 @@ package materialize
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -46,6 +47,11 @@ type Transactor struct {
 	// LoadAll asks the runtime to ask for every key, and not to leave out those that it believes to be new. A
 	// destination needs it where rows may exist that the runtime has not stored.
 	LoadAll bool
+	// Interval lets documents gather, so that a destination that is better served with few large transactions gets them: a
+	// transaction begins no sooner than this after the one before. One that follows a large transaction begins at once,
+	// since there may be a backlog. Zero means no waiting. The framework holds back its Acknowledged, as the protocol
+	// allows; a runtime that ends the session meanwhile is not kept waiting.
+	Interval time.Duration
 }
 
 // phases is what the transaction loop drives; the two commit shapes implement it.

@@ -23,6 +23,9 @@ type Binding[R any] struct {
 	Keys, Values []Field
 	// Document is the field that holds the whole document, nil if it is not selected.
 	Document *Field
+	// Leaving says that the binding is about to be replaced or removed, in a session that only finishes staged work before
+	// that: staged work of it that cannot be found any more is not worth an error.
+	Leaving bool
 	// Projections are all fields of the collection, selected or not, in ascending order of name.
 	Projections []Field
 }

@@ -33,6 +33,7 @@ type loop struct {
 	state   loopState
 	commit  *task // of the previous transaction; nil if there is none
 	settler *task // nil before the first Acknowledge
+	pace    pace
 	// acknowledged is true from just before Acknowledged is written until the next Acknowledge is read.
 	acknowledged atomic.Bool
 }
@@ -127,6 +128,7 @@ func (l *loop) acknowledge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	l.pace.hold(ctx)
 	l.acknowledged.Store(true)
 	return l.out.send(&materializepb.Response{Acknowledged: &materializepb.Response_Acknowledged{State: state}})
 }
@@ -135,6 +137,7 @@ func (l *loop) load(ctx context.Context) error {
 	m, err := l.in.peek()
 	if errors.Is(err, io.EOF) {
 		l.state = drained
+		l.pace.hurry()
 		return l.settler.wait()
 	}
 	if err != nil {
@@ -207,6 +210,7 @@ func (l *loop) store(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	l.pace.stored(0, 0)
 	if m.GetStore() != nil {
 		if err := l.storeRows(ctx); err != nil {
 			return err
@@ -238,6 +242,7 @@ func (l *loop) storeRows(ctx context.Context) error {
 	if !rows.done {
 		return errors.New("storing ended before all rows were read")
 	}
+	l.pace.stored(rows.count, rows.bytes)
 	return rows.err
 }
 

@@ -211,7 +211,7 @@ func TestStagedWorkOfASplitRange(t *testing.T) {
 	}})
 	r.MustApply()
 	d.files["file-9"] = []memRow{{table: "t", values: map[string]any{"id": 1}, delta: true}}
-	state := json.RawMessage(`{"staged":{"00000000-ffffffff":{"name":"file-9"}}}`)
+	state := json.RawMessage(`{"staged":{"00000000-ffffffff":[{"name":"file-9"}]}}`)
 	for i, keys := range []*flowpb.RangeSpec{{KeyBegin: 0x80000000, KeyEnd: 0xffffffff}, {KeyBegin: 0, KeyEnd: 0x7fffffff}} {
 		r.Range, r.State = keys, state
 		require.NoError(t, r.Run())

@@ -292,7 +292,7 @@ type upload struct {
 	Name string `json:"name"`
 }
 
-func (s stagedStore) Stage(_ context.Context, rows *materialize.Rows) (upload, error) {
+func (s stagedStore) Stage(_ context.Context, _ uint64, rows *materialize.Rows) (upload, error) {
 	out, err := s.read(rows)
 	s.d.mu.Lock()
 	defer s.d.mu.Unlock()

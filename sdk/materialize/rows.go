@@ -46,6 +46,7 @@ type Rows struct {
 	key    decoder
 	values decoder
 	count  int
+	bytes  int // of keys, values and documents
 	done   bool
 	err    error
 }
@@ -91,6 +92,7 @@ func (r *Rows) next() error {
 	if r.row.Values, _, err = r.values.decode(m.GetValuesPacked(), m.GetValuesJson(), s.values); err != nil {
 		return fmt.Errorf("store %d of %s: values: %w", r.count+1, s.path, err)
 	}
+	r.bytes += len(m.GetKeyPacked()) + len(m.GetKeyJson()) + len(m.GetValuesPacked()) + len(m.GetValuesJson()) + len(m.GetDocJson())
 	r.row.Binding = int(m.GetBinding())
 	r.row.Exists = m.GetExists() && !s.delta
 	r.row.Delete = m.GetDelete()

@@ -149,7 +149,7 @@ func (s *session) transactions(ctx context.Context, req *materializepb.Request_O
 	if err != nil {
 		return err
 	}
-	l := &loop{in: s.in, out: s.out, t: t, shapes: shapes, failed: s.failed}
+	l := &loop{in: s.in, out: s.out, t: t, shapes: shapes, failed: s.failed, pace: newPace(t.Interval)}
 	err = l.run(ctx)
 	// What runs beside the loop is joined before the destination is closed under it.
 	if err != nil {
