@@ -50,7 +50,7 @@ func TestFailover(t *testing.T) {
 	db.pg.Kill(t)
 	standby.Promote(t)
 
-	promoted := &database{t: t, pg: standby, cfg: db.cfg}
+	promoted := &database{t: t, pg: standby, cfg: db.cfg, sessions: db.sessions}
 	promoted.cfg.Address = standby.Address()
 	promoted.exec("UPDATE t SET a = 'after' WHERE id = 3", "DELETE FROM t WHERE id = 4")
 	c.spec.ConfigJson = session.Config(t, promoted.cfg)
@@ -95,7 +95,7 @@ func TestFailoverWithoutTheLog(t *testing.T) {
 	db.pg.Kill(t)
 	standby.Promote(t)
 
-	promoted := &database{t: t, pg: standby, cfg: db.cfg}
+	promoted := &database{t: t, pg: standby, cfg: db.cfg, sessions: db.sessions}
 	promoted.cfg.Address = standby.Address()
 	d = promoted.driver()
 	_, err := d.Stream(t.Context(), position, tables)

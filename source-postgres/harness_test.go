@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/require"
 
@@ -25,9 +27,10 @@ const patience = 20 * time.Second
 
 // database is a database of its own for one test, and how to reach it.
 type database struct {
-	t   testing.TB
-	pg  *server.PostgresServer
-	cfg config
+	t        testing.TB
+	pg       *server.PostgresServer
+	cfg      config
+	sessions *sessions
 }
 
 // newDatabase makes a database on the server that all tests share.
@@ -41,12 +44,84 @@ func databaseOn(t testing.TB, pg *server.PostgresServer) *database {
 	// Slots belong to the whole server.
 	cfg.Advanced.SlotName = "slot_" + name
 	require.NoError(t, cfg.Validate())
-	return &database{t: t, pg: pg, cfg: cfg}
+	db := &database{t: t, pg: pg, cfg: cfg, sessions: &sessions{idle: map[string][]*pgconn.PgConn{}}}
+	t.Cleanup(db.sessions.close)
+	return db
 }
 
+// exec runs statements as the superuser, each string in its own transaction, and returns what they print: one line a row,
+// columns separated by "|". An error fails the test.
 func (db *database) exec(sql ...string) string {
 	db.t.Helper()
-	return db.pg.ExecIn(db.t, db.cfg.Database, sql...)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(db.t.Context()), 5*time.Minute)
+	defer cancel()
+	url := db.pg.URL(db.cfg.Database)
+	conn, err := db.sessions.get(ctx, url)
+	require.NoError(db.t, err)
+	var lines []string
+	for _, s := range sql {
+		results, err := conn.Exec(ctx, s).ReadAll()
+		if err != nil {
+			_ = conn.Close(ctx)
+			require.NoError(db.t, err, s)
+		}
+		for _, result := range results {
+			for _, row := range result.Rows {
+				lines = append(lines, string(bytes.Join(row, []byte{'|'})))
+			}
+		}
+	}
+	db.sessions.put(url, conn)
+	return strings.Join(lines, "\n")
+}
+
+// sessions are what a test's statements run on. A new one for each would cost ten times as much as most of the statements.
+type sessions struct {
+	mu     sync.Mutex
+	idle   map[string][]*pgconn.PgConn
+	closed bool
+}
+
+func (s *sessions) get(ctx context.Context, url string) (*pgconn.PgConn, error) {
+	for {
+		s.mu.Lock()
+		var conn *pgconn.PgConn
+		if n := len(s.idle[url]); n > 0 {
+			conn, s.idle[url] = s.idle[url][n-1], s.idle[url][:n-1]
+		}
+		s.mu.Unlock()
+		if conn == nil {
+			return pgconn.Connect(ctx, url)
+		}
+		if conn.CheckConn() == nil {
+			if _, err := conn.Exec(ctx, "DISCARD ALL").ReadAll(); err == nil {
+				return conn, nil
+			}
+		}
+		_ = conn.Close(ctx) // the server was stopped, or the session ended
+	}
+}
+
+func (s *sessions) put(url string, conn *pgconn.PgConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || conn.TxStatus() != 'I' {
+		_ = conn.Close(context.Background())
+		return
+	}
+	s.idle[url] = append(s.idle[url], conn)
+}
+
+func (s *sessions) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for _, conns := range s.idle {
+		for _, conn := range conns {
+			_ = conn.Close(context.Background())
+		}
+	}
+	clear(s.idle)
 }
 
 // viaRoot are the options of a publication that sends partitions under the name of their table, where the server has them.

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -25,7 +28,19 @@ func TestMain(m *testing.M) {
 	default:
 		main()
 	}
+	runAtOnce(6)
 	os.Exit(m.Run())
+}
+
+// runAtOnce has that many tests run at the same time, unless -parallel says how many, or there are more cores: for the most
+// part tests wait for their servers.
+func runAtOnce(n int) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given && n > runtime.GOMAXPROCS(0) {
+		_ = flag.Set("test.parallel", strconv.Itoa(n)) // it is a number
+	}
 }
 
 // The stress of change capture: rows walk through everything that can happen to them, while the connector's process is

@@ -275,7 +275,7 @@ func TestDocumentsFollowTheirSchemas(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				cfg := bed.cfg
 				option(&cfg)
-				sub := typeBed{database: &database{t: t, pg: bed.pg, cfg: cfg}, conn: bed.conn, cases: bed.cases, lists: bed.lists}
+				sub := typeBed{database: &database{t: t, pg: bed.pg, cfg: cfg, sessions: bed.sessions}, conn: bed.conn, cases: bed.cases, lists: bed.lists}
 				sub.capture(tables, rows, name == "lossless")
 			})
 			bed.do("DELETE FROM kinds WHERE id >= 1000")
