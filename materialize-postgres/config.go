@@ -31,7 +31,7 @@ type config struct {
 type advanced struct {
 	StoreDocument    bool   `json:"storeDocument,omitempty" title:"Store Documents" desc:"Also keep every whole document, in a column of its own."`
 	StatementTimeout string `json:"statementTimeout,omitempty" title:"Statement Timeout" desc:"How long you let one statement take before the connection is given up, such as 30m." default:"1h"`
-	LockTimeout      string `json:"lockTimeout,omitempty" title:"Lock Timeout" desc:"How long you let a statement wait for a table or row that somebody else has locked." default:"1m"`
+	LockTimeout      string `json:"lockTimeout,omitempty" title:"Lock Timeout" desc:"How long you let a statement wait for a table or row that somebody else has locked, and how long the runtime may stall in the middle of a transaction that has locked rows itself." default:"1m"`
 }
 
 // resource is how users describe one table.

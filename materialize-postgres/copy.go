@@ -3,10 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 const (
-	chunkBytes  = 1 << 20  // of rows that are sent by one COPY
+	chunkBytes  = 1 << 20  // of rows that are sent by one COPY, at first
 	waitingRows = 16 << 20 // bytes that may wait in all batches together
 )
 
@@ -15,11 +19,32 @@ const copyHeader = "PGCOPY\n\xff\r\n\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x
 
 // batch gathers rows for one COPY statement. Rows of several bindings may come in any order; each has its batch.
 type batch struct {
-	statement string
-	// prepare is a statement that must run once before the first COPY, such as the creation of the temporary table.
+	// direct is a COPY straight into the table, empty where rows have to be staged.
+	direct string
+	// staged is the COPY into a temporary table, for rows that direct is refused; empty where there is no other way.
+	staged string
+	// prepare is a statement that must run once before the first staged COPY: the creation of the temporary table.
 	prepare string
+	// refused says that the table refused rows, so that those that follow are staged. It is written while a COPY is
+	// under way, and is to be read when none is.
+	refused bool
 	buf     []byte
 	rows    int64 // of this transaction
+	copies  int   // of this transaction
+}
+
+// staging says whether rows go to the temporary table.
+func (b *batch) staging() bool { return b.direct == "" || b.refused }
+
+// chunk is how many bytes make the next COPY. Each one into a table is a subtransaction, and of more than 64 a server
+// keeps account on disk, which others pay for: so large transactions send larger ones.
+func (b *batch) chunk() int { return chunkBytes << min(b.copies/16, 3) }
+
+// take returns how many rows a batch got in this transaction, and forgets them.
+func (b *batch) take() int64 {
+	n := b.rows
+	b.rows, b.copies = 0, 0
+	return n
 }
 
 // copier sends batches while the next rows are encoded: one statement at a time on its connection, on a goroutine that
@@ -54,7 +79,7 @@ func (p *copier) grown(ctx context.Context, b *batch, buf []byte) error {
 	p.waiting += len(buf) - len(b.buf)
 	b.buf = buf
 	b.rows++
-	if len(buf) >= chunkBytes {
+	if len(buf) >= b.chunk() {
 		return p.send(ctx, b)
 	}
 	if p.waiting < waitingRows {
@@ -74,20 +99,56 @@ func (p *copier) send(ctx context.Context, b *batch) error {
 	if err := p.join(); err != nil {
 		return err
 	}
+	p.waiting -= len(b.buf)
+	buf := append(b.buf, 0xff, 0xff)
+	b.buf, p.sent = nil, buf
+	b.copies++
+	done := make(chan error, 1)
+	p.flying = done
+	go func() { done <- b.copy(ctx, p.c, buf) }()
+	return nil
+}
+
+// copy runs a COPY of a buffer that holds everything: straight into the table if it takes the rows, which costs the server
+// two thirds of staging and inserting them, else into the temporary table.
+func (b *batch) copy(ctx context.Context, c *conn, buf []byte) error {
+	if b.staged == "" {
+		return c.copyFrom(ctx, b.direct, buf)
+	}
+	if !b.staging() {
+		var err error
+		if b.refused, err = c.tryCopy(ctx, b.direct, buf); err != nil || !b.refused {
+			return err
+		}
+	}
 	if b.prepare != "" {
-		if err := p.c.exec(ctx, b.prepare); err != nil {
+		if err := c.exec(ctx, b.prepare); err != nil {
 			return err
 		}
 		b.prepare = ""
 	}
-	p.waiting -= len(b.buf)
-	buf := append(b.buf, 0xff, 0xff)
-	b.buf, p.sent = nil, buf
-	done := make(chan error, 1)
-	p.flying = done
-	go func() { done <- p.c.copyFrom(ctx, b.statement, buf) }()
-	return nil
+	return c.copyFrom(ctx, b.staged, buf)
 }
+
+// tryCopy runs a COPY that leaves the transaction as it was if the table refuses the rows.
+func (c *conn) tryCopy(ctx context.Context, statement string, buf []byte) (refused bool, err error) {
+	if err := c.exec(ctx, "SAVEPOINT sluice"); err != nil {
+		return false, err
+	}
+	err = c.copyFrom(ctx, statement, buf)
+	if err == nil {
+		return false, c.exec(ctx, "RELEASE SAVEPOINT sluice")
+	}
+	server, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || !refusal(server.Code) {
+		return false, err
+	}
+	return true, c.exec(ctx, "ROLLBACK TO SAVEPOINT sluice;RELEASE SAVEPOINT sluice")
+}
+
+// refusal tells errors of COPY that may not be errors of the merge: a row that is there already, or that another one has
+// to make room for or be inserted before (a unique index or foreign key of a user's), and tables that take no COPY.
+func refusal(code string) bool { return strings.HasPrefix(code, "23") || code == codeUnsupported }
 
 // join waits for the statement that is under way.
 func (p *copier) join() error {

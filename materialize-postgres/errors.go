@@ -29,6 +29,8 @@ const (
 	codeDependents         = "2BP01"
 	codeNotNull            = "23502"
 	codeUnique             = "23505"
+	codeUnsupported        = "0A000"
+	codeStalled            = "25P03"
 	codeTooManyColumns     = "54011"
 	codeProgramLimit       = "54000"
 	codeCardinality        = "21000"
@@ -115,6 +117,8 @@ func explainServer(err error) error {
 		return usererr.New(err, "A table can have 1600 columns in Postgres, and this collection has more fields. Exclude some of them.")
 	case codeProgramLimit:
 		return usererr.New(err, "A value is too large for the destination: %s. A key can have about 2700 bytes.", server.Message)
+	case codeStalled:
+		return usererr.New(err, "No rows came for longer than advanced.lockTimeout in the middle of a transaction, so the destination ended it, lest it keep others waiting. Nothing of it was stored, and it will be repeated. Look why the runtime stalls.")
 	case codeAdminShutdown:
 		return usererr.New(err, "The destination ended the connection: %s. It will be opened again.", server.Message)
 	}

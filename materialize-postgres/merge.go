@@ -8,7 +8,7 @@ import (
 )
 
 // merge moves staged rows into their tables: one statement for each table and kind of change, whatever the number of
-// rows.
+// rows. Rows that are new have been copied into the table already, unless it refused them.
 //
 // The runtime says which rows it believes to exist. That decides which statement is tried first, because a plain INSERT
 // costs half of one that looks for conflicts, and never what the result is: where the belief turns out to be wrong (rows
@@ -25,20 +25,13 @@ func (s *store) merge(ctx context.Context) error {
 				return err
 			}
 		}
-		if s.fresh[i].take() > 0 && !t.direct() {
+		if s.fresh[i].take() > 0 && s.fresh[i].staging() {
 			if err := s.insertFresh(ctx, t); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-// take returns how many rows a batch got in this transaction, and forgets them.
-func (b *batch) take() int64 {
-	n := b.rows
-	b.rows = 0
-	return n
 }
 
 // updateKnown updates rows that should be there, and adds those that are not.
@@ -57,6 +50,11 @@ func (s *store) insertFresh(ctx context.Context, t *table) error {
 		return s.w.exec(ctx, t.insert(t.fresh))
 	}
 	err := s.w.exec(ctx, "SAVEPOINT sluice;"+t.insert(t.fresh)+";RELEASE SAVEPOINT sluice")
+	if err == nil {
+		// None was there this time: the next transaction can try the direct way.
+		s.fresh[t.index].refused = false
+		return nil
+	}
 	var server *pgconn.PgError
 	if errors.As(err, &server) && server.Code == codeUnique {
 		s.env.Log.WithField("table", t.name.String()).Debug("rows exist already; updating them")

@@ -37,12 +37,8 @@ func (t *table) createKeys() string {
 
 func copyInto(temp string) string { return "COPY pg_temp." + temp + " FROM STDIN (FORMAT binary)" }
 
-// direct says whether rows go straight into the table: nothing can collide where there is no key, and no column needs a
-// cast.
+// direct says whether rows can go straight into the table: no column needs a cast.
 func (t *table) direct() bool {
-	if !t.delta {
-		return false
-	}
 	for i := range t.columns {
 		if !t.columns[i].native {
 			return false

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/sluicedata/sluice/sdk/materialize"
 	"github.com/sluicedata/sluice/sdk/usererr"
@@ -48,6 +49,12 @@ func (s *store) connect(ctx context.Context, bindings []*materialize.Binding[res
 	if s.r, err = connect(ctx, s.cfg, applicationName(s.env.Task)); err != nil {
 		return err
 	}
+	// Rows that were copied into tables lock their keys. If everything hangs now, a successor waits for them: as long
+	// as it has patience, and no longer.
+	stalled := quoteLiteral(strconv.FormatInt(s.cfg.Advanced.lockTimeout().Milliseconds(), 10))
+	if err := s.w.exec(ctx, "SET SESSION idle_in_transaction_session_timeout = "+stalled); err != nil {
+		return fmt.Errorf("preparing the session: %w", err)
+	}
 	names := make([]tableName, len(bindings))
 	for i, b := range bindings {
 		names[i] = nameOf(b.Target.Path)
@@ -74,14 +81,17 @@ func (s *store) connect(ctx context.Context, bindings []*materialize.Binding[res
 func (s *store) addTable(t *table) {
 	s.tables = append(s.tables, t)
 	stage := func(temp string, columns int) *batch {
-		return &batch{statement: copyInto(temp), prepare: t.createTemp(temp, columns)}
+		return &batch{staged: copyInto(temp), prepare: t.createTemp(temp, columns)}
 	}
 	fresh := stage(t.fresh, len(t.columns))
-	if t.direct() {
-		fresh = &batch{statement: t.copyDirect()}
+	switch {
+	case t.direct() && t.delta:
+		fresh = &batch{direct: t.copyDirect()} // no key, nothing to collide with
+	case t.direct():
+		fresh.direct = t.copyDirect()
 	}
 	known, gone := stage(t.known, len(t.columns)), stage(t.gone, t.nkeys)
-	ask := &batch{statement: copyInto(t.keys), prepare: t.createKeys()}
+	ask := &batch{staged: copyInto(t.keys), prepare: t.createKeys()}
 	s.fresh, s.known, s.gone, s.ask = append(s.fresh, fresh), append(s.known, known), append(s.gone, gone), append(s.ask, ask)
 	s.rows.batches = append(s.rows.batches, fresh, known, gone)
 	s.keys.batches = append(s.keys.batches, ask)
