@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"github.com/sluicedata/sluice/runtime/connector"
-	"github.com/sluicedata/sluice/runtime/jsonscan"
 	"github.com/sluicedata/sluice/runtime/status"
+	"github.com/sluicedata/sluice/sdk/jsonscan"
 )
 
 // What change captures say of where a document comes from.

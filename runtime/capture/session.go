@@ -12,10 +12,10 @@ import (
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	"github.com/sluicedata/sluice/runtime/connector"
-	"github.com/sluicedata/sluice/runtime/jsonscan"
 	"github.com/sluicedata/sluice/runtime/specs"
 	"github.com/sluicedata/sluice/runtime/status"
 	"github.com/sluicedata/sluice/runtime/wal"
+	"github.com/sluicedata/sluice/sdk/jsonscan"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 

@@ -6,9 +6,9 @@ import (
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	"github.com/sluicedata/sluice/protocol/frame"
 	"github.com/sluicedata/sluice/runtime/collection"
-	"github.com/sluicedata/sluice/runtime/jsonscan"
 	"github.com/sluicedata/sluice/runtime/reduce"
 	"github.com/sluicedata/sluice/runtime/status"
+	"github.com/sluicedata/sluice/sdk/jsonscan"
 	"github.com/sluicedata/sluice/sdk/tuple"
 )
 

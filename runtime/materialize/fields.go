@@ -7,8 +7,8 @@ import (
 
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	materializepb "github.com/sluicedata/sluice/protocol/materialize"
-	"github.com/sluicedata/sluice/runtime/jsonscan"
 	"github.com/sluicedata/sluice/runtime/pipeline"
+	"github.com/sluicedata/sluice/sdk/jsonscan"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 

@@ -5,7 +5,7 @@ import (
 	"math/big"
 	"strings"
 
-	"github.com/sluicedata/sluice/runtime/jsonscan"
+	"github.com/sluicedata/sluice/sdk/jsonscan"
 )
 
 // equal tells whether two JSON values are the same value, however they are written.

@@ -7,7 +7,7 @@ import (
 	"sort"
 	"strings"
 
-	"github.com/sluicedata/sluice/runtime/jsonscan"
+	"github.com/sluicedata/sluice/sdk/jsonscan"
 )
 
 // A Merger reduces documents by a plan. It keeps scratch memory and is for one goroutine.

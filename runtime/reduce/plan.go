@@ -12,7 +12,7 @@ import (
 	"sort"
 	"strings"
 
-	"github.com/sluicedata/sluice/runtime/jsonscan"
+	"github.com/sluicedata/sluice/sdk/jsonscan"
 )
 
 // Strategy names one way of reducing two values.

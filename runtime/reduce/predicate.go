@@ -7,7 +7,7 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
-	"github.com/sluicedata/sluice/runtime/jsonscan"
+	"github.com/sluicedata/sluice/sdk/jsonscan"
 )
 
 // A predicate tells whether a value is valid against a schema.

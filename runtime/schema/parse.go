@@ -7,7 +7,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/sluicedata/sluice/runtime/jsonscan"
+	"github.com/sluicedata/sluice/sdk/jsonscan"
 )
 
 // maxDepth is how deep documents are described. Below, and where a schema refers to itself, anything may stand.

@@ -9,7 +9,7 @@ import (
 
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 
-	"github.com/sluicedata/sluice/runtime/jsonscan"
+	"github.com/sluicedata/sluice/sdk/jsonscan"
 )
 
 // RootField is the field of the whole document.

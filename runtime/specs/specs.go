@@ -16,9 +16,9 @@ import (
 
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 
-	"github.com/sluicedata/sluice/runtime/jsonscan"
 	"github.com/sluicedata/sluice/runtime/pipeline"
 	"github.com/sluicedata/sluice/runtime/schema"
+	"github.com/sluicedata/sluice/sdk/jsonscan"
 )
 
 // Protocol is the number that both sides of the protocol know it by.
