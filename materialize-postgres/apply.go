@@ -101,7 +101,7 @@ func (a *applier) meta(cat *catalog) {
 	}
 	a.schema(cat, a.cfg.schema())
 	a.sql(`CREATE TABLE IF NOT EXISTS %s (materialization text NOT NULL, key_begin bigint NOT NULL, key_end bigint NOT NULL, fence bigint NOT NULL, checkpoint bytea NOT NULL, PRIMARY KEY (materialization, key_begin, key_end))`, a.metaTable(checkpointsTable))
-	a.sql(`CREATE TABLE IF NOT EXISTS %s (table_schema text NOT NULL, table_name text NOT NULL, materialization text NOT NULL, backfill bigint NOT NULL, delta_updates boolean NOT NULL, load_all boolean NOT NULL, PRIMARY KEY (table_schema, table_name))`, a.metaTable(tablesTable))
+	a.sql(`CREATE TABLE IF NOT EXISTS %s (table_schema text NOT NULL, table_name text NOT NULL, materialization text NOT NULL, backfill bigint NOT NULL, delta_updates boolean NOT NULL, load_all boolean NOT NULL, history text NOT NULL, history_time timestamptz, PRIMARY KEY (table_schema, table_name))`, a.metaTable(tablesTable))
 	a.sql(`COMMENT ON TABLE %s IS 'Position of each materialization, committed together with its rows. Dropping it makes all of them start anew.'`, a.metaTable(checkpointsTable))
 	a.sql(`COMMENT ON TABLE %s IS 'Tables that materializations created and may change.'`, a.metaTable(tablesTable))
 }
@@ -115,6 +115,11 @@ func (a *applier) table(cat *catalog, name tableName, ch materialize.Change[reso
 		return nil
 	}
 	b := ch.Binding
+	if b.Resource.History != "" {
+		if err := checkHistory(b); err != nil {
+			return err
+		}
+	}
 	t := cat.tables[name]
 	switch {
 	case t == nil:
@@ -131,10 +136,10 @@ func (a *applier) table(cat *catalog, name tableName, ch materialize.Change[reso
 		a.replace(name, t, b)
 		return nil
 	}
-	if t.delta != b.Target.Delta {
-		return changedMode(name, b.Target.Delta)
+	if err := t.sameMode(name, b.Resource); err != nil {
+		return err
 	}
-	if !t.delta {
+	if t.primaryKey(keyColumns(b)) != nil {
 		if err := t.sameKey(name, keyColumns(b)); err != nil {
 			return err
 		}
@@ -165,9 +170,11 @@ func keyColumns(b *materialize.Binding[resource]) []string {
 
 func (a *applier) create(name tableName, b *materialize.Binding[resource]) {
 	var defs, keys []string
-	for _, f := range b.Fields() {
+	history := b.Resource.History != ""
+	for i, f := range storedFields(b) {
 		def := quote(columnName(f.Name)) + " " + kindFor(f).String()
-		if f.Required && !f.Nullable {
+		// A change may leave out what is required of the documents that it adds up to.
+		if f.Required && !f.Nullable && (i < len(b.Keys) || !history) {
 			def += " NOT NULL"
 		}
 		defs = append(defs, def)
@@ -178,22 +185,33 @@ func (a *applier) create(name tableName, b *materialize.Binding[resource]) {
 		}
 		defs = append(defs, "PRIMARY KEY ("+strings.Join(keys, ", ")+")")
 	}
+	if history {
+		defs = append(defs, historyColumns()...)
+		for _, k := range keyColumns(b) {
+			keys = append(keys, quote(k))
+		}
+		defs = append(defs, "PRIMARY KEY ("+strings.Join(keys, ", ")+", "+versionNumber+")")
+	}
 	a.sql("CREATE TABLE %s (%s)", name.sql(), strings.Join(defs, ", "))
+	if history {
+		a.sql("CREATE UNIQUE INDEX ON %s (%s) WHERE %s", name.sql(), strings.Join(keys, ", "), isCurrent)
+	}
 	a.sql("COMMENT ON TABLE %s IS %s", name.sql(), quoteLiteral("Collection "+b.Collection+", kept by materialization "+a.task))
-	a.sql(`INSERT INTO %s VALUES (%s, %s, %s, %d, %t, false) ON CONFLICT (table_schema, table_name) DO UPDATE SET materialization = EXCLUDED.materialization, backfill = EXCLUDED.backfill, delta_updates = EXCLUDED.delta_updates, load_all = false`,
-		a.metaTable(tablesTable), quoteLiteral(name.schema), quoteLiteral(name.table), quoteLiteral(a.task), b.Backfill, b.Target.Delta)
+	a.sql(`INSERT INTO %s VALUES (%s, %s, %s, %d, %t, false, %s) ON CONFLICT (table_schema, table_name) DO UPDATE SET materialization = EXCLUDED.materialization, backfill = EXCLUDED.backfill, delta_updates = EXCLUDED.delta_updates, load_all = false, history = EXCLUDED.history, history_time = NULL`,
+		a.metaTable(tablesTable), quoteLiteral(name.schema), quoteLiteral(name.table), quoteLiteral(a.task), b.Backfill, b.Target.Delta, quoteLiteral(b.Resource.History))
 }
 
 // replace empties a table for a new backfill. If its shape can stay, so can the table, and with it the views, grants and
 // indexes that people made; else it is made anew.
 func (a *applier) replace(name tableName, t *existing, b *materialize.Binding[resource]) {
 	changed, err := alterations(name, t, b)
-	if err == nil && t.delta == b.Target.Delta && (t.delta || t.sameKey(name, keyColumns(b)) == nil) {
+	key := t.primaryKey(keyColumns(b))
+	if err == nil && t.sameMode(name, b.Resource) == nil && (key == nil || t.sameKey(name, keyColumns(b)) == nil) {
 		a.sql("TRUNCATE TABLE %s", name.sql())
 		if len(changed) > 0 {
 			a.sql("ALTER TABLE %s %s", name.sql(), strings.Join(changed, ", "))
 		}
-		a.sql("UPDATE %s SET backfill = %d, load_all = false WHERE table_schema = %s AND table_name = %s",
+		a.sql("UPDATE %s SET backfill = %d, load_all = false, history_time = NULL WHERE table_schema = %s AND table_name = %s",
 			a.metaTable(tablesTable), b.Backfill, quoteLiteral(name.schema), quoteLiteral(name.table))
 		a.say("Emptied table %s for backfill %d.", name, b.Backfill)
 		return
@@ -208,7 +226,7 @@ func (a *applier) replace(name tableName, t *existing, b *materialize.Binding[re
 func alterations(name tableName, t *existing, b *materialize.Binding[resource]) ([]string, error) {
 	var out []string
 	selected := map[string]bool{}
-	for _, f := range b.Fields() {
+	for _, f := range storedFields(b) {
 		column := columnName(f.Name)
 		selected[column] = true
 		have, exists := t.column(column)
@@ -231,7 +249,7 @@ func alterations(name tableName, t *existing, b *materialize.Binding[resource]) 
 		}
 	}
 	for _, c := range t.columns {
-		isKey := false
+		isKey := t.history != "" && isHistoryColumn(c.name)
 		for _, k := range t.key {
 			isKey = isKey || k == c.name
 		}

@@ -45,6 +45,9 @@ type existing struct {
 	owner    string
 	backfill uint32
 	delta    bool
+	history  string // of which kind, empty if the table is none
+	// newest is the newest time of the source that went into the history.
+	newest stamp
 	// loadAll says that the table may hold rows that its present binding has not stored.
 	loadAll bool
 }
@@ -80,7 +83,39 @@ func (t *existing) mayUse(name tableName, task string) error {
 	}
 }
 
-func (t *existing) sameKey(name tableName, keys []string) error {
+// sameMode refuses to fill a table in another way than the one that it was created for.
+func (t *existing) sameMode(name tableName, r resource) error {
+	if t.delta == (r.DeltaUpdates || r.History != "") && t.history == r.History {
+		return nil
+	}
+	mode := func(delta bool, history string) string {
+		switch {
+		case history != "":
+			return "a history of versions"
+		case delta:
+			return "delta updates"
+		default:
+			return "one row per key"
+		}
+	}
+	return usererr.New(nil, "Table %s is to take %s, but holds %s. Increase the binding's backfill counter to rebuild the table, or choose another one.",
+		name, mode(r.DeltaUpdates, r.History), mode(t.delta, t.history))
+}
+
+// primaryKey is the key that the table should have for these columns of the collection's key; nil if it needs none.
+func (t *existing) primaryKey(columns []string) []string {
+	switch {
+	case t.history != "":
+		return slices.Concat(columns, []string{versionNumber})
+	case t.delta:
+		return nil
+	default:
+		return columns
+	}
+}
+
+func (t *existing) sameKey(name tableName, columns []string) error {
+	keys := t.primaryKey(columns)
 	have, want := slices.Sorted(slices.Values(t.key)), slices.Sorted(slices.Values(keys))
 	if slices.Equal(have, want) {
 		return nil
@@ -188,7 +223,7 @@ func (cat *catalog) readTables(ctx context.Context, c *conn, names []tableName) 
 }
 
 func (cat *catalog) readOwners(ctx context.Context, c *conn, metaSchema string) error {
-	rows, err := c.rows(ctx, `SELECT table_schema, table_name, materialization, backfill, delta_updates, load_all FROM `+
+	rows, err := c.rows(ctx, `SELECT table_schema, table_name, materialization, backfill, delta_updates, load_all, history, (EXTRACT(EPOCH FROM history_time - '2000-01-01') * 1000000)::bigint FROM `+
 		tableName{metaSchema, tablesTable}.sql())
 	if err != nil {
 		return err
@@ -205,7 +240,13 @@ func (cat *catalog) readOwners(ctx context.Context, c *conn, metaSchema string) 
 			return fmt.Errorf("reading the backfill counter of %s.%s: %w", r[0], r[1], err)
 		}
 		t.owner, t.backfill = string(r[2]), uint32(backfill)
-		t.delta, t.loadAll = string(r[4]) == "t", string(r[5]) == "t"
+		t.delta, t.loadAll, t.history = string(r[4]) == "t", string(r[5]) == "t", string(r[6])
+		if r[7] != nil {
+			if t.newest.micros, err = strconv.ParseInt(string(r[7]), 10, 64); err != nil {
+				return fmt.Errorf("reading the newest time of %s.%s: %w", r[0], r[1], err)
+			}
+			t.newest.known = true
+		}
 	}
 	return nil
 }

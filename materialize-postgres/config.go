@@ -39,6 +39,8 @@ type resource struct {
 	Table        string `json:"table" title:"Table" desc:"Name of the table." x-collection-name:"true"`
 	Schema       string `json:"schema,omitempty" title:"Schema" desc:"Schema of the table, if it is not the endpoint's." x-schema-name:"true"`
 	DeltaUpdates bool   `json:"deltaUpdates,omitempty" title:"Delta Updates" desc:"Append every change as a row of its own, instead of updating rows in place." x-delta-updates:"true"`
+	History      string `json:"history,omitempty" title:"History" desc:"Keep every version of every row: scd2 adds the columns valid_from, valid_to, is_current and version_number." enum:"scd2"`
+	HistoryTime  string `json:"historyTime,omitempty" title:"Time of Changes" desc:"Field that says when a change happened, if you keep a history of something that no capture of a database wrote."`
 }
 
 const (
@@ -83,6 +85,14 @@ func (r resource) Validate() error {
 	var problems []error
 	if r.Table == "" {
 		problems = append(problems, usererr.New(nil, "table is required."))
+	}
+	switch {
+	case r.History != "" && r.History != historySCD2:
+		problems = append(problems, usererr.New(nil, "history %q is not known; the choice is %s.", r.History, historySCD2))
+	case r.History != "" && r.DeltaUpdates:
+		problems = append(problems, usererr.New(nil, "deltaUpdates and history exclude each other. Choose deltaUpdates for every change as it came, or history for versions with the time in which they were valid."))
+	case r.HistoryTime != "" && r.History == "":
+		problems = append(problems, usererr.New(nil, "historyTime belongs to a history. Set history to %s, or leave historyTime out.", historySCD2))
 	}
 	for _, name := range []string{r.Table, r.Schema} {
 		if len(name) > maxIdentifier {

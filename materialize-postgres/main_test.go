@@ -11,11 +11,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/protocol/frame"
+	"github.com/sluicedata/sluice/sdk/materialize"
+	"github.com/sluicedata/sluice/sdk/process"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 	"github.com/sluicedata/sluice/sdk/testkit/sinktest"
+	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
 // connectorEnv makes the test binary be the connector, so that tests can kill a real process.
@@ -56,6 +60,36 @@ func startProcess(t testing.TB, codec frame.Codec) sinktest.Process {
 			return nil
 		},
 	}
+}
+
+// startHere starts the connector in the test's own process, which is cheaper. Killing it cancels whatever it does.
+func startHere(t testing.TB, codec frame.Codec) sinktest.Process {
+	t.Helper()
+	in, requests, err := os.Pipe()
+	require.NoError(t, err)
+	responses, out, err := os.Pipe()
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan struct{})
+	var failed error
+	go func() {
+		defer close(done)
+		failed = materialize.Serve(ctx, sink{}, logrus.NewEntry(process.Discard()), codec, in, out)
+		_ = out.Close()
+		_ = in.Close()
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		_ = responses.Close()
+	})
+	return sinktest.Process{Stdin: requests, Stdout: responses, Kill: cancel, Wait: func() error {
+		<-done
+		if failed != nil {
+			return errors.New(usererr.Message(failed))
+		}
+		return nil
+	}}
 }
 
 // lastMessage is what a runtime shows of a failed connector: the message of the last line that it logged.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -15,6 +16,14 @@ import (
 // that somebody added or deleted by hand, an imprecise runtime), the rows are merged by a statement that needs no belief.
 func (s *store) merge(ctx context.Context) error {
 	for i, t := range s.tables {
+		if t.history != nil {
+			if s.fresh[i].take() > 0 {
+				if err := s.keepHistory(ctx, t); err != nil {
+					return fmt.Errorf("keeping the history %s: %w", t.name, err)
+				}
+			}
+			continue
+		}
 		if s.gone[i].take() > 0 {
 			if err := s.w.exec(ctx, t.remove()); err != nil {
 				return err

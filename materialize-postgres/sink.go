@@ -27,7 +27,7 @@ func (sink) Target(cfg config, r resource) materialize.Target {
 	if schema == "" {
 		schema = cfg.schema()
 	}
-	return materialize.Target{Path: []string{schema, r.Table}, Delta: r.DeltaUpdates}
+	return materialize.Target{Path: []string{schema, r.Table}, Delta: r.DeltaUpdates || r.History != ""}
 }
 
 func (sink) Constrain(cfg config, t materialize.Target, f materialize.Field) materialize.Constraint {
@@ -43,6 +43,8 @@ func (sink) Constrain(cfg config, t materialize.Target, f materialize.Field) mat
 		c.Choice, c.Reason = materialize.Forbidden, "An object or array cannot be part of a primary key."
 	case f.Key && f.Nullable && len(f.Default) == 0 && !t.Delta:
 		c.Choice, c.Reason = materialize.Forbidden, "A field that can be null cannot be part of a primary key. Give it a default in the collection's schema."
+	case t.Delta && (f.Pointer == opPointer || f.Pointer == timePointer || f.Pointer == positionPointer):
+		c.Choice, c.Reason = materialize.LocationRequired, "Where every change is kept, it says what happened, when, or in which order."
 	case welcome(f.Pointer):
 		c.Choice = materialize.Recommended
 	}
@@ -137,6 +139,11 @@ func checkServer(ctx context.Context, c *conn, cfg config) error {
 // checkTable compares a proposal with the table that exists, if any. Columns that cannot hold a field make it
 // incompatible; what concerns the table as a whole is an error.
 func (s sink) checkTable(env materialize.Env, cat *catalog, name tableName, p *materialize.Proposal[resource]) error {
+	if p.Resource.History != "" {
+		if err := proposeHistory(p); err != nil {
+			return err
+		}
+	}
 	t, exists := cat.tables[name]
 	if !exists {
 		return cat.mayCreate(name, env.Task, p.Backfill)
@@ -147,8 +154,8 @@ func (s sink) checkTable(env materialize.Env, cat *catalog, name tableName, p *m
 	if t.backfill != p.Backfill {
 		return nil // it will be replaced
 	}
-	if t.delta != p.Target.Delta {
-		return changedMode(name, p.Target.Delta)
+	if err := t.sameMode(name, p.Resource); err != nil {
+		return err
 	}
 	var keys []string
 	for i, f := range p.Fields {
@@ -166,18 +173,10 @@ func (s sink) checkTable(env materialize.Env, cat *catalog, name tableName, p *m
 			}
 		}
 	}
-	if !t.delta && len(keys) > 0 {
+	if len(keys) > 0 && t.primaryKey(keys) != nil {
 		return t.sameKey(name, keys)
 	}
 	return nil
-}
-
-func changedMode(name tableName, toDelta bool) error {
-	mode := "standard updates, but holds delta updates"
-	if toDelta {
-		mode = "delta updates, but holds one row per key"
-	}
-	return usererr.New(nil, "Table %s is to take %s. Increase the binding's backfill counter to rebuild the table, or choose another one.", name, mode)
 }
 
 func cannotChange(name tableName, have existingColumn, want kind) error {

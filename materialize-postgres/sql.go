@@ -39,6 +39,9 @@ func copyInto(temp string) string { return "COPY pg_temp." + temp + " FROM STDIN
 
 // direct says whether rows can go straight into the table: no column needs a cast.
 func (t *table) direct() bool {
+	if t.history != nil {
+		return false
+	}
 	for i := range t.columns {
 		if !t.columns[i].native {
 			return false

@@ -85,6 +85,8 @@ func (s *store) addTable(t *table) {
 	}
 	fresh := stage(t.fresh, len(t.columns))
 	switch {
+	case t.history != nil:
+		fresh.prepare = t.createVersions()
 	case t.direct() && t.delta:
 		fresh = &batch{direct: t.copyDirect()} // no key, nothing to collide with
 	case t.direct():
@@ -130,6 +132,8 @@ func (s *store) encode(ctx context.Context, rows *materialize.Rows) error {
 		t := s.tables[r.Binding]
 		b, encode := s.fresh[r.Binding], (*table).appendRow
 		switch {
+		case t.history != nil:
+			encode = (*table).appendVersion
 		case r.Delete && s.cfg.HardDelete && !t.delta && !r.Exists:
 			continue // created and deleted within one transaction
 		case r.Delete && s.cfg.HardDelete && !t.delta:

@@ -21,6 +21,7 @@ type table struct {
 	columns []column // keys, values, document
 	nkeys   int
 	hasDoc  bool
+	history *history // nil if the table is none
 	doc     *document
 	// results are the columns and echoes that Load asks for, in the order in which doc counts them.
 	results []result
@@ -64,13 +65,23 @@ func planTable(cat *catalog, b *materialize.Binding[resource], task string) (*ta
 		index: b.Index, name: name, delta: b.Target.Delta, loadAll: have.loadAll, nkeys: len(b.Keys), hasDoc: b.Document != nil,
 		fresh: "sluice_fresh_" + suffix, known: "sluice_known_" + suffix, gone: "sluice_gone_" + suffix, keys: "sluice_keys_" + suffix,
 	}
-	if !t.delta {
+	if have.primaryKey(keyColumns(b)) != nil {
 		// Without the key's index every row would be searched for in the whole table.
 		if err := have.sameKey(name, keyColumns(b)); err != nil {
 			return nil, err
 		}
 	}
-	for i, f := range b.Fields() {
+	if have.history != b.Resource.History {
+		return nil, have.sameMode(name, b.Resource)
+	}
+	if b.Resource.History != "" {
+		h, err := planHistory(b, have.newest)
+		if err != nil {
+			return nil, err
+		}
+		t.history, t.hasDoc = h, false
+	}
+	for i, f := range storedFields(b) {
 		c, ok := have.column(columnName(f.Name))
 		if !ok {
 			return nil, usererr.New(nil, "Table %s has no column %q. If it was dropped by hand, exclude the field or increase the binding's backfill counter.", name, columnName(f.Name))
@@ -99,6 +110,9 @@ func planColumn(f materialize.Field, have existingColumn, key bool) column {
 
 // planDocument plans how loaded documents are made: from the column that holds them whole, or rebuilt from all others.
 func (t *table) planDocument(b *materialize.Binding[resource]) {
+	if t.delta {
+		return // nothing is ever loaded
+	}
 	add := func(expression string, binary bool) int {
 		t.results = append(t.results, result{expression, binary})
 		return len(t.results) - 1
