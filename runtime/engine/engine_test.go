@@ -68,9 +68,15 @@ func (r *rig) endpoint(fake string, codec frame.Codec, config fakeConfig) pipeli
 
 // sink adds a materialization with a standard and a delta binding.
 func (r *rig) sink(name, fake string, codec frame.Codec, config fakeConfig) *pipeline.Materialization {
+	return r.sinkOf(name, fake, codec, config, `{"table":"things"}`, historyTable)
+}
+
+const historyTable = `{"table":"history","delta":true}`
+
+func (r *rig) sinkOf(name, fake string, codec frame.Codec, config fakeConfig, resources ...string) *pipeline.Materialization {
 	config.Dir = r.mkdir(name)
 	m := &pipeline.Materialization{Name: "acme/" + name, Endpoint: r.endpoint(fake, codec, config), At: "test.yaml:20"}
-	for _, resource := range []string{`{"table":"things"}`, `{"table":"history","delta":true}`} {
+	for _, resource := range resources {
 		m.Bindings = append(m.Bindings, pipeline.MaterializationBinding{Resource: json.RawMessage(resource), Source: "acme/things", Fields: pipeline.Fields{Depth: 1}, At: "test.yaml:22"})
 	}
 	r.p.Materializations = append(r.p.Materializations, m)

@@ -18,6 +18,7 @@ type transaction struct {
 	count   int
 	read    map[string]int64 // source → offset behind what was read
 	perBind []counts
+	begun   bool // there is something to stream
 }
 
 type counts struct{ documents, bytes int }
@@ -37,18 +38,15 @@ func newTransaction(bindings int) *transaction {
 	return &transaction{entries: map[string]*entry{}, read: map[string]int64{}, perBind: make([]counts, bindings)}
 }
 
-func (x *transaction) empty() bool { return len(x.read) == 0 }
+func (x *transaction) empty() bool { return len(x.read) == 0 && !x.begun }
 
 // add takes one document, which must stay unchanged until the transaction ends. It returns the entry of a key that the
 // transaction did not have yet, else nil.
 func (x *transaction) add(b *binding, doc []byte) (*entry, error) {
-	key, err := x.key(b, doc)
+	key, err := x.document(b, doc)
 	if err != nil {
-		return nil, usererr.New(err, "a document of the collection %s has a key that cannot be used: %v: %.200q", b.source, err, doc)
+		return nil, err
 	}
-	x.count++
-	x.perBind[b.index].documents++
-	x.perBind[b.index].bytes += len(doc)
 	if b.delta {
 		e := &entry{binding: b, key: string(key), doc: doc}
 		x.order = append(x.order, e)
@@ -72,6 +70,21 @@ func (x *transaction) add(b *binding, doc []byte) (*entry, error) {
 	return nil, nil
 }
 
+// document counts a document and returns its entry key, which is valid until the next call.
+func (x *transaction) document(b *binding, doc []byte) ([]byte, error) {
+	key, err := x.key(b, doc)
+	if err != nil {
+		return nil, usererr.New(err, "a document of the collection %s has a key that cannot be used: %v: %.200q", b.source, err, doc)
+	}
+	x.count++
+	x.perBind[b.index].documents++
+	x.perBind[b.index].bytes += len(doc)
+	return key, nil
+}
+
+// entryPrefix is how many bytes of an entry key come before the packed key.
+const entryPrefix = 4
+
 // key returns the entry key of a document: the binding's index and the packed key. It is valid until the next call.
 func (x *transaction) key(b *binding, doc []byte) (key []byte, err error) {
 	x.scratch = append(x.scratch[:0], byte(b.index>>24), byte(b.index>>16), byte(b.index>>8), byte(b.index))
@@ -80,7 +93,7 @@ func (x *transaction) key(b *binding, doc []byte) (key []byte, err error) {
 }
 
 // packed is the packed key without the binding's index.
-func (e *entry) packed() string { return e.key[4:] }
+func (e *entry) packed() string { return e.key[entryPrefix:] }
 
 // loaded takes a document that the destination has. One that nobody asked for is of no interest.
 func (x *transaction) loaded(b *binding, doc []byte) error {

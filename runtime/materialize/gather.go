@@ -16,11 +16,13 @@ import (
 // is short when little happens, and takes in what arrived meanwhile when the destination is slow. It is left empty
 // when the task stops, or when the next documents need a new session; so it is when one of these happens before the last
 // transaction is acknowledged, if the connector has not been asked about any key yet.
+//
+// A session that streams only learns here that there is something to read, and reads it when it stores.
 func (s *session) gather(ctx context.Context) error {
 	for {
 		changed := s.task.Log.Changed()
 		if ctx.Err() == nil {
-			if err := s.readAll(); err != nil {
+			if err := s.look(ctx); err != nil {
 				return err
 			}
 		}
@@ -90,11 +92,27 @@ type feed struct {
 	next    int64 // offset behind block
 }
 
-// readAll reads every binding up to the heads of its journals, or as far as the transaction has room. The heads are
-// taken before the first document, so that a transaction which takes all takes whole commits of a capture. One that
-// cannot takes the oldest blocks of all journals first: no binding runs ahead of the others, and none starves.
-func (s *session) readAll() (err error) {
-	if s.evolved || s.txn.bytes >= s.task.MaxTransactionBytes {
+// look takes what the log has into the transaction, or notes that it has something.
+func (s *session) look(ctx context.Context) error {
+	if s.streams {
+		s.txn.begun = s.txn.begun || !s.evolved && len(s.waiting()) > 0
+		return nil
+	}
+	return s.readAll(ctx, s.task.MaxTransactionBytes, func(b *binding, doc []byte) error {
+		e, err := s.txn.add(b, doc)
+		if err != nil || e == nil || b.delta {
+			return err
+		}
+		return s.load(e)
+	})
+}
+
+// readAll hands over the documents of every binding up to the heads of its journals, or as far as the transaction has room.
+// The heads are taken before the first document, so that a transaction which takes all takes whole commits of a capture.
+// One that cannot takes the oldest blocks of all journals first: no binding runs ahead of the others, and none starves.
+// A document may be kept; it is not changed afterwards.
+func (s *session) readAll(ctx context.Context, limit int, each func(b *binding, doc []byte) error) (err error) {
+	if s.evolved || s.txn.bytes >= limit {
 		return nil
 	}
 	feeds := s.waiting()
@@ -108,7 +126,7 @@ func (s *session) readAll() (err error) {
 			}
 		}
 	}()
-	for len(feeds) > 0 && s.txn.bytes < s.task.MaxTransactionBytes {
+	for len(feeds) > 0 && s.txn.bytes < limit && ctx.Err() == nil {
 		if feeds, err = s.fill(feeds); err != nil || len(feeds) == 0 {
 			return err
 		}
@@ -122,7 +140,7 @@ func (s *session) readAll() (err error) {
 			s.evolved = true
 			return nil
 		}
-		if err := s.take(oldest); err != nil {
+		if err := s.take(oldest, each); err != nil {
 			return err
 		}
 	}
@@ -176,17 +194,10 @@ func (s *session) fill(feeds []*feed) ([]*feed, error) {
 	return feeds, nil
 }
 
-// take adds a feed's block to the transaction.
-func (s *session) take(f *feed) error {
+// take hands over a feed's block, which is part of the transaction then.
+func (s *session) take(f *feed, each func(b *binding, doc []byte) error) error {
 	b := f.binding
-	err := f.block.Docs(func(doc []byte) error {
-		e, err := s.txn.add(b, doc)
-		if err != nil || e == nil || b.delta {
-			return err
-		}
-		return s.load(e)
-	})
-	if err != nil {
+	if err := f.block.Docs(func(doc []byte) error { return each(b, doc) }); err != nil {
 		return err
 	}
 	s.txn.bytes += f.block.Size()
@@ -217,32 +228,46 @@ func (s *session) load(e *entry) error {
 	})
 }
 
-// store sends every key of the transaction once, and every document of delta updates.
-func (s *session) store() error {
+// store sends every key of the transaction once, and every document of delta updates. When the task stops, one that streams
+// ends where it is.
+func (s *session) store(ctx context.Context) error {
+	if s.streams {
+		return s.readAll(ctx, streamedFactor*s.task.MaxTransactionBytes, s.storeStreamed)
+	}
 	for _, e := range s.txn.sorted() {
-		if err := s.storeEntry(e); err != nil {
+		s.frames.key = append(s.frames.key[:0], e.packed()...)
+		if err := s.storeDoc(e.binding, e.doc, e.exists, e.deleted); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *session) storeEntry(e *entry) (err error) {
-	f, b := &s.frames, e.binding
-	f.store.Binding, f.store.Exists, f.store.Delete, f.store.DocJson = b.index, e.exists, e.deleted, nil
-	if b.document {
-		f.store.DocJson = e.doc
+func (s *session) storeStreamed(b *binding, doc []byte) error {
+	key, err := s.txn.document(b, doc)
+	if err != nil {
+		return err
 	}
-	if f.value, err = b.values.appendFields(f.value[:0], s.proc.Codec, e.doc); err != nil {
+	s.frames.key = append(s.frames.key[:0], key[entryPrefix:]...)
+	return s.storeDoc(b, doc, false, false)
+}
+
+// storeDoc sends one row; its packed key is in the frames.
+func (s *session) storeDoc(b *binding, doc []byte, exists, deleted bool) (err error) {
+	f := &s.frames
+	f.store.Binding, f.store.Exists, f.store.Delete, f.store.DocJson = b.index, exists, deleted, nil
+	if b.document {
+		f.store.DocJson = doc
+	}
+	if f.value, err = b.values.appendFields(f.value[:0], s.proc.Codec, doc); err != nil {
 		return err
 	}
 	if s.proc.Codec == frame.JSON {
-		if f.key, err = b.keys.appendFields(f.key[:0], frame.JSON, e.doc); err != nil {
+		if f.key, err = b.keys.appendFields(f.key[:0], frame.JSON, doc); err != nil {
 			return err
 		}
 		f.store.KeyJson, f.store.ValuesJson = f.key, f.value
 	} else {
-		f.key = append(f.key[:0], e.packed()...)
 		f.store.KeyPacked, f.store.ValuesPacked = f.key, f.value
 	}
 	return s.proc.Append(func(dst []byte, c frame.Codec) ([]byte, error) {

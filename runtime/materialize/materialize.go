@@ -33,8 +33,13 @@ type Task struct {
 	Logger      *logrus.Entry
 	Timeouts    Timeouts
 	// MaxTransactionBytes bounds the documents of one transaction; zero is 32 MiB. A single block of the log may exceed it.
+	// Where all bindings are delta updates nothing is kept in memory, and a transaction may have 32 times as much, which
+	// bounds what is repeated after a crash.
 	MaxTransactionBytes int
 }
+
+// streamedFactor is how many times larger transactions are that are not kept in memory.
+const streamedFactor = 32
 
 // Timeouts bound how long a connector may take.
 type Timeouts struct {

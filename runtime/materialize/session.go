@@ -30,6 +30,10 @@ type session struct {
 	positions *positions // as committed
 	state     []byte     // as committed
 
+	// streams: all bindings are delta updates. Nothing is asked for or reduced, so documents go from the log to the connector
+	// as they are, in transactions that are larger than memory.
+	streams bool
+
 	txn          *transaction
 	acknowledged bool
 	asked        bool // a Load was sent in this transaction
@@ -48,13 +52,14 @@ type materializeFrames struct {
 
 // open starts a connector and opens it with the state.
 func (t *Task) open(ctx context.Context, spec *flowpb.MaterializationSpec, version string, state []byte, versions []*collection.Version) (*session, error) {
-	s := &session{task: t, state: state}
+	s := &session{task: t, state: state, streams: true}
 	for i, b := range spec.Bindings {
 		bound, err := newBinding(i, b, versions[i], t.Status.Binding(strings.Join(b.ResourcePath, "."), b.Collection.Name))
 		if err != nil {
 			return nil, err
 		}
 		s.bindings = append(s.bindings, bound)
+		s.streams = s.streams && bound.delta
 	}
 	var err error
 	if s.proc, err = t.Launcher.Start(ctx, &t.Def.Endpoint, t.Def.Name, t.Logger, nil); err != nil {
@@ -226,7 +231,7 @@ func (s *session) cycle(ctx, working context.Context) (bool, error) {
 			return false, err
 		}
 	}
-	if err := s.store(); err != nil {
+	if err := s.store(ctx); err != nil {
 		return false, err
 	}
 	return true, s.commit(working)

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// A transaction of this size is large: more is probably waiting behind it.
+// A transaction of this size is large: more is probably waiting behind it, and its files are worth their while.
 const (
-	largeRows  = 10_000
-	largeBytes = 2 << 20
+	largeRows  = 1_000_000
+	largeBytes = 256 << 20
 )
 
 // pace keeps transactions apart by an interval. stored and hurry are called by the loop, hold by the settler; the loop joins

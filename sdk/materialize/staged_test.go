@@ -190,7 +190,7 @@ func TestStagedWorkOfLeavingBindings(t *testing.T) {
 	require.Equal(t, []string{"leaving t", "apply {1 map[]}"}, l.take())
 }
 
-// Transactions are kept apart by the interval, unless the one before was large; the first begins at once.
+// Transactions are kept apart by the interval; the first begins at once.
 func TestInterval(t *testing.T) {
 	t.Parallel()
 	const interval = 400 * time.Millisecond
@@ -199,19 +199,6 @@ func TestInterval(t *testing.T) {
 	began := time.Now()
 	require.NoError(t, r.Run())
 	require.GreaterOrEqual(t, time.Since(began), 3*interval)
-
-	r, _, _ = numberedRuntime(t, time.Hour)
-	r.Batch = 10_000
-	for i := range 2 * r.Batch {
-		r.Log = append(r.Log, sinktest.Change{Doc: fmt.Sprintf(`{"id":%d}`, i)})
-	}
-	r.Step = func(p *sinktest.Peer, name string) {
-		if name == "StartedCommit" && r.Position == len(r.Log) {
-			p.CloseRequests()
-		}
-	}
-	_ = r.Run()
-	require.Equal(t, len(r.Log), r.Position, "a large transaction is followed at once")
 }
 
 // A runtime that ends the session behind Acknowledge is not kept waiting.
