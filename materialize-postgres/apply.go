@@ -33,6 +33,7 @@ type applier struct {
 	c          *conn
 	cfg        config
 	task       string
+	cat        *catalog
 	statements []string
 	done       []string // what was done, in sentences
 }
@@ -57,6 +58,12 @@ func (a *applier) run(ctx context.Context, changes []materialize.Change[resource
 	if err != nil {
 		return err
 	}
+	for _, ch := range changes {
+		if err := cat.readChosen(ctx, a.c, a.cfg, ch.Binding.Fields()); err != nil {
+			return err
+		}
+	}
+	a.cat = cat
 	a.meta(cat)
 	for i, ch := range changes {
 		if err := a.table(cat, names[i], ch); err != nil {
@@ -149,13 +156,13 @@ func (a *applier) table(cat *catalog, name tableName, ch materialize.Change[reso
 		a.sql("UPDATE %s SET load_all = true WHERE table_schema = %s AND table_name = %s",
 			a.metaTable(tablesTable), quoteLiteral(name.schema), quoteLiteral(name.table))
 	}
-	alterations, err := alterations(name, t, b)
+	changed, err := a.alterations(name, t, b)
 	if err != nil {
 		return err
 	}
-	if len(alterations) > 0 {
-		a.sql("ALTER TABLE %s %s", name.sql(), strings.Join(alterations, ", "))
-		a.say("Altered table %s: %s.", name, strings.Join(alterations, ", "))
+	if len(changed) > 0 {
+		a.sql("ALTER TABLE %s %s", name.sql(), strings.Join(changed, ", "))
+		a.say("Altered table %s: %s.", name, strings.Join(changed, ", "))
 	}
 	return nil
 }
@@ -172,7 +179,7 @@ func (a *applier) create(name tableName, b *materialize.Binding[resource]) {
 	var defs, keys []string
 	history := b.Resource.History != ""
 	for i, f := range storedFields(b) {
-		def := quote(columnName(f.Name)) + " " + kindFor(f).String()
+		def := quote(columnName(f.Name)) + " " + a.cat.want(a.cfg, f).name
 		// A change may leave out what is required of the documents that it adds up to.
 		if f.Required && !f.Nullable && (i < len(b.Keys) || !history) {
 			def += " NOT NULL"
@@ -204,7 +211,7 @@ func (a *applier) create(name tableName, b *materialize.Binding[resource]) {
 // replace empties a table for a new backfill. If its shape can stay, so can the table, and with it the views, grants and
 // indexes that people made; else it is made anew.
 func (a *applier) replace(name tableName, t *existing, b *materialize.Binding[resource]) {
-	changed, err := alterations(name, t, b)
+	changed, err := a.alterations(name, t, b)
 	key := t.primaryKey(keyColumns(b))
 	if err == nil && t.sameMode(name, b.Resource) == nil && (key == nil || t.sameKey(name, keyColumns(b)) == nil) {
 		a.sql("TRUNCATE TABLE %s", name.sql())
@@ -223,26 +230,24 @@ func (a *applier) replace(name tableName, t *existing, b *materialize.Binding[re
 
 // alterations are the clauses of ALTER TABLE that make an existing table fit for a binding: columns added, widened, and
 // relieved of NOT NULL. Columns that nobody selects any more stay.
-func alterations(name tableName, t *existing, b *materialize.Binding[resource]) ([]string, error) {
+func (a *applier) alterations(name tableName, t *existing, b *materialize.Binding[resource]) ([]string, error) {
 	var out []string
 	selected := map[string]bool{}
 	for _, f := range storedFields(b) {
 		column := columnName(f.Name)
 		selected[column] = true
 		have, exists := t.column(column)
-		want := kindFor(f)
+		want := a.cat.want(a.cfg, f)
 		if !exists {
-			out = append(out, fmt.Sprintf("ADD COLUMN %s %s", quote(column), want))
+			out = append(out, fmt.Sprintf("ADD COLUMN %s %s", quote(column), want.name))
 			continue
 		}
-		if k, known := kindOfOID(have.oid); known {
-			switch how, to := fitting(k, want); how {
-			case widens:
-				out = append(out, fmt.Sprintf("ALTER COLUMN %s TYPE %s USING %s", quote(column), to, widening(column, k, to)))
-			case cannotWiden:
-				return nil, cannotChange(name, have, want)
-			default:
-			}
+		switch how, to := fitting(have, want); how {
+		case widens:
+			out = append(out, fmt.Sprintf("ALTER COLUMN %s TYPE %s USING %s", quote(column), to.name, widening(have, to)))
+		case cannotWiden:
+			return nil, cannotChange(name, have, want)
+		default:
 		}
 		if have.notNull && !f.Key && (f.Nullable || !f.Required) {
 			out = append(out, fmt.Sprintf("ALTER COLUMN %s DROP NOT NULL", quote(column)))

@@ -34,6 +34,8 @@ type catalog struct {
 	tables  map[tableName]*existing
 	// vanished are tables that we created and that are there no more, with their materialization and backfill counter.
 	vanished map[tableName]*existing
+	// chosen are the types that users chose for fields, by what they wrote.
+	chosen map[string]wanted
 }
 
 // existing is a table in the destination.
@@ -57,9 +59,13 @@ type existingColumn struct {
 	oid      uint32
 	typeName string // as people write it
 	castName string // without a length, to which casts would cut
+	array    bool
 	// notNull says that the column needs a value: it is NOT NULL and has no default.
 	notNull bool
 }
+
+// kind is how values travel to the column, and whether it is of that type itself.
+func (c existingColumn) kind() (k kind, native bool) { return kindOfType(c.oid, c.array) }
 
 func (t *existing) column(name string) (existingColumn, bool) {
 	i := slices.IndexFunc(t.columns, func(c existingColumn) bool { return c.name == name })
@@ -139,7 +145,7 @@ func missingTable(name tableName) error {
 
 // readCatalog reads what exists under the given names. metaSchema holds the connector's own tables.
 func readCatalog(ctx context.Context, c *conn, metaSchema string, names []tableName) (*catalog, error) {
-	cat := &catalog{schemas: map[string]bool{}, tables: map[tableName]*existing{}, vanished: map[tableName]*existing{}}
+	cat := &catalog{schemas: map[string]bool{}, tables: map[tableName]*existing{}, vanished: map[tableName]*existing{}, chosen: map[string]wanted{}}
 	meta := []tableName{{metaSchema, checkpointsTable}, {metaSchema, tablesTable}}
 	if err := cat.readTables(ctx, c, slices.Concat(names, meta)); err != nil {
 		return nil, fmt.Errorf("reading the catalog: %w", err)
@@ -168,11 +174,12 @@ func (cat *catalog) readTables(ctx context.Context, c *conn, names []tableName) 
 	}
 	rows, err := c.rows(ctx, `
 		SELECT n.nspname, c.relname, c.relkind, a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod), format_type(a.atttypid, -1), a.attnotnull AND NOT a.atthasdef AND a.attidentity = '',
-			array_position(i.indkey::int2[], a.attnum)
+			array_position(i.indkey::int2[], a.attnum), y.typoutput = 'array_out'::regproc
 		FROM (SELECT DISTINCT s, t FROM json_to_recordset($1::json) AS x(s text, t text)) x
 		JOIN pg_namespace n ON n.nspname = x.s
 		LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = x.t AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')
 		LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		LEFT JOIN pg_type y ON y.oid = a.atttypid
 		LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
 		ORDER BY n.nspname, c.relname, a.attnum`, string(asked))
 	if err != nil {
@@ -200,6 +207,7 @@ func (cat *catalog) readTables(ctx context.Context, c *conn, names []tableName) 
 		}
 		t.columns = append(t.columns, existingColumn{
 			name: string(r[3]), oid: uint32(oid), typeName: string(r[5]), castName: string(r[6]), notNull: string(r[7]) == "t",
+			array: string(r[9]) == "t",
 		})
 		if r[8] != nil {
 			position, err := strconv.Atoi(string(r[8]))

@@ -30,6 +30,7 @@ type config struct {
 // advanced are settings with good defaults.
 type advanced struct {
 	StoreDocument    bool   `json:"storeDocument,omitempty" title:"Store Documents" desc:"Also keep every whole document, in a column of its own."`
+	NativeArrays     bool   `json:"nativeArrays,omitempty" title:"Native Arrays" desc:"Make columns of array types, such as bigint[], for arrays whose elements are all of one type. Otherwise arrays are stored as jsonb."`
 	StatementTimeout string `json:"statementTimeout,omitempty" title:"Statement Timeout" desc:"How long you let one statement take before the connection is given up, such as 30m." default:"1h"`
 	LockTimeout      string `json:"lockTimeout,omitempty" title:"Lock Timeout" desc:"How long you let a statement wait for a table or row that somebody else has locked, and how long the runtime may stall in the middle of a transaction that has locked rows itself." default:"1m"`
 }

@@ -92,7 +92,7 @@ func settings(cfg config, application string) string {
 		{"application_name", application},
 		{"client_encoding", "UTF8"},
 		{"datestyle", "ISO, YMD"},
-		{"intervalstyle", "postgres"},
+		{"intervalstyle", "iso_8601"},
 		{"timezone", "UTC"},
 		{"extra_float_digits", "3"},
 		{"standard_conforming_strings", "on"},

@@ -19,6 +19,8 @@ const (
 var (
 	errNotDate = errors.New("it is not a date of the form 2006-01-02")
 	errNotTime = errors.New("it is not a point in time of the form 2006-01-02T15:04:05Z")
+
+	errNotClock = errors.New("it is not a time of the form 15:04:05Z")
 )
 
 // parseDate returns days since 2000-01-01. The text is an RFC 3339 full-date, with more digits for years beyond 9999
@@ -63,6 +65,37 @@ func parseTimestamp(s []byte) (micros int64, exact bool, err error) {
 	}
 	seconds := int64(days-daysFrom1970To2000)*86400 + int64(h*3600+m*60+sec) - int64(offset)
 	return seconds*microsPerSecond + fraction, exact, nil
+}
+
+// clock is a time of day in some zone.
+type clock struct {
+	micros int64 // since midnight
+	east   int   // seconds
+}
+
+// inUTC is the time of day that it is in Greenwich.
+func (c clock) inUTC() int64 {
+	if c.east == 0 {
+		return c.micros // which may be 24:00
+	}
+	return ((c.micros-int64(c.east)*microsPerSecond)%microsPerDay + microsPerDay) % microsPerDay
+}
+
+// parseTime reads an RFC 3339 full-time. A fraction finer than a microsecond is rounded.
+func parseTime(s []byte) (clock, error) {
+	if len(s) < 9 || s[2] != ':' || s[5] != ':' {
+		return clock{}, errNotClock
+	}
+	h, ok1 := twoDigits(s)
+	m, ok2 := twoDigits(s[3:])
+	sec, ok3 := twoDigits(s[6:])
+	fraction, rest, _ := scanFraction(s[8:])
+	east, ok4 := scanOffset(rest)
+	micros := int64(h*3600+m*60+sec)*microsPerSecond + fraction
+	if !ok1 || !ok2 || !ok3 || !ok4 || m > 59 || sec > 60 || micros > microsPerDay {
+		return clock{}, errNotClock
+	}
+	return clock{micros, east}, nil
 }
 
 // scanDate returns days since 1970-01-01 and what follows the date.
@@ -233,18 +266,38 @@ func appendTimestamp(dst []byte, micros int64) []byte {
 		rest += microsPerDay
 	}
 	dst = append(appendCivil(dst, int(days)+daysFrom1970To2000), 'T')
-	seconds := int(rest / microsPerSecond)
+	dst = appendClock(dst, rest)
+	return append(dst, 'Z')
+}
+
+// appendTime is the reverse of parseTime.
+func appendTime(dst []byte, c clock) []byte {
+	dst = appendClock(dst, c.micros)
+	if c.east == 0 {
+		return append(dst, 'Z')
+	}
+	sign, east := byte('+'), c.east
+	if east < 0 {
+		sign, east = '-', -east
+	}
+	dst = append(appendPadded(append(dst, sign), east/3600, 2), ':')
+	return appendPadded(dst, east/60%60, 2)
+}
+
+// appendClock appends hours, minutes, seconds and as many digits of a fraction as there are.
+func appendClock(dst []byte, micros int64) []byte {
+	seconds := int(micros / microsPerSecond)
 	dst = append(appendPadded(dst, seconds/3600, 2), ':')
 	dst = append(appendPadded(dst, seconds/60%60, 2), ':')
 	dst = appendPadded(dst, seconds%60, 2)
-	if fraction := int(rest % microsPerSecond); fraction > 0 {
+	if fraction := int(micros % microsPerSecond); fraction > 0 {
 		digits := 6
 		for ; fraction%10 == 0; fraction /= 10 {
 			digits--
 		}
 		dst = appendPadded(append(dst, '.'), fraction, digits)
 	}
-	return append(dst, 'Z')
+	return dst
 }
 
 func appendPadded(dst []byte, v, digits int) []byte {

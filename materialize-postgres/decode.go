@@ -19,12 +19,15 @@ var errCutResult = errors.New("the server sent a value of unexpected length")
 
 // decoderOf returns the decoder of a column's result for a field.
 func decoderOf(k kind, f materialize.Field) decoder {
-	text := slices.Contains(f.Types, "string") && !configOf(f).CastToString
+	c, _ := configOf(f)
+	text := slices.Contains(f.Types, "string") && !c.CastToString
 	switch k {
 	case kindBool:
 		return decodeBool
-	case kindInt8:
-		return quotedIf(text && f.Format == "integer" && f.Is("string"), decodeInt8)
+	case kindInt2, kindInt4, kindInt8:
+		return quotedIf(text && f.Format == "integer" && f.Is("string"), decodeInteger)
+	case kindFloat4:
+		return decodeFloat4
 	case kindFloat8:
 		return decodeFloat8
 	case kindNumeric:
@@ -34,14 +37,23 @@ func decoderOf(k kind, f materialize.Field) decoder {
 		return decodeNumber
 	case kindDate:
 		return decodeDate
-	case kindTimestamptz:
+	case kindTime, kindTimetz:
+		return decodeTime
+	case kindTimestamp, kindTimestamptz:
 		return decodeTimestamp
 	case kindUUID:
 		return decodeUUID
 	case kindBytea:
 		return decodeBytea
 	case kindJSONB, kindJSON:
+		if jsonText(f) {
+			return decodeText
+		}
 		return decodeJSON
+	case kindArray:
+		return decodeJSON
+	case kindInterval, kindInet, kindCidr, kindMacaddr, kindMacaddr8:
+		return decodeText
 	default:
 		if f.Is("string") {
 			return decodeText
@@ -67,11 +79,24 @@ func decodeBool(dst, v []byte) ([]byte, error) {
 	return rowjson.AppendBool(dst, v[0] != 0), nil
 }
 
-func decodeInt8(dst, v []byte) ([]byte, error) {
-	if len(v) != 8 {
+func decodeInteger(dst, v []byte) ([]byte, error) {
+	switch len(v) {
+	case 2:
+		return rowjson.AppendInt(dst, int64(int16(binary.BigEndian.Uint16(v)))), nil
+	case 4:
+		return rowjson.AppendInt(dst, int64(int32(binary.BigEndian.Uint32(v)))), nil
+	case 8:
+		return rowjson.AppendInt(dst, int64(binary.BigEndian.Uint64(v))), nil
+	default:
 		return dst, errCutResult
 	}
-	return rowjson.AppendInt(dst, int64(binary.BigEndian.Uint64(v))), nil
+}
+
+func decodeFloat4(dst, v []byte) ([]byte, error) {
+	if len(v) != 4 {
+		return dst, errCutResult
+	}
+	return rowjson.AppendFloat(dst, float64(math.Float32frombits(binary.BigEndian.Uint32(v))), 32), nil
 }
 
 func decodeFloat8(dst, v []byte) ([]byte, error) {
@@ -79,6 +104,18 @@ func decodeFloat8(dst, v []byte) ([]byte, error) {
 		return dst, errCutResult
 	}
 	return rowjson.AppendFloat(dst, math.Float64frombits(binary.BigEndian.Uint64(v)), 64), nil
+}
+
+// decodeTime is for times of day with a zone or, eight bytes long, without one.
+func decodeTime(dst, v []byte) ([]byte, error) {
+	if len(v) != 8 && len(v) != 12 {
+		return dst, errCutResult
+	}
+	c := clock{micros: int64(binary.BigEndian.Uint64(v))}
+	if len(v) == 12 {
+		c.east = -int(int32(binary.BigEndian.Uint32(v[8:])))
+	}
+	return append(appendTime(append(dst, '"'), c), '"'), nil
 }
 
 func decodeDate(dst, v []byte) ([]byte, error) {

@@ -6,10 +6,10 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"math"
 	"strconv"
 	"strings"
 
+	"github.com/sluicedata/sluice/sdk/materialize"
 	"github.com/sluicedata/sluice/sdk/rowjson"
 	"github.com/sluicedata/sluice/sdk/tuple"
 )
@@ -19,39 +19,61 @@ import (
 type encoder func(dst []byte, e tuple.Element) ([]byte, error)
 
 var (
-	errNotInteger = errors.New("it is not an integer between -9223372036854775808 and 9223372036854775807")
-	errNotBoolean = errors.New("it is not a boolean")
-	errNotFloat   = errors.New("it is not a number")
-	errNotUUID    = errors.New("it is not a UUID")
-	errNotBase64  = errors.New("it is not base64")
-	errNulInKey   = errors.New("it contains a NUL character, which Postgres cannot store in a text")
-	errInexactKey = errors.New("it is finer than a microsecond, so that two keys could become one")
+	errNotInteger   = errors.New("it is not an integer between -9223372036854775808 and 9223372036854775807")
+	errNotInt4      = errors.New("it is not an integer between -2147483648 and 2147483647")
+	errNotInt2      = errors.New("it is not an integer between -32768 and 32767")
+	errNotBoolean   = errors.New("it is not a boolean")
+	errNotFloat     = errors.New("it is not a number")
+	errNotFloat4    = errors.New("it is beyond the range of a real")
+	errInexactFloat = errors.New("it has more digits than a double can hold")
+	errNotUUID      = errors.New("it is not a UUID")
+	errNotBase64    = errors.New("it is not base64")
+	errNulInKey     = errors.New("it contains a NUL character, which Postgres cannot store in a text")
+	errInexactKey   = errors.New("it is finer than a microsecond, so that two keys could become one")
 )
 
-// encoderOf returns the encoder of a kind. Values of keys must be kept to the letter, so key encoders refuse what others
-// would adapt.
-func encoderOf(k kind, key bool) encoder {
+// encoderOf returns the encoder of a field's values for a column of a kind. Values of keys must be kept to the letter, so key
+// encoders refuse what others would adapt.
+func encoderOf(k kind, f materialize.Field, key bool) encoder {
 	if key {
 		switch k {
 		case kindText:
 			return encodeTextKey
-		case kindTimestamptz:
+		case kindTimestamptz, kindTimestamp:
 			return encodeTimestampKey
 		default:
 		}
 	}
+	if jsonText(f) && k == kindJSON {
+		return encodeJSONText
+	}
+	if jsonText(f) && k == kindJSONB {
+		return encodeJSONBText
+	}
 	return [...]encoder{
 		kindText:        encodeText,
 		kindBool:        encodeBool,
+		kindInt2:        encodeInt2,
+		kindInt4:        encodeInt4,
 		kindInt8:        encodeInt8,
+		kindFloat4:      encodeFloat4,
 		kindFloat8:      encodeFloat8,
 		kindNumeric:     encodeNumeric,
 		kindDate:        encodeDate,
+		kindTime:        encodeTime,
+		kindTimetz:      encodeTimetz,
+		kindTimestamp:   encodeTimestamp,
 		kindTimestamptz: encodeTimestamp,
+		kindInterval:    encodeInterval,
 		kindUUID:        encodeUUID,
+		kindInet:        encodeInet,
+		kindCidr:        encodeCidr,
+		kindMacaddr:     encodeMacaddr,
+		kindMacaddr8:    encodeMacaddr8,
 		kindBytea:       encodeBytea,
 		kindJSONB:       encodeJSONB,
 		kindJSON:        encodeJSON,
+		kindArray:       encodeArray,
 	}[k]
 }
 
@@ -72,67 +94,6 @@ func measured(dst []byte, f func([]byte) ([]byte, error)) ([]byte, error) {
 	}
 	binary.BigEndian.PutUint32(out[start:], uint32(len(out)-start-4))
 	return out, nil
-}
-
-func encodeBool(dst []byte, e tuple.Element) ([]byte, error) {
-	switch e.Kind {
-	case tuple.Nil:
-		return appendNull(dst), nil
-	case tuple.Bool:
-		if e.Bool {
-			return append(dst, 0, 0, 0, 1, 1), nil
-		}
-		return append(dst, 0, 0, 0, 1, 0), nil
-	default:
-		return dst, errNotBoolean
-	}
-}
-
-func appendInt8(dst []byte, v int64) []byte {
-	dst = append(dst, 0, 0, 0, 8)
-	return binary.BigEndian.AppendUint64(dst, uint64(v))
-}
-
-func encodeInt8(dst []byte, e tuple.Element) ([]byte, error) {
-	switch e.Kind {
-	case tuple.Nil:
-		return appendNull(dst), nil
-	case tuple.Int:
-		return appendInt8(dst, e.Int), nil
-	case tuple.Float:
-		// JSON does not tell 1 from 1.0.
-		if e.Float == math.Trunc(e.Float) && e.Float >= -(1<<63) && e.Float < 1<<63 {
-			return appendInt8(dst, int64(e.Float)), nil
-		}
-	case tuple.String:
-		if v, err := strconv.ParseInt(string(e.Bytes), 10, 64); err == nil {
-			return appendInt8(dst, v), nil
-		}
-	default:
-	}
-	return dst, errNotInteger
-}
-
-func encodeFloat8(dst []byte, e tuple.Element) ([]byte, error) {
-	v := e.Float
-	switch e.Kind {
-	case tuple.Nil:
-		return appendNull(dst), nil
-	case tuple.Float:
-	case tuple.Int:
-		v = float64(e.Int)
-	case tuple.Uint:
-		v = float64(e.Uint)
-	case tuple.String:
-		var err error
-		if v, err = strconv.ParseFloat(string(e.Bytes), 64); err != nil {
-			return dst, errNotFloat
-		}
-	default:
-		return dst, errNotFloat
-	}
-	dst = append(dst, 0, 0, 0, 8)
-	return binary.BigEndian.AppendUint64(dst, math.Float64bits(v)), nil
 }
 
 func encodeNumeric(dst []byte, e tuple.Element) ([]byte, error) {
@@ -177,99 +138,6 @@ func encodeTextKey(dst []byte, e tuple.Element) ([]byte, error) {
 	return encodeText(dst, e)
 }
 
-func encodeJSONB(dst []byte, e tuple.Element) ([]byte, error) {
-	if e.Kind == tuple.Nil {
-		return appendNull(dst), nil
-	}
-	return measured(dst, func(dst []byte) ([]byte, error) {
-		return appendStorable(append(dst, 1), e), nil // 1 is the version of the format
-	})
-}
-
-func encodeJSON(dst []byte, e tuple.Element) ([]byte, error) {
-	if e.Kind == tuple.Nil {
-		return appendNull(dst), nil
-	}
-	return measured(dst, func(dst []byte) ([]byte, error) { return appendJSONValue(dst, e), nil })
-}
-
-// appendJSONValue appends an element as JSON. Arrays and objects are elements of kind Bytes that hold it already.
-func appendJSONValue(dst []byte, e tuple.Element) []byte {
-	switch e.Kind {
-	case tuple.Bytes:
-		return append(dst, e.Bytes...)
-	case tuple.String:
-		return rowjson.AppendString(dst, e.Bytes)
-	case tuple.Int:
-		return rowjson.AppendInt(dst, e.Int)
-	case tuple.Uint:
-		return rowjson.AppendUint(dst, e.Uint)
-	case tuple.Float:
-		return rowjson.AppendFloat(dst, e.Float, 64)
-	case tuple.Bool:
-		return rowjson.AppendBool(dst, e.Bool)
-	default:
-		return rowjson.AppendNull(dst)
-	}
-}
-
-// appendStorable is appendJSONValue for jsonb, which has neither NUL characters nor halves of surrogate pairs: their
-// escapes become that of U+FFFD.
-func appendStorable(dst []byte, e tuple.Element) []byte {
-	start := len(dst)
-	dst = appendJSONValue(dst, e)
-	text := dst[start:]
-	for i := bytes.Index(text, []byte(`\u`)); i >= 0; {
-		if precedingBackslashes(text, i)%2 == 0 {
-			i += replaceEscape(text[i:])
-		} else {
-			i += 2
-		}
-		next := bytes.Index(text[i:], []byte(`\u`))
-		if next < 0 {
-			break
-		}
-		i += next
-	}
-	return dst
-}
-
-func precedingBackslashes(text []byte, i int) int {
-	n := 0
-	for n < i && text[i-n-1] == '\\' {
-		n++
-	}
-	return n
-}
-
-// replaceEscape looks at the escape \uXXXX at the start of s, overwrites it if jsonb would refuse it, and says how many
-// bytes it spans. A pair of surrogates is one escape of twelve bytes.
-func replaceEscape(s []byte) int {
-	unit, ok := codeUnit(s)
-	switch {
-	case !ok:
-		return 2
-	case unit == 0:
-		copy(s, `\ufffd`)
-	case unit >= 0xD800 && unit < 0xDC00:
-		if low, ok := codeUnit(s[6:]); ok && low >= 0xDC00 && low < 0xE000 {
-			return 12
-		}
-		copy(s, `\ufffd`)
-	case unit >= 0xDC00 && unit < 0xE000:
-		copy(s, `\ufffd`)
-	}
-	return 6
-}
-
-func codeUnit(s []byte) (uint16, bool) {
-	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' {
-		return 0, false
-	}
-	v, err := strconv.ParseUint(string(s[2:6]), 16, 16)
-	return uint16(v), err == nil
-}
-
 func encodeBytea(dst []byte, e tuple.Element) ([]byte, error) {
 	switch e.Kind {
 	case tuple.Nil:
@@ -304,49 +172,6 @@ func encodeUUID(dst []byte, e tuple.Element) ([]byte, error) {
 		}
 	}
 	return dst, nil
-}
-
-func encodeDate(dst []byte, e tuple.Element) ([]byte, error) {
-	switch e.Kind {
-	case tuple.Nil:
-		return appendNull(dst), nil
-	case tuple.String:
-		days, err := parseDate(e.Bytes)
-		if err != nil {
-			return dst, err
-		}
-		return binary.BigEndian.AppendUint32(append(dst, 0, 0, 0, 4), uint32(days)), nil
-	default:
-		return dst, errNotDate
-	}
-}
-
-func encodeTimestamp(dst []byte, e tuple.Element) ([]byte, error) {
-	dst, _, err := appendStamp(dst, e)
-	return dst, err
-}
-
-func encodeTimestampKey(dst []byte, e tuple.Element) ([]byte, error) {
-	out, exact, err := appendStamp(dst, e)
-	if err == nil && !exact {
-		return dst, errInexactKey
-	}
-	return out, err
-}
-
-func appendStamp(dst []byte, e tuple.Element) ([]byte, bool, error) {
-	switch e.Kind {
-	case tuple.Nil:
-		return appendNull(dst), true, nil
-	case tuple.String:
-		micros, exact, err := parseTimestamp(e.Bytes)
-		if err != nil {
-			return dst, false, err
-		}
-		return appendInt8(dst, micros), exact, nil
-	default:
-		return dst, false, errNotTime
-	}
 }
 
 // describe shows a value in a message, cut if it is long.

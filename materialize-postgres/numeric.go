@@ -178,3 +178,18 @@ func scanExponent(text []byte) (int, error) {
 	}
 	return exp, nil
 }
+
+// sameDecimal says whether two decimal texts are the same number, however many zeros they end with.
+func sameDecimal(a, b []byte) bool {
+	x, errX := scanDecimal(a)
+	y, errY := scanDecimal(b)
+	if errX != nil || errY != nil || x.sign != y.sign || (x.count > 0) != (y.count > 0) || (x.count > 0 && x.point != y.point) {
+		return false
+	}
+	for x.count > 0 || y.count > 0 {
+		if x.next() != y.next() {
+			return false
+		}
+	}
+	return true
+}

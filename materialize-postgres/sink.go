@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -32,7 +33,11 @@ func (sink) Target(cfg config, r resource) materialize.Target {
 
 func (sink) Constrain(cfg config, t materialize.Target, f materialize.Field) materialize.Constraint {
 	c := materialize.Constraint{Choice: materialize.Optional, Folded: columnName(f.Name)}
-	switch {
+	switch _, err := configOf(f); {
+	case err != nil:
+		c.Choice, c.Reason = materialize.Forbidden, fmt.Sprintf("Its configuration %s is not understood: %v. It can have castToString (true or false) or columnType (the name of a type).", f.Config, err)
+	case strings.ContainsRune(f.Name, 0):
+		c.Choice, c.Reason = materialize.Forbidden, "Its name contains a NUL character, which Postgres does not allow. Give its location another name."
 	case f.Pointer == "" && cfg.Advanced.StoreDocument:
 		c.Choice, c.Reason = materialize.LocationRequired, "Documents are stored whole, as advanced.storeDocument asks."
 	case f.Pointer == "":
@@ -102,7 +107,11 @@ func (s sink) Check(ctx context.Context, env materialize.Env, cfg config, propos
 	}
 	var problems []error
 	for i, p := range proposals {
-		problems = append(problems, s.checkTable(env, cat, names[i], p))
+		if err := cat.readChosen(ctx, c, cfg, p.Fields); err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		problems = append(problems, s.checkTable(env, cfg, cat, names[i], p))
 	}
 	return usererr.Join("The tables cannot be used as they are:", problems)
 }
@@ -138,7 +147,7 @@ func checkServer(ctx context.Context, c *conn, cfg config) error {
 
 // checkTable compares a proposal with the table that exists, if any. Columns that cannot hold a field make it
 // incompatible; what concerns the table as a whole is an error.
-func (s sink) checkTable(env materialize.Env, cat *catalog, name tableName, p *materialize.Proposal[resource]) error {
+func (s sink) checkTable(env materialize.Env, cfg config, cat *catalog, name tableName, p *materialize.Proposal[resource]) error {
 	if p.Resource.History != "" {
 		if err := proposeHistory(p); err != nil {
 			return err
@@ -166,11 +175,9 @@ func (s sink) checkTable(env materialize.Env, cat *catalog, name tableName, p *m
 		if !ok {
 			continue
 		}
-		want := kindFor(f)
-		if k, known := kindOfOID(have.oid); known {
-			if how, _ := fitting(k, want); how == cannotWiden {
-				p.Refuse(f.Name, usererr.Message(cannotChange(name, have, want)))
-			}
+		want := cat.want(cfg, f)
+		if how, _ := fitting(have, want); how == cannotWiden {
+			p.Refuse(f.Name, usererr.Message(cannotChange(name, have, want)))
 		}
 	}
 	if len(keys) > 0 && t.primaryKey(keys) != nil {
@@ -179,7 +186,7 @@ func (s sink) checkTable(env materialize.Env, cat *catalog, name tableName, p *m
 	return nil
 }
 
-func cannotChange(name tableName, have existingColumn, want kind) error {
+func cannotChange(name tableName, have existingColumn, want wanted) error {
 	return usererr.New(nil, "Column %q of %s is of type %s, which cannot be changed to %s without losing values. Increase the binding's backfill counter to rebuild the table, or rename the column.",
-		have.name, name, have.typeName, want)
+		have.name, name, have.typeName, want.name)
 }

@@ -93,12 +93,12 @@ func planTable(cat *catalog, b *materialize.Binding[resource], task string) (*ta
 }
 
 func planColumn(f materialize.Field, have existingColumn, key bool) column {
-	k, native := kindOfOID(have.oid)
-	c := column{field: f, name: have.name, kind: k, native: native, typeName: have.typeName, castName: have.castName, encode: encoderOf(k, key)}
+	k, native := have.kind()
+	c := column{field: f, name: have.name, kind: k, native: native, typeName: have.typeName, castName: have.castName, encode: encoderOf(k, f, key)}
 	if key {
 		switch k {
 		case kindBool, kindDate:
-			c.echo = !native
+			c.echo = false
 		case kindText:
 			c.echo = !native || !f.Is("string")
 		default:
@@ -106,6 +106,21 @@ func planColumn(f materialize.Field, have existingColumn, key bool) column {
 		}
 	}
 	return c
+}
+
+// result is the expression that loads the column, in the form that its decoder takes.
+func (c *column) result() result {
+	name := "t." + quote(c.name)
+	switch {
+	case c.kind == kindArray && slices.Contains(c.field.Items, "string") && !slices.Contains(c.field.Items, "number"):
+		return result{"to_jsonb(" + name + "::text[])", false} // decimals are strings there
+	case c.kind == kindArray:
+		return result{"to_jsonb(" + name + ")", false}
+	case c.native:
+		return result{name, kinds[c.kind].binary}
+	default:
+		return result{name + "::text", false}
+	}
 }
 
 // planDocument plans how loaded documents are made: from the column that holds them whole, or rebuilt from all others.
@@ -132,12 +147,8 @@ func (t *table) planDocument(b *materialize.Binding[resource]) {
 		if c.echo {
 			p.echo = add(fmt.Sprintf("k.e%d", i), false)
 		}
-		switch {
-		case c.native:
-			p.column = add("t."+quote(c.name), kinds[c.kind].binary)
-		default:
-			p.column = add("t."+quote(c.name)+"::text", false)
-		}
+		loaded := c.result()
+		p.column = add(loaded.expression, loaded.binary)
 		places = append(places, p)
 	}
 	t.doc = newDocument(places)
@@ -217,7 +228,7 @@ func (t *table) appendLoadKey(dst []byte, key []tuple.Element) ([]byte, error) {
 			continue
 		}
 		n++
-		if key[i].Kind == tuple.Int && t.columns[i].kind == kindInt8 {
+		if key[i].Kind == tuple.Int && t.columns[i].kind <= kindInt8 && t.columns[i].kind >= kindInt2 {
 			dst = appendNull(dst) // the column says it
 			continue
 		}
@@ -254,6 +265,6 @@ func (t *table) appendElements(dst []byte, first int, elements, key []tuple.Elem
 
 func (t *table) unstorable(c *column, e tuple.Element, key []tuple.Element, cause error) error {
 	return usererr.New(cause,
-		"The value %s of field %q cannot be stored in column %q of %s, which is of type %s: %v. The row's key is %s. Correct the value, or set castToString in the field's configuration and increase the binding's backfill counter.",
+		"The value %s of field %q cannot be stored in column %q of %s, which is of type %s: %v. The row's key is %s. Correct the value, or set castToString or another columnType in the field's configuration and increase the binding's backfill counter.",
 		describe(e), c.field.Name, c.name, t.name, c.typeName, cause, describeKey(key))
 }

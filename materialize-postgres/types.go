@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"slices"
 
 	"github.com/sluicedata/sluice/sdk/materialize"
@@ -14,15 +16,27 @@ type kind uint8
 const (
 	kindText kind = iota
 	kindBool
+	kindInt2
+	kindInt4
 	kindInt8
+	kindFloat4
 	kindFloat8
 	kindNumeric
 	kindDate
+	kindTime
+	kindTimetz
+	kindTimestamp
 	kindTimestamptz
+	kindInterval
 	kindUUID
+	kindInet
+	kindCidr
+	kindMacaddr
+	kindMacaddr8
 	kindBytea
 	kindJSONB
 	kindJSON
+	kindArray // of anything; its values travel as the text of arrays
 )
 
 // kindInfo says what Postgres calls a kind.
@@ -37,24 +51,40 @@ type kindInfo struct {
 var kinds = [...]kindInfo{
 	kindText:        {"text", 25, false},
 	kindBool:        {"boolean", 16, true},
+	kindInt2:        {"smallint", 21, true},
+	kindInt4:        {"integer", 23, true},
 	kindInt8:        {"bigint", 20, true},
+	kindFloat4:      {"real", 700, true},
 	kindFloat8:      {"double precision", 701, true},
 	kindNumeric:     {"numeric", 1700, false},
 	kindDate:        {"date", 1082, true},
+	kindTime:        {"time without time zone", 1083, true},
+	kindTimetz:      {"time with time zone", 1266, true},
+	kindTimestamp:   {"timestamp without time zone", 1114, true},
 	kindTimestamptz: {"timestamp with time zone", 1184, true},
+	kindInterval:    {"interval", 1186, false},
 	kindUUID:        {"uuid", 2950, true},
+	kindInet:        {"inet", 869, false},
+	kindCidr:        {"cidr", 650, false},
+	kindMacaddr:     {"macaddr", 829, false},
+	kindMacaddr8:    {"macaddr8", 774, false},
 	kindBytea:       {"bytea", 17, true},
 	kindJSONB:       {"jsonb", 3802, false},
 	kindJSON:        {"json", 114, false},
+	kindArray:       {"text", 0, false},
 }
 
+// String is the type that values of the kind travel as.
 func (k kind) String() string { return kinds[k].name }
 
-// kindOfOID returns the kind of an existing column, and false for types that go through text.
-func kindOfOID(oid uint32) (kind, bool) {
-	for k := range kinds {
+// kindOfType returns the kind of an existing column's type, and false for types that values are cast to.
+func kindOfType(oid uint32, array bool) (k kind, native bool) {
+	if array {
+		return kindArray, false
+	}
+	for k := range kindArray {
 		if kinds[k].oid == oid {
-			return kind(k), true
+			return k, true
 		}
 	}
 	return kindText, false
@@ -62,24 +92,91 @@ func kindOfOID(oid uint32) (kind, bool) {
 
 // fieldConfig is what users can configure for a single field.
 type fieldConfig struct {
-	CastToString bool `json:"castToString"`
+	CastToString bool   `json:"castToString"`
+	ColumnType   string `json:"columnType"`
 }
 
-func configOf(f materialize.Field) fieldConfig {
-	var c fieldConfig
-	if len(f.Config) > 0 {
-		_ = json.Unmarshal(f.Config, &c)
+var errTwoTypes = errors.New("castToString and columnType exclude each other")
+
+// configOf reads a field's configuration. The error is for people.
+func configOf(f materialize.Field) (c fieldConfig, err error) {
+	if len(f.Config) == 0 {
+		return c, nil
 	}
-	return c
+	d := json.NewDecoder(bytes.NewReader(f.Config))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		return fieldConfig{}, err
+	}
+	if c.CastToString && c.ColumnType != "" {
+		return fieldConfig{}, errTwoTypes
+	}
+	return c, nil
 }
 
-// kindFor chooses the natural column type of a field.
-func kindFor(f materialize.Field) kind {
-	switch {
+// wanted is the type that a field's column is to have.
+type wanted struct {
+	kind kind
+	// name is how a definition writes it, base the type without a length.
+	name, base string
+	// explicit says that the user asked for just this type: no other one will do.
+	explicit bool
+	// array is the array type that would hold the field, empty if none does.
+	array string
+	// number says that a decimal in the field is a JSON number, at least sometimes.
+	number bool
+}
+
+func natural(k kind) wanted { return wanted{kind: k, name: k.String(), base: k.String()} }
+
+// wantedType is the type of a field's column, if there is none yet. A configuration that is refused elsewhere counts as none.
+// The catalog completes a type that the user chose.
+func wantedType(cfg config, f materialize.Field) wanted {
+	switch c, _ := configOf(f); {
 	case f.Pointer == "":
-		return kindJSON // the whole document, to the letter
-	case configOf(f).CastToString:
-		return kindText
+		return natural(kindJSON) // the whole document, to the letter
+	case c.CastToString:
+		return wanted{kind: kindText, name: kindText.String(), base: kindText.String(), explicit: true}
+	case c.ColumnType != "":
+		return wanted{name: c.ColumnType, explicit: true}
+	}
+	w := natural(naturalKind(f))
+	if element, ok := elementOf(f); ok {
+		w.array = element.String() + "[]"
+		if cfg.Advanced.NativeArrays {
+			w.kind, w.name, w.base = kindArray, w.array, w.array
+		}
+	}
+	w.number = slices.Contains(f.Types, "integer") || slices.Contains(f.Types, "number")
+	return w
+}
+
+// elementOf is the type of the elements of an array, which may be nested, if all of them have the same one.
+func elementOf(f materialize.Field) (kind, bool) {
+	if !f.Is("array") {
+		return 0, false
+	}
+	items := slices.DeleteFunc(slices.Clone(f.Items), func(t string) bool { return t == "null" || t == "array" })
+	if len(items) != 1 {
+		return 0, false
+	}
+	switch items[0] {
+	case "boolean":
+		return kindBool, true
+	case "integer":
+		return kindInt8, true
+	case "number":
+		return kindFloat8, true
+	case "string":
+		return kindText, true
+	default:
+		return 0, false
+	}
+}
+
+// naturalKind chooses the column type of a field by what its schema says.
+func naturalKind(f materialize.Field) kind {
+	switch {
 	case f.Is("boolean"):
 		return kindBool
 	case f.Is("integer"):
@@ -87,11 +184,9 @@ func kindFor(f materialize.Field) kind {
 			return kindNumeric
 		}
 		return kindInt8
-	case f.Is("number"):
-		return kindFloat8
-	case numericString(f):
-		return kindNumeric
-	case f.Is("string"):
+	case f.Is("number"), f.Is("number", "string") && f.Format == "number":
+		return kindFloat8 // as a string it is NaN or infinite
+	case f.Is("string") || f.Is("string", "integer"):
 		return kindOfString(f)
 	default:
 		return kindJSONB
@@ -102,90 +197,44 @@ func beyondInt8(bound *float64) bool {
 	return bound != nil && (*bound < -(1<<63) || *bound >= 1<<63)
 }
 
-// numericString says whether a field holds numbers that are written as strings, perhaps next to plain numbers.
-func numericString(f materialize.Field) bool {
-	if f.Format != "integer" && f.Format != "number" {
-		return false
-	}
-	return slices.Contains(f.Types, "string") && (f.Is("string") || f.Is("string", "integer") || f.Is("string", "number"))
+// jsonText says whether a field's strings are JSON, to be kept to the letter.
+func jsonText(f materialize.Field) bool {
+	return f.Is("string") && f.ContentMediaType == "application/json" && !f.Key
 }
 
 func kindOfString(f materialize.Field) kind {
-	switch {
-	case f.ContentEncoding == "base64":
+	if f.Format == "integer" || f.Format == "number" {
+		return kindNumeric
+	}
+	if !f.Is("string") {
+		return kindJSONB
+	}
+	if f.ContentEncoding == "base64" {
 		return kindBytea
-	case f.Format == "date":
+	}
+	if jsonText(f) {
+		return kindJSON
+	}
+	switch f.Format {
+	case "date":
 		return kindDate
-	case f.Format == "date-time":
+	case "date-time":
 		return kindTimestamptz
-	case f.Format == "uuid":
+	case "time":
+		return kindTimetz
+	case "duration":
+		return kindInterval
+	case "uuid":
 		return kindUUID
+	case "ipv4", "ipv6":
+		return kindInet
+	case "cidr":
+		return kindCidr
+	case "macaddr":
+		return kindMacaddr
+	case "macaddr8":
+		return kindMacaddr8
 	default:
 		return kindText
-	}
-}
-
-// fit says what to do about an existing column for a field that would naturally be stored otherwise.
-type fit uint8
-
-const (
-	fits        fit = iota // the column holds every value of the field
-	widens                 // the column can become one that does, keeping its values
-	cannotWiden            // only a new table can
-)
-
-// fitting compares an existing column's kind with the field's natural one. For widens, it says what to widen to.
-func fitting(have, want kind) (fit, kind) {
-	if have == want {
-		return fits, have
-	}
-	switch have {
-	case kindJSONB, kindJSON:
-		return fits, have // holds any value
-	case kindText:
-		if want == kindJSONB || want == kindJSON {
-			return widens, want
-		}
-		return fits, have // every scalar has a text
-	case kindNumeric:
-		if want == kindInt8 || want == kindFloat8 {
-			return fits, have
-		}
-	case kindInt8, kindFloat8:
-		// A double does not hold every bigint, nor the other way round; numeric holds both.
-		if want == kindInt8 || want == kindFloat8 || want == kindNumeric {
-			return widens, kindNumeric
-		}
-	default:
-	}
-	if want == kindText || want == kindJSONB || want == kindJSON {
-		return widens, want
-	}
-	return cannotWiden, want
-}
-
-// widening is the expression that turns a column's old values into new ones, in the form in which a document has them.
-func widening(column string, from, to kind) string {
-	c := quote(column)
-	text := c + "::text"
-	switch from {
-	case kindTimestamptz:
-		text = "to_char(" + c + " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
-	case kindBytea:
-		text = "translate(encode(" + c + ", 'base64'), E'\\n', '')"
-	default:
-	}
-	switch to {
-	case kindText:
-		return text
-	case kindJSONB, kindJSON:
-		switch from {
-		case kindTimestamptz, kindBytea, kindDate, kindUUID:
-			return "to_" + to.String() + "(" + text + ")"
-		default:
-			return "to_" + to.String() + "(" + c + ")"
-		}
-	default:
-		return c + "::" + to.String()
 	}
 }

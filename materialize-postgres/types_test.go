@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sluicedata/sluice/protocol/frame"
+	"github.com/sluicedata/sluice/sdk/materialize"
 	"github.com/sluicedata/sluice/sdk/rowjson"
 	"github.com/sluicedata/sluice/sdk/testkit/sinktest"
 	"github.com/sluicedata/sluice/sdk/tuple"
@@ -61,6 +63,25 @@ func typeCases() []typeCase {
 			{`"2024-01-01T00:00:00.1234567Z"`, `"2024-01-01T00:00:00.123457Z"`, "2024-01-01 00:00:00.123457+00"},
 			same(`"infinity"`, "infinity"), same(`"0001-01-01T00:00:00Z"`, "0001-01-01 00:00:00+00"),
 		}},
+		{sinktest.Column{Name: "time", Types: []string{text, null}, Format: "time"}, "time with time zone", []typeValue{
+			same(`"03:04:05.6Z"`, "03:04:05.6+00"), same(`"23:59:59.999999Z"`, "23:59:59.999999+00"), same(`"00:00:00+05:30"`, "00:00:00+05:30"), same(`"12:00:00-15:59"`, "12:00:00-15:59"),
+			same(`"24:00:00Z"`, "24:00:00+00"),
+		}},
+		{sinktest.Column{Name: "interval", Types: []string{text, null}, Format: "duration"}, "interval", []typeValue{
+			same(`"P1Y2M3DT4H5M6.7S"`, "1 year 2 mons 3 days 04:05:06.7"), same(`"PT0S"`, "00:00:00"), same(`"P-1M2DT-3H"`, "-1 mons +2 days -03:00:00"), {`"P1W"`, `"P7D"`, "7 days"},
+			{`"-P1DT0.000001S"`, `"P-1DT-0.000001S"`, "-1 days -00:00:00.000001"}, same(`"PT2562047788H54.775807S"`, "2562047788:00:54.775807"),
+		}},
+		{sinktest.Column{Name: "ipv4", Types: []string{text, null}, Format: "ipv4"}, "inet", []typeValue{same(`"10.0.0.1"`, "10.0.0.1/32"), same(`"10.0.0.1/8"`, "10.0.0.1/8")}},
+		{sinktest.Column{Name: "ipv6", Types: []string{text, null}, Format: "ipv6"}, "inet", []typeValue{same(`"::1"`, "::1/128"), same(`"2001:db8::ff:0"`, "2001:db8::ff:0/128"), same(`"::ffff:1.2.3.4"`, "::ffff:1.2.3.4/128")}},
+		{sinktest.Column{Name: "cidr", Types: []string{text, null}, Format: "cidr"}, "cidr", []typeValue{same(`"10.0.0.0/8"`, "10.0.0.0/8"), same(`"2001:db8::/32"`, "2001:db8::/32")}},
+		{sinktest.Column{Name: "mac", Types: []string{text, null}, Format: "macaddr"}, "macaddr", []typeValue{same(`"08:00:2b:01:02:03"`, "08:00:2b:01:02:03"), {`"08-00-2B-01-02-04"`, `"08:00:2b:01:02:04"`, "08:00:2b:01:02:04"}}},
+		{sinktest.Column{Name: "mac8", Types: []string{text, null}, Format: "macaddr8"}, "macaddr8", []typeValue{same(`"08:00:2b:01:02:03:04:05"`, "08:00:2b:01:02:03:04:05")}},
+		{sinktest.Column{Name: "double", Types: []string{"number", text, null}, Format: "number"}, "double precision", []typeValue{
+			same("0.1", "0.1"), same(`"NaN"`, "NaN"), same(`"-Infinity"`, "-Infinity"), {`"1.50"`, "1.5", "1.5"},
+		}},
+		{sinktest.Column{Name: "jsontext", Types: []string{text, null}, MediaType: "application/json"}, "json", []typeValue{
+			same(`"{\"b\" : 1,\n \"b\":2}"`, "{\"b\" : 1,\n \"b\":2}"), same(`"null"`, "null"), same(`"\"\\ud800 \\u0000\""`, `"\ud800 \u0000"`),
+		}},
 		{sinktest.Column{Name: "uuid", Types: []string{text, null}, Format: "uuid"}, "uuid", []typeValue{
 			same(`"01234567-89ab-cdef-0123-456789abcdef"`, "01234567-89ab-cdef-0123-456789abcdef"),
 		}},
@@ -71,6 +92,21 @@ func typeCases() []typeCase {
 		}},
 		{sinktest.Column{Name: "array", Types: []string{"array", null}}, "jsonb", []typeValue{same(`[1, "two", {"three": 3}]`, `[1, "two", {"three": 3}]`)}},
 		{sinktest.Column{Name: "mixed", Types: []string{text, "integer", "boolean", null}}, "jsonb", []typeValue{same(`"7"`, `"7"`), same(`7`, `7`), same("true", "true")}},
+		{sinktest.Column{Name: "inetchosen", Types: []string{text, null}, Config: `{"columnType":"inet"}`}, "inet", []typeValue{same(`"10.1.2.3/8"`, "10.1.2.3/8")}},
+		{sinktest.Column{Name: "decimals", Types: []string{"number", text, null}, Format: "number", Config: `{"columnType":"numeric(40,20)"}`}, "numeric(40,20)", []typeValue{
+			same(`"12345678901234567890.12345678901234567890"`, "12345678901234567890.12345678901234567890"),
+		}},
+		{sinktest.Column{Name: "short", Types: []string{"integer", null}, Config: `{"columnType":"int2"}`}, "smallint", []typeValue{same("-32768", "-32768"), same("32767", "32767")}},
+		{sinktest.Column{Name: "four", Types: []string{"integer", null}, Config: `{"columnType":"integer"}`}, "integer", []typeValue{same("-2147483648", "-2147483648")}},
+		{sinktest.Column{Name: "real", Types: []string{"number", null}, Config: `{"columnType":"real"}`}, "real", []typeValue{same("0.1", "0.1"), same("3", "3")}},
+		{sinktest.Column{Name: "clock", Types: []string{text, null}, Format: "time", Config: `{"columnType":"time"}`}, "time without time zone", []typeValue{
+			same(`"03:04:05.6Z"`, "03:04:05.6"), {`"00:30:00+01:00"`, `"23:30:00Z"`, "23:30:00"},
+		}},
+		{sinktest.Column{Name: "moment", Types: []string{text, null}, Format: "date-time", Config: `{"columnType":"timestamp"}`}, "timestamp without time zone", []typeValue{
+			same(`"2024-01-02T03:04:05.6Z"`, "2024-01-02 03:04:05.6"), {`"2024-01-01T00:30:00+01:00"`, `"2023-12-31T23:30:00Z"`, "2023-12-31 23:30:00"},
+		}},
+		{sinktest.Column{Name: "length", Types: []string{text, null}, Config: `{"columnType":"varchar(5)"}`}, "character varying(5)", []typeValue{same(`"five5"`, "five5")}},
+		{sinktest.Column{Name: "list", Types: []string{"array", null}, Items: []string{"integer"}, Config: `{"columnType":"numeric[]"}`}, "numeric[]", []typeValue{same(`[1,null,30]`, "{1,NULL,30}")}},
 		{sinktest.Column{Name: "cast", Types: []string{"integer", null}, Config: `{"castToString":true}`}, "text", []typeValue{same("7", "7"), same("18446744073709551615", "18446744073709551615")}},
 	}
 }
@@ -80,12 +116,16 @@ func TestTypesRoundTrip(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
 	c := db.sinkCase()
-	for _, tc := range typeCases() {
+	for i, tc := range typeCases() {
 		for _, asKey := range []bool{false, true} {
-			if asKey && (tc.column.Name == "object" || tc.column.Name == "array") {
+			if asKey && (slices.Contains(tc.column.Types, "object") || slices.Contains(tc.column.Types, "array") || tc.column.MediaType != "") {
 				continue
 			}
-			for _, codec := range []frame.Codec{frame.Proto, frame.JSON} {
+			codecs := []frame.Codec{frame.Proto, frame.JSON}
+			if i%4 != 0 {
+				codecs = codecs[:1] // they give the same elements (sdk/materialize)
+			}
+			for _, codec := range codecs {
 				t.Run(fmt.Sprintf("%s/key=%t/%d", tc.column.Name, asKey, codec), func(t *testing.T) {
 					t.Parallel()
 					roundTrip(t, db, c, codec, tc, asKey)
@@ -282,7 +322,7 @@ func TestRowsAreEncodedWithoutAllocation(t *testing.T) {
 		dst := buf
 		var err error
 		for i, k := range ks {
-			if dst, err = encoderOf(k, false)(dst, elements[i]); err != nil {
+			if dst, err = encoderOf(k, materialize.Field{}, false)(dst, elements[i]); err != nil {
 				panic(err)
 			}
 		}

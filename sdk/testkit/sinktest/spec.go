@@ -20,6 +20,8 @@ type Column struct {
 	Types         []string
 	Format        string
 	Encoding      string
+	MediaType     string   // of a string's text
+	Items         []string // types of an array's elements; none means any
 	// May says that documents need not have the field.
 	May     bool
 	Key     bool
@@ -63,8 +65,9 @@ func (c Collection) Spec() *flowpb.CollectionSpec {
 		}
 		inf := &flowpb.Inference{
 			Types: slices.Sorted(slices.Values(col.Types)), Exists: flowpb.Inference_MUST,
-			DefaultJson: []byte(col.Default),
-			String_:     &flowpb.Inference_String{Format: col.Format, ContentEncoding: col.Encoding},
+			DefaultJson:      []byte(col.Default),
+			String_:          &flowpb.Inference_String{Format: col.Format, ContentEncoding: col.Encoding},
+			ContentMediaType: col.MediaType, Array: &flowpb.Inference_Array{ItemTypes: col.Items},
 		}
 		if col.May {
 			inf.Exists = flowpb.Inference_MAY
