@@ -95,8 +95,21 @@ const queryKeys = `
 // detailsAtOnce bounds how much one catalog query answers.
 const detailsAtOnce = 1000
 
-// readTables reads the named tables, or with no names all, from the catalog.
-func (d *driver) readTables(ctx context.Context, conn *pgx.Conn, only []cdc.TableID) ([]*table, error) {
+// readTables reads the named tables, or with no names all, from the catalog: as it is at one moment, since a table that is
+// dropped between two queries would pass for one without columns, or without a key.
+func (d *driver) readTables(ctx context.Context, conn *pgx.Conn, only []cdc.TableID) (tables []*table, err error) {
+	if conn.PgConn().TxStatus() != 'I' {
+		return d.readCatalog(ctx, conn, only)
+	}
+	moment := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err = pgx.BeginTxFunc(ctx, conn, moment, func(pgx.Tx) error {
+		tables, err = d.readCatalog(ctx, conn, only)
+		return err
+	})
+	return tables, err
+}
+
+func (d *driver) readCatalog(ctx context.Context, conn *pgx.Conn, only []cdc.TableID) ([]*table, error) {
 	var schemas, names []string
 	for _, id := range only {
 		schemas, names = append(schemas, id.Schema), append(names, id.Name)

@@ -101,3 +101,39 @@ func TestDiscoverManyTables(t *testing.T) {
 	require.Len(t, found, tables)
 	require.Less(t, time.Since(started), 10*time.Second)
 }
+
+// A table that is dropped and created again all the time is there, whole, or not.
+func TestDiscoverWhileTablesGo(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	d := db.driver()
+	conn := db.connect()
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				run(t, conn, "CREATE TABLE t (id int PRIMARY KEY, a text)", "DROP TABLE t")
+			}
+		}
+	}()
+	there := 0
+	for range 300 {
+		found, err := d.Discover(t.Context(), cdc.TableID{Schema: "public", Name: "t"})
+		if err != nil {
+			t.Errorf("discovering: %v", err)
+		}
+		for _, table := range found {
+			there++
+			if len(table.Columns) != 2 || len(table.Key) != 1 {
+				t.Errorf("table %s has %d columns and the key %v", table.ID, len(table.Columns), table.Key)
+			}
+		}
+	}
+	close(stop)
+	<-done
+	require.NotZero(t, there)
+}

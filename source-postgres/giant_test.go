@@ -17,7 +17,10 @@ func TestGiantTransaction(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
 	const rows = 30_000
-	db.exec("ALTER DATABASE "+db.cfg.Database+" SET logical_decoding_work_mem = '64kB'", "CREATE TABLE t (id int PRIMARY KEY, a text)")
+	db.exec("CREATE TABLE t (id int PRIMARY KEY, a text)")
+	if db.pg.Major() >= 13 { // before, each transaction may have a few thousand changes in memory
+		db.exec("ALTER DATABASE " + db.cfg.Database + " SET logical_decoding_work_mem = '64kB'")
+	}
 	d := db.driver()
 	s := db.open(d, db.tables(d, "t")...)
 	giant := db.transaction("INSERT INTO t SELECT g, repeat('x', 100) FROM generate_series(1, " + fmt.Sprint(rows/2) + ") g")

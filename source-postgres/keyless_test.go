@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/sdk/cdc"
@@ -38,7 +41,8 @@ func TestKeylessTable(t *testing.T) {
 	require.ElementsMatch(t, rows, more, "read again, the same rows come")
 }
 
-// The same for a table that is added to a capture that streams already, while transactions write to it.
+// The same for a table that is added to a capture that streams already, while transactions write to it, with savepoints. One
+// straddles the moment of publication, and changes what another one has written since; one straddles the moment of division.
 func TestKeylessTableAddedLater(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
@@ -47,7 +51,7 @@ func TestKeylessTableAddedLater(t *testing.T) {
 	s := db.open(d, db.tables(d, "first")...)
 	db.exec("INSERT INTO t VALUES (2)")
 	require.Empty(t, s.fence())
-	straddling := db.transaction("INSERT INTO t VALUES (3)")
+	straddling := db.transaction("SAVEPOINT a", "INSERT INTO t VALUES (3)", "RELEASE a")
 	s.close()
 	position := s.Start()
 	position.Cursor = s.cursorOr(position.Cursor)
@@ -55,31 +59,127 @@ func TestKeylessTableAddedLater(t *testing.T) {
 	tables := db.tables(d, "first", "t")
 	keyless := tables[1]
 	finish := func() {
-		_, err := straddling.Exec(context.Background(), "INSERT INTO t VALUES (4); COMMIT")
-		if err != nil {
-			t.Errorf("ending the transaction: %v", err)
-		}
+		run(t, straddling, "SAVEPOINT b", "UPDATE t SET a = 11 WHERE a = 10", "RELEASE b", "SAVEPOINT c", "INSERT INTO t VALUES (4)", "COMMIT")
 	}
 	if d.server.forgetsPublications() {
+		db.exec("INSERT INTO t VALUES (10)")
 		time.AfterFunc(time.Second, finish) // such a server's stream waits for it
 		s = db.resume(d, position, tables...)
 	} else {
 		s = db.resume(d, position, tables...)
-		_, plan := planned(t, d, keyless)
-		require.Len(t, plan.Unseen, 1, "the chunks wait for the transaction that straddles")
+		require.True(t, s.joining(keyless))
+		require.Empty(t, keyless.Origin)
+		db.exec("INSERT INTO t VALUES (10)")
+		require.Empty(t, s.fence())
+		require.True(t, s.joining(keyless), "the stream waits for the transaction that straddles, and goes on")
+	}
+	across := db.transaction("SAVEPOINT a", "INSERT INTO t VALUES (20)", "RELEASE a", "SAVEPOINT b", "INSERT INTO t VALUES (21)")
+	if !d.server.forgetsPublications() {
 		finish()
 	}
-	require.NotEmpty(t, keyless.Origin)
+	s.join(keyless)
+	run(t, across, "SAVEPOINT c", "INSERT INTO t VALUES (22)", "COMMIT")
 	db.exec("INSERT INTO t VALUES (5)")
 	rows, _ := db.scanAll(d, keyless, 1000)
-	require.ElementsMatch(t, []string{`{"a":1}`, `{"a":2}`, `{"a":3}`, `{"a":4}`}, rows)
-	require.Equal(t, []string{`c t {"a":5}`}, s.fence())
+	require.ElementsMatch(t, []string{`{"a":1}`, `{"a":2}`, `{"a":3}`, `{"a":4}`, `{"a":11}`}, rows)
+	streamed := []string{`c t {"a":20}`, `c t {"a":21}`, `c t {"a":22}`, `c t {"a":5}`}
+	require.Equal(t, streamed, s.fence())
 
-	// After a restart the boundary is the same.
+	// After a restart it is divided the same.
 	s.close()
 	s = db.resume(d, position, tables...)
+	require.False(t, s.joining(keyless))
 	require.Equal(t, keyless.Origin, s.Origin(keyless.ID))
-	require.Equal(t, []string{`c t {"a":5}`}, s.fence())
+	require.Equal(t, streamed, s.fence())
+}
+
+// A table without a key that joins a stream while several sessions write to it without a pause, most of them with savepoints,
+// some of which are rolled back: every row comes once.
+func TestKeylessTableJoinsWhileWriting(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec("CREATE TABLE first (id int PRIMARY KEY)", "CREATE TABLE t (a bigint)", "ALTER TABLE t REPLICA IDENTITY FULL")
+	d := db.driver()
+	s := db.open(d, db.tables(d, "first")...)
+	s.close()
+	stop := make(chan struct{})
+	var writers sync.WaitGroup
+	for w := range 4 {
+		conn := db.connect()
+		writers.Go(func() {
+			for i := int64(w) << 32; ; i += 5 {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				run(t, conn, fmt.Sprintf(`BEGIN; INSERT INTO t VALUES (%d); SAVEPOINT a; INSERT INTO t VALUES (%d); RELEASE a; SAVEPOINT b; INSERT INTO t VALUES (%d);
+					ROLLBACK TO b; SAVEPOINT c; INSERT INTO t VALUES (%d); UPDATE t SET a = %d WHERE ctid = (SELECT max(ctid) FROM t); COMMIT`, i, i+1, i+2, i+3, i+4))
+			}
+		})
+	}
+	eventually(t, "there is something to read", func() bool { return db.exec("SELECT count(*) > 100 FROM t") == "t" })
+	tables := db.tables(d, "first", "t")
+	s = db.resume(d, s.Start(), tables...)
+	s.join(tables[1])
+	close(stop)
+	writers.Wait()
+	rows, _ := db.scanAll(d, tables[1], 1000)
+	emitted, ended := map[string]int{}, map[string]bool{} // every version of a row has a value of its own
+	for _, row := range rows {
+		emitted[row]++
+	}
+	for _, ev := range s.fence() {
+		_, rest, _ := strings.Cut(ev, " t ")
+		row, before, _ := strings.Cut(rest, " before ")
+		emitted[row]++
+		ended[before] = true
+	}
+	require.NotEmpty(t, rows)
+	for a := range strings.FieldsSeq(db.exec("SELECT a FROM t")) {
+		row := `{"a":` + a + `}`
+		if emitted[row] != 1 || ended[row] {
+			t.Errorf("row %s, by transaction %s, comes %d times, and its end %t; origin %s", row, db.exec("SELECT xmin FROM t WHERE a = "+a), emitted[row], ended[row], tables[1].Origin)
+		}
+		ended[row] = true
+	}
+	for row, n := range emitted {
+		if n != 1 || !ended[row] {
+			t.Errorf("row %s comes %d times, and its end %t; origin %s", row, n, ended[row], tables[1].Origin)
+		}
+	}
+}
+
+// run runs statements on a session, also from another goroutine than the test's.
+func run(t *testing.T, conn *pgx.Conn, sql ...string) {
+	t.Helper()
+	for _, statement := range sql {
+		if _, err := conn.Exec(context.Background(), statement); err != nil {
+			t.Errorf("running %s: %v", statement, err)
+		}
+	}
+}
+
+func (s *testStream) joining(table *cdc.Table) bool {
+	j, ok := s.Stream.(cdc.Joiner)
+	return ok && j.Joining(table.ID)
+}
+
+// join reads until the stream carries the table. Nothing of it may come before.
+func (s *testStream) join(table *cdc.Table) {
+	s.t.Helper()
+	for deadline := time.Now().Add(patience); s.joining(table); {
+		require.True(s.t, time.Now().Before(deadline), "table %s does not join", table.ID)
+		ev, err := s.Next(s.t.Context(), 50*time.Millisecond)
+		require.NoError(s.t, err)
+		require.Nil(s.t, ev.Row)
+		if ev.Op == cdc.Joined {
+			require.Equal(s.t, table.ID, ev.Table)
+			table.Origin = ev.Origin
+		}
+	}
+	require.NotEmpty(s.t, table.Origin)
+	require.Equal(s.t, table.Origin, s.Origin(table.ID))
 }
 
 func (s *testStream) cursorOr(otherwise cdc.Cursor) cdc.Cursor {

@@ -19,13 +19,13 @@ type streamed struct {
 	table   *cdc.Table // its present version
 	keyless bool
 	origin  *snapshot // of a table without a key: what the backfill reads, and the stream leaves out
+	join    *join     // of a table without a key that is still to get one
 	oid     uint32    // 0 until the log has described it
 	rows    *rowPlan
 }
 
-// bind makes the tables known to the stream. Those without a key which were not streamed before get their boundary: with a
-// new slot the snapshot that it was made with; else a snapshot taken now, after they were published, with those who write
-// to them now counted as ended, because the stream may have carried only a part of what they wrote.
+// bind makes the tables known to the stream. Those without a key are divided: with a new slot by the snapshot that it was made
+// with; on a stream that was there before, once they have joined it.
 func (s *stream) bind(ctx context.Context, tables []*cdc.Table, fresh *snapshot) error {
 	for _, t := range tables {
 		b := &streamed{id: t.ID, table: t, keyless: isKeyless(t)}
@@ -35,12 +35,14 @@ func (s *stream) bind(ctx context.Context, tables []*cdc.Table, fresh *snapshot)
 		}
 		var err error
 		switch {
+		case t.Origin != "" && fresh == nil:
+			b.origin, err = parseSnapshot(t.Origin)
+		case t.Unread:
+			b.origin = &snapshot{}
 		case fresh != nil:
 			b.origin = fresh
-		case t.Origin != "":
-			b.origin, err = parseSnapshot(t.Origin)
 		default:
-			b.origin, err = s.d.boundary(ctx, t.ID)
+			err = s.join(ctx, b)
 		}
 		if err != nil {
 			return err
@@ -49,28 +51,17 @@ func (s *stream) bind(ctx context.Context, tables []*cdc.Table, fresh *snapshot)
 	return nil
 }
 
-func (d *driver) boundary(ctx context.Context, id cdc.TableID) (*snapshot, error) {
-	var out *snapshot
-	var standby bool
-	err := d.conns.with(ctx, func(conn *pgx.Conn) (err error) {
-		if standby, err = d.recovering(ctx, conn); err != nil || standby {
-			return err
-		}
-		found, err := d.readTables(ctx, conn, []cdc.TableID{id})
-		if err != nil {
-			return err
-		}
-		if out, err = d.takeSnapshot(ctx, conn); err != nil || len(found) == 0 {
-			return err
-		}
-		busy, err := d.writers(ctx, conn, out, []uint32{found[0].oid})
-		out = out.without(busy)
-		return err
-	})
-	if standby && err == nil {
-		return d.standbyBoundary(ctx, id)
+// leftOut reports whether the changes that the transaction at hand makes to the table are not the stream's.
+func (s *stream) leftOut(t *streamed) bool {
+	switch {
+	case !t.keyless:
+		return false
+	case t.join != nil:
+		t.join.note(s.xid)
+		return true
+	default:
+		return t.origin.sees(s.xid)
 	}
-	return out, err
 }
 
 // relation handles the description of a table, which the log has before the table's first change in a session and after
@@ -112,7 +103,7 @@ func (s *stream) relation(ctx context.Context, m []byte) (*cdc.Event, error) {
 	look := next.Behind || !slices.Equal(next.Parts, t.table.Parts)
 	if t.keyless && next.Incarnation != t.table.Incarnation && t.table.Incarnation != "" {
 		// All that the new table has came over the stream.
-		t.origin = &snapshot{}
+		t.origin, t.join = &snapshot{}, nil
 		next.Origin = t.origin.String()
 	}
 	t.oid, t.table, t.rows = r.ID, next, newRowPlan(id, next.Key, names, types, false)
@@ -169,7 +160,7 @@ func (d *driver) describeRelation(ctx context.Context, r *pgoutput.Relation, t *
 		ID: t.id, Incarnation: incarnation(r.ID), Key: t.table.Key, Origin: t.table.Origin, Rows: t.table.Rows, Selection: t.table.Selection,
 		Parts: t.table.Parts,
 	}
-	if t.keyless {
+	if t.keyless && t.join == nil {
 		out.Origin = t.origin.String()
 	}
 	if now != nil {

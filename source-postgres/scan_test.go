@@ -242,8 +242,6 @@ func TestSnapshot(t *testing.T) {
 		require.Equal(t, want, s.Sees(xid), xid)
 	}
 	require.Equal(t, "10:20:12,14", s.String())
-	require.Equal(t, "10:20:14", s.without([]uint64{12}).String())
-	require.Equal(t, "10:23:12,20,21", s.without([]uint64{14, 22}).String())
 	for _, bad := range []string{"", "1:2", "a:2:", "1:b:", "1:2:c"} {
 		_, err := parseSnapshot(bad)
 		require.Error(t, err, bad)

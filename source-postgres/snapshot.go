@@ -68,25 +68,6 @@ func (s *snapshot) sees(xid uint64) bool {
 	return !running
 }
 
-// without is the snapshot as if these transactions, which it does not see, had ended.
-func (s *snapshot) without(xids []uint64) *snapshot {
-	out := &snapshot{xmin: s.xmin, xmax: s.xmax}
-	for _, xid := range xids {
-		out.xmax = max(out.xmax, xid+1)
-	}
-	for _, xid := range s.running {
-		if !slices.Contains(xids, xid) {
-			out.running = append(out.running, xid)
-		}
-	}
-	for xid := s.xmax; xid < out.xmax; xid++ {
-		if !slices.Contains(xids, xid) {
-			out.running = append(out.running, xid)
-		}
-	}
-	return out
-}
-
 // fullXID extends the 32 bits that logs and rows have of a transaction's identifier to 64: of all identifiers with these
 // bits, the nearest to one that is known. The server keeps all that are in use within two thousand million of each other.
 func fullXID(near uint64, xid uint32) uint64 {

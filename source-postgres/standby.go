@@ -126,36 +126,6 @@ func (d *driver) nextTransaction(ctx context.Context, conn *pgx.Conn) (next uint
 	return fullXID(s.xmax, uint32(age)+3), s, nil //nolint:gosec // the bits are meant
 }
 
-// standbyBoundary is, for a table without a key, which transactions the backfill reads and the stream leaves out.
-//
-// Nobody can tell on a standby who writes to the table. So it waits until all that were in progress, and may have written
-// before the table was published, have ended. Of those that are in progress then the stream has everything.
-func (d *driver) standbyBoundary(ctx context.Context, table cdc.TableID) (*snapshot, error) {
-	var first uint64
-	var out *snapshot
-	err := d.waitStandby(ctx, func(conn *pgx.Conn) (string, error) {
-		next, s, err := d.nextTransaction(ctx, conn)
-		if err != nil {
-			return "", err
-		}
-		if first == 0 {
-			first = next
-		}
-		if s.xmin < first {
-			return fmt.Sprintf("table %s has no key and was added: waiting for the transactions below %d, in progress on the primary, to end", table, first), nil
-		}
-		rows, err := conn.Query(ctx, `SELECT x FROM pg_catalog.generate_series($1::bigint, $2::bigint) x
-			WHERE pg_catalog.pg_xact_status(x::text::pg_catalog.xid8) = 'in progress'`, int64(s.xmin), int64(next)-1) //nolint:gosec // far below 2^63
-		if err != nil {
-			return "", fmt.Errorf("reading the transactions in progress: %w", err)
-		}
-		running, err := pgx.CollectRows(rows, pgx.RowTo[uint64])
-		out = &snapshot{xmin: s.xmin, xmax: next, running: running}
-		return "", err
-	})
-	return out, err
-}
-
 // standbyUnseen is what every chunk of a table must see: all that is in progress on the primary, since it cannot be told who
 // writes to the table.
 func (d *driver) standbyUnseen(ctx context.Context, conn *pgx.Conn) ([]cdc.TxnID, error) {

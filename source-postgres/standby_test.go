@@ -393,39 +393,28 @@ func (p standbyPair) keylessAddedLater(t *testing.T) {
 	s.close()
 	out := &logBuffer{}
 	d.log.Logger.SetOutput(out)
-	go func() {
-		eventually(t, "the log says what is waited for", func() bool { return strings.Contains(out.String(), "table public.t has no key and was added") })
-		_, err := before.Exec(context.Background(), "INSERT INTO t VALUES (4); COMMIT")
-		if err != nil {
-			t.Errorf("ending the transaction: %v", err)
-		}
-	}()
-	waited := db.transaction("SAVEPOINT one", "INSERT INTO t VALUES (5)", "RELEASE one")
-	time.AfterFunc(time.Second, func() {
-		if _, err := beside.Exec(context.Background(), "SAVEPOINT two; INSERT INTO t VALUES (6); COMMIT"); err != nil {
-			t.Errorf("ending the transaction: %v", err)
-		}
-		if _, err := waited.Exec(context.Background(), "COMMIT"); err != nil {
-			t.Errorf("ending the transaction: %v", err)
-		}
-	})
 	s = db.resume(d, s.Start(), tables...)
-	across := db.transaction("INSERT INTO t VALUES (7)")
+	db.exec("INSERT INTO t VALUES (10)")
+	for deadline := time.Now().Add(patience); !strings.Contains(out.String(), "its capture waits for transactions below "); {
+		require.True(t, time.Now().Before(deadline), "the log does not say what is waited for: %s", out)
+		ev, err := s.Next(t.Context(), 50*time.Millisecond)
+		require.NoError(t, err)
+		require.Nil(t, ev.Row)
+		require.True(t, s.joining(tables[1]))
+	}
+	across := db.transaction("SAVEPOINT one", "INSERT INTO t VALUES (5)", "RELEASE one")
+	run(t, before, "INSERT INTO t VALUES (4)", "COMMIT")
+	run(t, beside, "SAVEPOINT two", "UPDATE t SET a = 11 WHERE a = 10", "COMMIT")
+	s.join(tables[1])
+	run(t, across, "SAVEPOINT two", "INSERT INTO t VALUES (6)", "COMMIT")
 	p.catchUp(t)
 	plan, err := d.Plan(t.Context(), tables[1])
 	require.NoError(t, err)
-	_, err = across.Exec(t.Context(), "SAVEPOINT one; INSERT INTO t VALUES (8); COMMIT")
-	require.NoError(t, err)
-	p.catchUp(t)
 	rows, scanned := scanSeeing(t, d, tables[1], plan)
 	for _, ev := range s.passes(scanned.High) {
 		rows = append(rows, ev[len("c t "):])
 	}
-	var want []string
-	for a := 1; a <= 8; a++ {
-		want = append(want, fmt.Sprintf(`{"a":%d}`, a))
-	}
-	require.ElementsMatch(t, want, rows)
+	require.ElementsMatch(t, []string{`{"a":1}`, `{"a":2}`, `{"a":3}`, `{"a":4}`, `{"a":5}`, `{"a":6}`, `{"a":11}`}, rows)
 }
 
 // A chunk that keeps the standby from replaying is cancelled, and read again with half as much.

@@ -35,6 +35,7 @@ type stream struct {
 
 	tables    map[cdc.TableID]*streamed // bound tables
 	relations map[uint32]*streamed      // by what the log calls them; nil for tables that are not bound
+	joining   joining
 
 	// The transaction that is open, or was last.
 	open    bool
@@ -177,6 +178,11 @@ func (s *stream) Next(ctx context.Context, wait time.Duration) (*cdc.Event, erro
 	}
 	var deadline time.Time
 	for {
+		if len(s.joining.tables) > 0 && !s.open {
+			if ev, err := s.joined(ctx); err != nil || ev != nil {
+				return ev, err
+			}
+		}
 		kind, body, ok := s.wire.next()
 		if !ok {
 			if deadline.IsZero() {

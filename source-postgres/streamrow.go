@@ -102,7 +102,7 @@ func (s *stream) rowChange(m []byte) (*cdc.Event, error) {
 		}
 		return nil, nil //nolint:nilnil // of a table that is published, but not captured
 	}
-	if t.origin != nil && t.keyless && t.origin.sees(s.xid) {
+	if t.keyless && s.leftOut(t) {
 		return nil, nil //nolint:nilnil // the backfill has it
 	}
 	if err := s.parsed.Parse(m); err != nil {
@@ -174,7 +174,7 @@ func (s *stream) truncate(m []byte) (*cdc.Event, error) {
 		return nil, err
 	}
 	for _, id := range t.Relations {
-		if table := s.relations[id]; table != nil && !(table.keyless && table.origin != nil && table.origin.sees(s.xid)) {
+		if table := s.relations[id]; table != nil && !s.leftOut(table) {
 			s.queue = append(s.queue, cdc.Event{
 				Op: cdc.Truncate, Table: table.id, Txn: s.txn, Mark: cdc.Mark(s.lsn.String()),
 				CommitTime: time.UnixMilli(unixMillis(s.begin.CommitTime)),

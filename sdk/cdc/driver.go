@@ -91,7 +91,8 @@ type Stream interface {
 	Start() Position
 
 	// Origin is what the driver wants to be reminded of about the moment from which on this stream carries a table
-	// that had none (Table.Origin); for other tables it is what they had. It is stored before anything else.
+	// that had none (Table.Origin); for other tables it is what they had. It is stored before anything else. Of a table
+	// that is joining (Joiner) it is empty.
 	Origin(table TableID) string
 
 	// Next returns the next event, or an event with Op Idle when nothing has arrived within wait. The event and all
@@ -110,6 +111,15 @@ type Stream interface {
 
 	// Close releases the stream's connection; the log stays on the server.
 	Close() error
+}
+
+// Joiner is an optional ability of a Stream, for tables without a key: a table whose changes begin to be carried while somebody
+// writes to it is divided exactly, into what the backfill reads and what the stream carries, only once those writers have
+// ended. Until then the table joins: the stream leaves out all of its changes, and it is not backfilled.
+type Joiner interface {
+	// Joining reports whether the stream sends no change of the table before its Joined event. It is asked when the stream
+	// has been opened.
+	Joining(table TableID) bool
 }
 
 // Cursor is a place between transactions where reading can resume. Like Mark and TxnID it is the driver's own notation,
@@ -170,6 +180,9 @@ type Table struct {
 	Behind bool
 	// Selection is what of the table is captured, on tables that the core gives to a driver. Columns has no others.
 	Selection Selection
+	// Unread says, on tables that the core gives to a Stream, that nothing of the table is read but its changes: nobody else
+	// has what the stream leaves out.
+	Unread bool
 	// Rows is the server's own estimate of how many rows the table has; below zero when unknown.
 	Rows int64
 }
@@ -285,6 +298,7 @@ const (
 	Drop               // the table is gone, or can no longer be followed; Event.Err says why
 	Commit             // end of a transaction; Cursor
 	Fence              // the stream has passed Event.Mark
+	Joined             // the stream carries the table from here on; Origin. It comes between transactions (Joiner)
 )
 
 // Event is one step of the log.
@@ -311,5 +325,6 @@ type Event struct {
 	// CommitTime is when the transaction committed on the server, on Commit; on Truncate if the log says it by then.
 	CommitTime time.Time
 	Mark       Mark
+	Origin     string // Table.Origin, on Joined
 	Err        error
 }

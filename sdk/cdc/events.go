@@ -236,7 +236,7 @@ func (r *reader) reshaped(t *table, ev *Event) error {
 	}
 	known := t.adopted && sameColumns(now, t.shape) && !replaced
 	if replaced && now.Origin != "" {
-		t.state.Origin = now.Origin
+		t.state.Origin, t.joining = now.Origin, false
 	}
 	if !sameShape(now, t.shape) {
 		t.void()

@@ -183,6 +183,10 @@ func (r *reader) handle(ev *Event) error {
 		r.publish()
 	case Fence:
 		r.passed(ev.Mark)
+	case Joined:
+		if t := r.table(ev.Table); t != nil {
+			r.joined(t, ev.Origin)
+		}
 	case Truncate, Shape, Drop:
 		if t := r.table(ev.Table); t != nil {
 			return r.altered(t, ev)

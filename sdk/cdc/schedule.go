@@ -78,7 +78,7 @@ func (r *reader) nextJob(now time.Time) job {
 
 // ready reports whether the table can use a worker now.
 func (r *reader) ready(t *table, now time.Time) bool {
-	if t.plan != nil || now.Before(t.retryAt) {
+	if t.plan != nil || t.joining || now.Before(t.retryAt) {
 		return false
 	}
 	if t.state.Phase == Pending || t.unsettled || len(t.fresh) > 0 {

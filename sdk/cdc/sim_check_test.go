@@ -147,18 +147,29 @@ func overlap(a, b Range) bool {
 	return (pb[2] == "" || pa[1] < pb[2]) && (pa[2] == "" || pb[1] < pa[2])
 }
 
-// checkKeyless checks, once a table without a key is live, that every row it has was emitted.
+// checkKeyless checks, once a table without a key is live, that every row it has was emitted, and the end of every row that
+// was emitted and that it does not have any more.
 func (s *sim) checkKeyless(b *simBinding, st *TableState) error {
 	sh := s.shadow.tables[b.id]
 	if b.mode == OnlyChanges || st.Phase != Live || st.Incarnation != strconv.Itoa(sh.table.incarnation) {
 		return nil
 	}
 	for _, row := range sh.rows {
-		if s.shadow.skips && len(largeOf(sh.table.shape(), row.vals, nil, nil)) > 0 {
+		if s.shadow.skips && (sh.skipped["row"+strconv.Itoa(row.v)] || len(largeOf(sh.table.shape(), row.vals, nil, nil)) > 0) {
 			continue
 		}
 		if b.out.docs["row"+strconv.Itoa(row.v)] == nil {
 			return fmt.Errorf("version %d of a row was not emitted", row.v)
+		}
+	}
+	if s.shadow.skips || sh.table.rewrites > 0 || s.slot.lost > 0 {
+		return nil
+	}
+	for _, key := range sortedDocs(b.out) {
+		digits, isRow := strings.CutPrefix(key, "row")
+		doc := b.out.docs[key]
+		if _, there := sh.rows[key]; isRow && !there && b.out.docs["end"+digits] == nil && !sh.ghost(key, doc.v) {
+			return fmt.Errorf("the end of version %d of a row was not emitted", doc.v)
 		}
 	}
 	return nil

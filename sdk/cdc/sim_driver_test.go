@@ -203,7 +203,7 @@ func (w *simWalk) wait(ctx context.Context) error {
 
 func (w *simWalk) give(v *simVersion) error {
 	if len(w.chunk.Table.Key) == 0 {
-		if origin, _ := strconv.Atoi(w.chunk.Table.Origin); v.xmin.num >= origin {
+		if !parseOrigin(w.chunk.Table.Origin).seesNum(v.xmin.num) {
 			return nil // the stream has it
 		}
 	}

@@ -38,6 +38,8 @@ const (
 	mutateWithheld
 	mutateParts
 	mutateOmitted
+	mutateJoin
+	mutateJoinDropped
 )
 
 // TestSimulation runs the core against the simulated database, ten thousand times.
@@ -120,6 +122,8 @@ func TestMutations(t *testing.T) {
 		"what was left out before is not known":                mutateWithheld,
 		"parts that come with rows are not noticed":            mutateParts,
 		"what documents called omitted is not stored":          mutateOmitted,
+		"tables without a key do not wait for who straddles":   mutateJoin,
+		"nor for the changes of theirs that were left out":     mutateJoinDropped,
 	} {
 		t.Run(name, func(t *testing.T) {
 			seed, err := simulate(1, 10_000, m)

@@ -114,6 +114,15 @@ func (s *sim) applyKeyless(sb *simBinding, d parsed) error {
 	}
 	s.journal = append(s.journal, journalEntry{sb.out, key, before})
 	sb.out.docs[key] = next
+	v, ended := d.before["v"].(string)
+	if d.op == "d" {
+		v, ended = d.vals["v"], true
+	}
+	if ended {
+		key := "end" + v
+		s.journal = append(s.journal, journalEntry{sb.out, key, sb.out.docs[key]})
+		sb.out.docs[key] = &simDoc{count: 1}
+	}
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"strings"
 )
 
 // simSnapshot is a snapshot of the server. It does not change.
@@ -46,4 +47,25 @@ func (db *simDB) snapshot() *simSnapshot {
 	}
 	sort.Ints(s.inProgress)
 	return s
+}
+
+// origin is the snapshot as Table.Origin.
+func (s *simSnapshot) origin() string {
+	text := strconv.Itoa(s.next)
+	for _, num := range s.inProgress {
+		text += "," + strconv.Itoa(num)
+	}
+	return text
+}
+
+func parseOrigin(text string) *simSnapshot {
+	var nums []int
+	for part := range strings.SplitSeq(text, ",") {
+		n, err := strconv.Atoi(part)
+		if err != nil {
+			panic(fmt.Sprintf("a foreign origin %q", text))
+		}
+		nums = append(nums, n)
+	}
+	return &simSnapshot{next: nums[0], inProgress: nums[1:]}
 }

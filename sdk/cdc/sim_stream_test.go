@@ -92,7 +92,8 @@ type simStream struct {
 	epoch   int
 	start   Position
 	slot    string
-	origins map[TableID]int
+	origins map[TableID]*simSnapshot
+	joins   map[TableID]*simJoin
 	known   map[TableID]*Table
 	cursor  int // entries delivered
 	entry   *simTxn
@@ -107,7 +108,7 @@ type simStream struct {
 
 func (d *simDriver) Stream(_ context.Context, from Position, tables []*Table) (Stream, error) {
 	db := d.s.db
-	st := &simStream{d: d, epoch: db.epoch, origins: map[TableID]int{}, known: map[TableID]*Table{}, acked: &d.s.acked}
+	st := &simStream{d: d, epoch: db.epoch, origins: map[TableID]*simSnapshot{}, joins: map[TableID]*simJoin{}, known: map[TableID]*Table{}, acked: &d.s.acked}
 	if from.Cursor != "" && string(from.Identity) != d.s.slot.identity() {
 		if d.s.mutation != mutateLoss {
 			return nil, fmt.Errorf("the log is another one: %w", ErrPositionLost)
@@ -141,8 +142,8 @@ func (st *simStream) publish(tables []*Table) {
 	var add []*simTable
 	for _, t := range tables {
 		st.known[t.ID] = t
-		if n, err := strconv.Atoi(t.Origin); err == nil {
-			st.origins[t.ID] = n
+		if t.Origin != "" {
+			st.origins[t.ID] = parseOrigin(t.Origin)
 		}
 		if now := db.tables[t.ID]; now != nil && t.Origin == "" {
 			add = append(add, now)
@@ -157,15 +158,56 @@ func (st *simStream) publish(tables []*Table) {
 		}
 	})
 	for _, t := range add {
-		st.origins[t.id] = txn.num + 1
+		switch {
+		case len(t.key) > 0 || st.d.s.mutation == mutateJoin:
+			st.origins[t.id] = &simSnapshot{next: txn.num + 1}
+		case st.known[t.id].Unread:
+			st.origins[t.id] = &simSnapshot{}
+		default:
+			st.joins[t.id] = &simJoin{before: db.snapshot().inProgress}
+		}
 	}
+}
+
+// simJoin is a table without a key that the stream does not carry yet: these have to be visible first.
+type simJoin struct {
+	before  []int // may have written to it before it was published
+	dropped []int // wrote to it since, and were left out
+}
+
+// Joining implements Joiner.
+func (st *simStream) Joining(id TableID) bool { return st.joins[id] != nil }
+
+// join carries a table that nobody straddles any more. What divides it must not be lost in a crash.
+func (st *simStream) join() *Event {
+	s := st.d.s
+	for _, t := range s.db.sortedTables() {
+		j := st.joins[t.id]
+		if j == nil {
+			continue
+		}
+		now := s.db.snapshot()
+		waits := slices.Clone(j.before)
+		if s.mutation != mutateJoinDropped {
+			waits = append(waits, j.dropped...)
+		}
+		if slices.ContainsFunc(waits, func(num int) bool { return !now.seesNum(num) }) || s.db.flushed < len(s.db.log) {
+			continue
+		}
+		delete(st.joins, t.id)
+		st.origins[t.id] = now
+		st.ev = Event{Op: Joined, Table: t.id, Origin: now.origin()}
+		s.trace("stream: carries %s from %s", t.id, st.ev.Origin)
+		return &st.ev
+	}
+	return nil
 }
 
 func (st *simStream) Start() Position { return st.start }
 
 func (st *simStream) Origin(id TableID) string {
-	if n, ok := st.origins[id]; ok {
-		return strconv.Itoa(n)
+	if at := st.origins[id]; at != nil {
+		return at.origin()
 	}
 	return ""
 }
@@ -209,6 +251,9 @@ func (st *simStream) Next(ctx context.Context, wait time.Duration) (*Event, erro
 // between gives a fence or an idle event, or begins the next entry and returns nil.
 func (st *simStream) between(wait time.Duration) *Event {
 	s := st.d.s
+	if ev := st.join(); ev != nil {
+		return ev
+	}
 	for i, m := range st.fences {
 		if pos, _ := strconv.Atoi(string(m)); pos <= st.cursor || s.mutation == mutateNoFence {
 			st.fences = slices.Delete(st.fences, i, i+1)
@@ -246,8 +291,9 @@ func (st *simStream) deliver(w *simWrite) (*Event, bool) {
 	if shape := st.told(schema); known.Incarnation != shape.Incarnation || !sameColumns(known, shape) {
 		if w.schema.Incarnation != known.Incarnation {
 			// The log carries the new table from its first moment on: nothing is left to the backfill.
-			shape.Origin = "0"
-			st.origins[w.table.id] = 0
+			shape.Origin = (&simSnapshot{}).origin()
+			st.origins[w.table.id] = &simSnapshot{}
+			delete(st.joins, w.table.id)
 		}
 		rescan := refilled(known, shape)
 		st.known[w.table.id] = shape
@@ -255,11 +301,15 @@ func (st *simStream) deliver(w *simWrite) (*Event, bool) {
 		s.trace("stream: shape of %s, rescan %v", w.table.id, rescan)
 		return &st.ev, false
 	}
+	if j := st.joins[w.table.id]; j != nil {
+		j.dropped = append(j.dropped, st.entry.num)
+		return nil, true
+	}
 	if w.op == Truncate {
 		st.ev = Event{Op: Truncate, Table: w.table.id, Txn: st.entry.id}
 		return &st.ev, true
 	}
-	if len(schema.Key) == 0 && st.entry.num < st.origins[w.table.id] {
+	if len(schema.Key) == 0 && st.origins[w.table.id].seesNum(st.entry.num) {
 		return nil, true // the backfill has it
 	}
 	st.ev = Event{Op: w.op, Table: w.table.id, Txn: st.entry.id}

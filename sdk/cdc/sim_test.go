@@ -158,6 +158,9 @@ func (s *sim) makeTables() {
 			priority: s.rnd.IntN(2),
 			out:      &simReduced{docs: map[string]*simDoc{}},
 		}
+		if s.mutation == mutateJoin {
+			b.key = nil // others would not notice
+		}
 		if s.rnd.IntN(8) == 0 {
 			b.mode = OnlyChanges
 		}

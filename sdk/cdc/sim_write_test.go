@@ -49,12 +49,12 @@ func (t *simTable) exists(txn *simTxn, key string) bool {
 	return false
 }
 
-// place stores a version in a free slot, or at the end.
+// place stores a version in a free slot of its part, or at the end.
 func (db *simDB) place(t *simTable, v *simVersion) {
 	if db.chance(70) {
 		var free []int
 		for i, s := range t.slots {
-			if s == nil {
+			if s == nil && i >= t.parts[v.part] {
 				free = append(free, i)
 			}
 		}

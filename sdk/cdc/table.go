@@ -14,6 +14,7 @@ type table struct {
 	id          TableID
 	keyless     bool // its collection is keyed by the place in the log
 	changesOnly bool
+	joining     bool // the stream does not carry it yet (Joiner)
 	selection   Selection
 	added       []string // columns that the selection left out in the session before, until the first Read
 
@@ -92,7 +93,7 @@ func (t *table) current(s *Table) *Table {
 		return t.given
 	}
 	c := *t.bound(s)
-	c.Origin = t.state.Origin
+	c.Origin, c.Unread = t.state.Origin, t.changesOnly
 	t.given, t.givenOf = &c, s
 	return &c
 }
