@@ -151,7 +151,7 @@ func (c config) options() cdc.Options {
 			`"ts_ms":{"type":"integer","description":"When the transaction committed, in milliseconds since 1970; absent for rows that a backfill read."},` +
 			`"schema":{"type":"string","description":"The table's schema."},` +
 			`"table":{"type":"string","description":"The table's name."},` +
-			`"loc":{"type":"array","items":{"type":"integer"},"minItems":3,"maxItems":3,"description":"Where the change is in the log: position of the commit, position of the change, number within the transaction. For rows that a backfill read without a key: -1, place in the table, table."},` +
+			`"loc":{"type":"array","items":{"type":"integer"},"minItems":3,"maxItems":3,"description":"Where the change is in the log: position of the commit, position of the change, number within the transaction; it orders the documents of a key. For rows that a backfill read: where the log was then, 0, 0; for those without a key: -1, place in the table, table."},` +
 			`"txid":{"type":"string","description":"The transaction that made the change."}}`),
 	}
 }

@@ -312,7 +312,20 @@ type scanRow struct {
 	vals   [][]byte // of the table's columns
 	hidden [][]byte // ctid and xmin
 	oid    uint32
+	place  []byte // loc of rows with a key: where the log was when the chunk's snapshot was taken
 	large  []cdc.LargeValue
+}
+
+// placed says where the log was when the row was read. The log's changes of the row that the snapshot shows lie before, those
+// that are emitted after the chunk behind it: so the positions of a key's documents have the order of its versions.
+func (r *scanRow) placed(high cdc.Mark) error {
+	at, err := parseLSN(string(high))
+	if err != nil {
+		return fmt.Errorf("reading the place of a chunk: %w", err)
+	}
+	r.place = strconv.AppendUint(append(r.place[:0], `,"loc":[`...), uint64(at), 10)
+	r.place = append(r.place, `,0,0]`...)
+	return nil
 }
 
 // lacks takes what was left out of the row because it is too large.
@@ -352,7 +365,7 @@ func (r *scanRow) AppendKey(dst []byte) ([]byte, error) { return r.plan.rows.app
 func (r *scanRow) AppendSource(dst []byte) ([]byte, error) {
 	dst = append(dst, r.plan.rows.source...)
 	if r.plan.hidden == 0 {
-		return dst, nil
+		return append(dst, r.place...), nil
 	}
 	ctid := r.hidden[0]
 	place := int64(binary.BigEndian.Uint32(ctid))<<16 | int64(binary.BigEndian.Uint16(ctid[4:]))

@@ -138,6 +138,9 @@ func (s *scan) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.row.placed(s.high); err != nil {
+		return err
+	}
 	if string(row[1]) != incarnation(s.rng.OID) || (s.rng.Pages && string(row[2]) != incarnation(s.rng.Node)) {
 		return fmt.Errorf("reading table %s: %w", s.chunk.Table.ID, cdc.ErrRewritten)
 	}
