@@ -76,7 +76,14 @@ func (a *applier) run(ctx context.Context, changes []materialize.Change[resource
 	// Sessions of the old shape must not commit into the new one: they are fenced off first, which also waits for a
 	// commit that is under way.
 	if cat.meta {
-		_, err := a.c.rows(ctx, "UPDATE "+a.metaTable(checkpointsTable)+" SET fence = fence + 1 WHERE materialization = $1", a.task)
+		f := fence{c: a.c, table: a.metaTable(checkpointsTable), task: a.task, keys: materialize.FullRange()}
+		old, err := f.overlapping(ctx, " FOR UPDATE")
+		if err == nil {
+			_, err = a.c.rows(ctx, "UPDATE "+f.table+" SET fence = fence + 1 WHERE materialization = $1", a.task)
+		}
+		if err == nil {
+			err = f.end(ctx, old)
+		}
 		if err != nil {
 			return fmt.Errorf("fencing off running instances: %w", err)
 		}
@@ -107,7 +114,7 @@ func (a *applier) meta(cat *catalog) {
 		return
 	}
 	a.schema(cat, a.cfg.schema())
-	a.sql(`CREATE TABLE IF NOT EXISTS %s (materialization text NOT NULL, key_begin bigint NOT NULL, key_end bigint NOT NULL, fence bigint NOT NULL, checkpoint bytea NOT NULL, PRIMARY KEY (materialization, key_begin, key_end))`, a.metaTable(checkpointsTable))
+	a.sql(`CREATE TABLE IF NOT EXISTS %s (materialization text NOT NULL, key_begin bigint NOT NULL, key_end bigint NOT NULL, fence bigint NOT NULL, checkpoint bytea NOT NULL, session text, PRIMARY KEY (materialization, key_begin, key_end))`, a.metaTable(checkpointsTable))
 	a.sql(`CREATE TABLE IF NOT EXISTS %s (table_schema text NOT NULL, table_name text NOT NULL, materialization text NOT NULL, backfill bigint NOT NULL, delta_updates boolean NOT NULL, load_all boolean NOT NULL, history text NOT NULL, history_time timestamptz, PRIMARY KEY (table_schema, table_name))`, a.metaTable(tablesTable))
 	a.sql(`COMMENT ON TABLE %s IS 'Position of each materialization, committed together with its rows. Dropping it makes all of them start anew.'`, a.metaTable(checkpointsTable))
 	a.sql(`COMMENT ON TABLE %s IS 'Tables that materializations created and may change.'`, a.metaTable(tablesTable))

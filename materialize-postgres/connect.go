@@ -138,7 +138,7 @@ func (c *conn) rows(ctx context.Context, sql string, args ...any) ([][][]byte, e
 		case []byte:
 			params[i], formats[i] = a, 1
 		default:
-			params[i] = fmt.Append(nil, a)
+			params[i] = fmt.Append([]byte{}, a) // never nil, which would be NULL
 		}
 	}
 	result := c.pg.ExecParams(ctx, sql, params, nil, formats, nil).Read()
@@ -147,7 +147,7 @@ func (c *conn) rows(ctx context.Context, sql string, args ...any) ([][][]byte, e
 
 // inTransaction runs f between BEGIN and COMMIT, or rolls back what it did.
 func (c *conn) inTransaction(ctx context.Context, f func() error) error {
-	if err := c.exec(ctx, "BEGIN"); err != nil {
+	if err := c.exec(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED"); err != nil {
 		return err
 	}
 	if err := f(); err != nil {

@@ -35,6 +35,7 @@ const (
 	codeProgramLimit       = "54000"
 	codeCardinality        = "21000"
 	codeDeadlock           = "40P01"
+	codeSerialization      = "40001"
 	codeAdminShutdown      = "57P01"
 	codeCannotConnectNow   = "57P03"
 )
@@ -88,14 +89,16 @@ func (c *conn) explain(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return usererr.New(err, "The destination did not finish a statement within %s. It may be overloaded, out of disk space or out of reach; see also advanced.statementTimeout.", c.timeout)
 	}
-	return explainServer(err)
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return explainServer(server, err)
+	}
+	if ctx.Err() == nil && c.pg.IsClosed() {
+		return usererr.New(err, "The connection to the destination broke. It will be opened again, and what was not committed is repeated.")
+	}
+	return err
 }
 
-func explainServer(err error) error {
-	var server *pgconn.PgError
-	if !errors.As(err, &server) {
-		return err
-	}
+func explainServer(server *pgconn.PgError, err error) error {
 	switch server.Code {
 	case codeDiskFull:
 		return usererr.New(err, "The destination's disk is full (%s). Free or add disk space; nothing was committed and the transaction will be repeated.", server.Message)
@@ -119,6 +122,8 @@ func explainServer(err error) error {
 		return usererr.New(err, "A value is too large for the destination: %s. A key can have about 2700 bytes.", server.Message)
 	case codeStalled:
 		return usererr.New(err, "No rows came for longer than advanced.lockTimeout in the middle of a transaction, so the destination ended it, lest it keep others waiting. Nothing of it was stored, and it will be repeated. Look why the runtime stalls.")
+	case codeDeadlock, codeSerialization:
+		return usererr.New(err, "Another session in the destination changed the same rows in another order (%s), so the server ended our transaction. Nothing of it was stored, and it will be repeated. If it happens often, look for what else writes to the tables.", server.Message)
 	case codeAdminShutdown:
 		return usererr.New(err, "The destination ended the connection: %s. It will be opened again.", server.Message)
 	}

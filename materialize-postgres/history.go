@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluicedata/sluice/sdk/jsonscan"
 	"github.com/sluicedata/sluice/sdk/materialize"
 	"github.com/sluicedata/sluice/sdk/tuple"
 	"github.com/sluicedata/sluice/sdk/usererr"
@@ -218,34 +219,35 @@ func (h *history) when(r *materialize.Row) (at stamp, exact bool, err error) {
 
 // lacking finds the columns that the row's document does not have: they keep their values. It returns a bit for each, or nil
 // if the document is complete. Absent values look like nulls, or like defaults; only then is the document looked into.
-func (h *history) lacking(r *materialize.Row, nkeys int) ([]byte, error) {
+func (h *history) lacking(r *materialize.Row, nkeys int) []byte {
 	suspicious := len(h.hidden) > 0
 	for i := 0; i < len(h.compared) && !suspicious; i++ {
 		suspicious = r.Values[h.compared[i]-nkeys].Kind == tuple.Nil
 	}
 	if !suspicious {
-		return nil, nil
+		return nil
 	}
 	clear(h.absent)
 	some := len(h.compared)
 	for _, i := range h.compared {
 		h.absent[i/8] |= 1 << (i % 8)
 	}
-	err := eachMember(r.Doc, func(name []byte) {
-		for _, i := range h.members[string(name)] {
+	members := jsonscan.NewMembers(r.Doc)
+	for name, _, ok := members.Next(); ok; name, _, ok = members.Next() {
+		for _, i := range h.members[string(jsonscan.Name(name))] {
 			if h.absent[i/8]&(1<<(i%8)) != 0 {
 				h.absent[i/8] &^= 1 << (i % 8)
 				some--
 			}
 		}
-	})
-	if err != nil || some == 0 {
-		return nil, err
+	}
+	if some == 0 {
+		return nil
 	}
 	for _, i := range h.compared {
 		h.partial[i] = h.partial[i] || h.absent[i/8]&(1<<(i%8)) != 0
 	}
-	return h.absent, nil
+	return h.absent
 }
 
 // appendVersion appends a row in the form of the table that stages it: its columns, its place in the transaction, whether it
@@ -267,9 +269,7 @@ func (t *table) appendVersion(dst []byte, r *materialize.Row) ([]byte, error) {
 	gone := h.isGone(r)
 	var absent []byte
 	if !gone {
-		if absent, err = h.lacking(r, t.nkeys); err != nil {
-			return dst[:start], err
-		}
+		absent = h.lacking(r, t.nkeys)
 	}
 	h.rows++
 	dst = appendFlag(appendInt8(dst, h.rows), gone)

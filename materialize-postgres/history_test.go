@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -154,26 +153,4 @@ func TestHistoryEvolves(t *testing.T) {
 	r.Task.Bindings[0].Resource = json.RawMessage(`{"table":"people"}`)
 	require.Equal(t, "Replaced table public.people for backfill 2.", r.MustApply())
 	require.Equal(t, "0", db.exec(t, `SELECT count(*) FROM pg_attribute WHERE attrelid = 'people'::regclass AND attname = 'is_current'`))
-}
-
-func FuzzEachMember(f *testing.F) {
-	for _, doc := range []string{`{}`, `{"a":1}`, ` { "a\"b" : {"x":[1,"}"]} , "ü":null,"\u0041":"\\" } `, `[]`, `{"a":`} {
-		f.Add(doc)
-	}
-	f.Fuzz(func(t *testing.T, doc string) {
-		var want map[string]json.RawMessage
-		valid := json.Unmarshal([]byte(doc), &want) == nil && want != nil
-		got := map[string]json.RawMessage{}
-		err := eachMember([]byte(doc), func(name []byte) { got[string(name)] = nil })
-		if !valid {
-			return // it must only come to an end
-		}
-		require.NoError(t, err)
-		require.Len(t, got, len(want))
-		for name := range want {
-			if utf8.ValidString(doc) {
-				require.Contains(t, got, name)
-			}
-		}
-	})
 }

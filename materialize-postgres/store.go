@@ -116,6 +116,10 @@ func (s *store) begin(ctx context.Context) error {
 
 // Store implements materialize.AtomicStore.
 func (s *store) Store(ctx context.Context, rows *materialize.Rows) error {
+	return s.fence.why(ctx, s.cfg, s.store(ctx, rows))
+}
+
+func (s *store) store(ctx context.Context, rows *materialize.Rows) error {
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
@@ -155,6 +159,10 @@ func (s *store) encode(ctx context.Context, rows *materialize.Rows) error {
 // Commit implements materialize.AtomicStore: the fence and checkpoint first, so that an instance that was locked out does
 // not lock rows which its successor is waiting for; then the rows.
 func (s *store) Commit(ctx context.Context, cp materialize.Checkpoint) error {
+	return s.fence.why(ctx, s.cfg, s.commit(ctx, cp))
+}
+
+func (s *store) commit(ctx context.Context, cp materialize.Checkpoint) error {
 	if err := s.begin(ctx); err != nil {
 		return err
 	}

@@ -221,6 +221,11 @@ func (s *session) transaction() error {
 	if err := s.store(changes); err != nil {
 		return err
 	}
+	return s.commit(end)
+}
+
+// commit ends the transaction that stores the log up to end.
+func (s *session) commit(end int) error {
 	err := s.send("StartCommit", &materializepb.Request{StartCommit: &materializepb.Request_StartCommit{
 		RuntimeCheckpoint: CheckpointAt(end),
 	}})

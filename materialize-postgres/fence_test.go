@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/protocol/frame"
+	"github.com/sluicedata/sluice/sdk/materialize"
+	"github.com/sluicedata/sluice/sdk/testkit/sinktest"
+)
+
+// claimer is a session in a test that only takes over and commits.
+type claimer struct {
+	*fence
+	from, to uint32 // in sixteenths of the key space
+}
+
+func sixteenths(from, to uint32) materialize.KeyRange {
+	return materialize.KeyRange{Begin: from << 28, End: to<<28 + 1<<28 - 1}
+}
+
+// Sessions with random ranges come and go: splits, merges, shifts, gaps. Every sixteenth of the key space has a position of
+// its own in the model. A session may begin if its range is at one position, goes on from there, and can commit until somebody
+// takes any of it.
+func TestRangesAreNeverSharedOrLost(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	newTask(t, db, db.config(nil)).MustApply()
+	c := db.connect(t)
+	defer c.close()
+	for seed := range uint64(15) {
+		random := rand.New(rand.NewPCG(seed, 7))
+		env := materialize.Env{Task: fmt.Sprintf("acme/ranges_%d", seed)}
+		cfg := config{}
+		var positions [16]string
+		var owners [16]*claimer
+		var sessions []*claimer
+		refused, joined := 0, 0
+		for step := range 60 {
+			if len(sessions) > 0 && random.IntN(3) > 0 {
+				s := sessions[random.IntN(len(sessions))]
+				alive := true
+				for i := s.from; i <= s.to; i++ {
+					alive = alive && owners[i] == s
+				}
+				// Few positions, so that instances that were split are often at the same one.
+				at := fmt.Sprint(step / 20)
+				err := s.update(t.Context(), materialize.Checkpoint(at))
+				if !alive {
+					require.ErrorContains(t, err, "Another instance took over", "seed %d, step %d", seed, step)
+					continue
+				}
+				require.NoError(t, err, "seed %d, step %d", seed, step)
+				for i := s.from; i <= s.to; i++ {
+					positions[i] = at
+				}
+				continue
+			}
+			from := random.Uint32N(16)
+			s := &claimer{from: from, to: from + random.Uint32N(16-from)}
+			env.Range = sixteenths(s.from, s.to)
+			s.fence = newFence(c, cfg, env)
+			one, owned := true, map[*claimer]bool{}
+			for i := s.from; i <= s.to; i++ {
+				one = one && positions[i] == positions[s.from]
+				owned[owners[i]] = true
+			}
+			cp, err := s.acquire(t.Context())
+			if !one {
+				require.ErrorContains(t, err, "was split into several instances before, which stopped at different positions")
+				refused++
+				continue
+			}
+			require.NoError(t, err, "seed %d, step %d", seed, step)
+			require.Equal(t, positions[s.from], string(cp), "seed %d, step %d", seed, step)
+			if len(owned) > 1 && len(cp) > 0 {
+				joined++
+			}
+			for i := s.from; i <= s.to; i++ {
+				owners[i] = s
+			}
+			sessions = append(sessions, s)
+		}
+		require.Positive(t, refused+joined)
+	}
+	require.Equal(t, "0", db.exec(t, `SELECT count(*) FROM sluice_checkpoints_v1 a JOIN sluice_checkpoints_v1 b
+		ON a.materialization = b.materialization AND a.key_begin < b.key_begin AND a.key_end >= b.key_begin`), "rows that overlap")
+}
+
+// Two instances in every order of their steps. The older one holds rows of the same keys while the newer one stores them: it must
+// not have to wait for that.
+func TestInterleavings(t *testing.T) {
+	t.Parallel()
+	c := newDatabase(t).sinkCase()
+	c.Start = startHere
+	sinktest.Interleavings(t, c, frame.Proto)
+}
