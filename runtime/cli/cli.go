@@ -27,7 +27,7 @@ func Run(ctx context.Context, p *process.Process) int {
 
 A CONNECTOR is the path of a connector's program, its name on the PATH, or a Docker image.`)
 	root.PersistentFlags().StringVar(&a.network, "network", "", "the Docker network that connectors which are images join; host shares this machine's (default: Docker's own)")
-	root.AddCommand(a.runCommand(), a.statusCommand(), a.specCommand(), a.checkCommand(), a.discoverCommand(), a.previewCommand())
+	root.AddCommand(a.runCommand(), a.statusCommand(), a.specCommand(), a.checkCommand(), a.discoverCommand(), a.previewCommand(), a.sqlCommand())
 	return p.Execute(ctx, root)
 }
 

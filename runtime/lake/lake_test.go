@@ -1,0 +1,195 @@
+package lake_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	flowpb "github.com/sluicedata/sluice/protocol/flow"
+	"github.com/sluicedata/sluice/runtime/lake"
+	"github.com/sluicedata/sluice/sdk/testkit/duckdb"
+)
+
+func specification(bucket, prefix string) *flowpb.MaterializationSpec {
+	may, must := &flowpb.Inference{Exists: flowpb.Inference_MAY}, &flowpb.Inference{Exists: flowpb.Inference_MUST}
+	return &flowpb.MaterializationSpec{
+		Name: "acme/lake", ConfigJson: []byte(fmt.Sprintf(`{"bucket":%q,"prefix":%q}`, bucket, prefix)),
+		Bindings: []*flowpb.MaterializationSpec_Binding{{
+			ResourcePath: []string{"shop/o'rders"}, DeltaUpdates: true, Backfill: 2,
+			FieldSelection: &flowpb.FieldSelection{Keys: []string{"id"}, Values: []string{"_meta/op", "_meta/source/loc", `a"b`, "n"}, Document: "flow_document"},
+			Collection: &flowpb.CollectionSpec{Projections: []*flowpb.Projection{
+				{Field: "id", Ptr: "/id", Inference: must}, {Field: "_meta/op", Ptr: "/_meta/op", Inference: must},
+				{Field: "_meta/source/loc", Ptr: "/_meta/source/loc", Inference: may}, {Field: `a"b`, Ptr: `/a"b`, Inference: may}, {Field: "n", Ptr: "/n", Inference: may},
+			}},
+		}},
+	}
+}
+
+func TestTables(t *testing.T) {
+	t.Parallel()
+	tables, err := lake.Tables(specification("bucket", "cdc/%Y-%m/"))
+	require.NoError(t, err)
+	require.Equal(t, []lake.Table{{
+		Name: "shop_o'rders", Files: "s3://bucket/cdc/*-*/shop/o'rders/v0002/**/*.parquet", Keys: []lake.Column{{Name: "id"}},
+		Values: []lake.Column{{Name: "_meta/op"}, {Name: "_meta/source/loc"}, {Name: `a"b`, Partial: true}, {Name: "n", Partial: true}},
+		Op:     "_meta/op", Loc: "_meta/source/loc",
+	}}, tables)
+	other := specification("", "")
+	_, err = lake.Tables(other)
+	require.EqualError(t, err, "The materialization acme/lake has no bucket in its configuration, so it does not write Parquet files.")
+	other = specification("b", "")
+	other.Bindings[0].DeltaUpdates = false
+	_, err = lake.Tables(other)
+	require.EqualError(t, err, "The materialization acme/lake does not append files to paths, so it is not of materialize-s3-parquet.")
+}
+
+// row is a row of a file; what is not in values is absent.
+type row struct {
+	id     int
+	op     string
+	loc    []int
+	values map[string]any
+}
+
+// story is a table's history as a capture tells it, with the table as it is at the end.
+type story struct {
+	random *rand.Rand
+	at     int
+	rows   []row
+	table  map[int]map[string]any
+}
+
+// step changes the table, or reads some of it anew as a backfill does.
+func (s *story) step() {
+	s.at += 1 + s.random.IntN(3)
+	id := s.random.IntN(6)
+	loc := []int{s.at, s.random.IntN(1 + s.at), s.random.IntN(12)}
+	value := func() any {
+		if s.random.IntN(3) == 0 {
+			return nil
+		}
+		return fmt.Sprint("v", s.random.IntN(1000))
+	}
+	have, ok := s.table[id]
+	switch {
+	case !ok:
+		s.table[id] = map[string]any{`a"b`: value(), "n": value()}
+		s.rows = append(s.rows, row{id, "c", loc, maps.Clone(s.table[id])})
+	case s.random.IntN(5) == 0:
+		delete(s.table, id)
+		s.rows = append(s.rows, row{id, "d", loc, nil})
+	case s.random.IntN(8) == 0: // a backfill: the row as it is, where the log is now
+		s.rows = append(s.rows, row{id, "c", []int{s.at, 0, 0}, maps.Clone(have)})
+	default:
+		change := map[string]any{}
+		for _, column := range []string{`a"b`, "n"} {
+			if s.random.IntN(2) == 0 {
+				have[column] = value()
+				change[column] = have[column]
+			}
+		}
+		s.rows = append(s.rows, row{id, "u", loc, change})
+	}
+}
+
+// write puts rows into a file, as the connector does.
+func write(t *testing.T, path string, rows []row) {
+	t.Helper()
+	var lines []string
+	for _, r := range rows {
+		absent := []string{}
+		for _, column := range []string{`a"b`, "n"} {
+			if _, ok := r.values[column]; !ok {
+				absent = append(absent, column)
+			}
+		}
+		line, err := json.Marshal(map[string]any{"id": r.id, "_meta/op": r.op, "_meta/source/loc": r.loc, `a"b`: r.values[`a"b`], "n": r.values["n"], "_meta/absent": absent})
+		require.NoError(t, err)
+		lines = append(lines, string(line))
+	}
+	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	require.NoError(t, os.WriteFile(path+".json", []byte(strings.Join(lines, "\n")), 0o600))
+	_, err := duckdb.Run(t.Context(), "", "csv", fmt.Sprintf(`COPY (SELECT * FROM read_json('%s', columns = {'id': 'BIGINT', '_meta/op': 'VARCHAR', '_meta/source/loc': 'BIGINT[]', 'a"b': 'VARCHAR', 'n': 'VARCHAR', '_meta/absent': 'VARCHAR[]'})) TO '%s' (FORMAT parquet)`,
+		strings.ReplaceAll(path+".json", "'", "''"), strings.ReplaceAll(path, "'", "''")))
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(path+".json"))
+}
+
+// The views and the merged table are the source's table, whatever was written when: values that updates left out are those of
+// before, nulls are nulls, rows that were created again have nothing of what they were, and files that say again what was said
+// long ago, in another order, change nothing.
+func TestDuckDB(t *testing.T) {
+	t.Parallel()
+	duckdb.Need(t)
+	folder := t.TempDir()
+	tables, err := lake.Tables(specification("file://"+folder, ""))
+	require.NoError(t, err)
+	sql := lake.DuckDB(tables[0])
+	s := &story{random: rand.New(rand.NewPCG(7, 7)), table: map[int]map[string]any{}}
+	db := filepath.Join(t.TempDir(), "lake.db")
+	file := 0
+	put := func(rows []row) {
+		file++
+		write(t, filepath.Join(folder, "shop/o'rders/v0002", fmt.Sprintf("day=%d", file%3), fmt.Sprintf("%012d-0001-00000000-ffffffff-3f2a91bc.parquet", file)), rows)
+	}
+	check := func(table, why string) {
+		t.Helper()
+		got := duckdb.Query(t, db, fmt.Sprintf(`SELECT * EXCLUDE ("_meta/op", "_meta/source/loc") FROM "%s" ORDER BY id`, table))
+		want := []duckdb.Row{}
+		for _, id := range slices.Sorted(maps.Keys(s.table)) {
+			want = append(want, duckdb.Row{"id": json.Number(fmt.Sprint(id)), `a"b`: s.table[id][`a"b`], "n": s.table[id]["n"]})
+		}
+		require.Equal(t, want, got, "%s, %s", table, why)
+	}
+	for round := range 6 {
+		from := len(s.rows)
+		for range 20 {
+			s.step()
+		}
+		put(s.rows[from:])
+		_, err := duckdb.Run(t.Context(), db, "csv", sql)
+		require.NoError(t, err, sql)
+		check("shop_o'rders", fmt.Sprint("round ", round))
+		check("shop_o'rders_merged_current", fmt.Sprint("round ", round))
+
+		again := slices.Clone(s.rows[:s.random.IntN(len(s.rows))])
+		s.random.Shuffle(len(again), func(i, j int) { again[i], again[j] = again[j], again[i] })
+		put(again)
+		_, err = duckdb.Run(t.Context(), db, "csv", sql)
+		require.NoError(t, err)
+		check("shop_o'rders", fmt.Sprint("round ", round, " after a repetition"))
+		check("shop_o'rders_merged_current", fmt.Sprint("round ", round, " after a repetition"))
+	}
+	_, err = duckdb.Run(t.Context(), db, "csv", sql)
+	require.NoError(t, err, "without new files")
+	check("shop_o'rders_merged_current", "without new files")
+	rows := duckdb.Query(t, db, `SELECT count(*) AS n, count(DISTINCT _file) AS files FROM "shop_o'rders_history"`)
+	require.Equal(t, json.Number("12"), rows[0]["files"])
+}
+
+// Without a place in the source the order is that of the files; without a key there is only a history.
+func TestOtherTables(t *testing.T) {
+	t.Parallel()
+	duckdb.Need(t)
+	folder := t.TempDir()
+	for i, values := range []string{"(1, 'a'), (1, 'b'), (2, 'c')", "(1, 'd')"} {
+		_, err := duckdb.Run(t.Context(), "", "csv", fmt.Sprintf("COPY (SELECT * FROM (VALUES %s) t(id, v)) TO '%s/%012d-0001-a.parquet' (FORMAT parquet)", values, folder, i))
+		require.NoError(t, err)
+	}
+	sql := lake.DuckDB(lake.Table{Name: "t", Files: folder + "/**/*.parquet", Keys: []lake.Column{{Name: "id"}}, Values: []lake.Column{{Name: "v"}}})
+	for _, view := range []string{"t", "t_merged_current"} {
+		rows := duckdb.Query(t, "", sql+"SELECT * FROM "+view+" ORDER BY id")
+		require.Equal(t, []duckdb.Row{{"id": json.Number("1"), "v": "d"}, {"id": json.Number("2"), "v": "c"}}, rows[len(rows)-2:])
+	}
+	keyless := lake.DuckDB(lake.Table{Name: "t", Files: folder + "/**/*.parquet", Keyless: true, Values: []lake.Column{{Name: "v"}}})
+	require.Contains(t, keyless, "its history is all there is")
+	require.NotContains(t, keyless, "MERGE")
+}
