@@ -10,9 +10,6 @@ import (
 	"encoding/json"
 )
 
-// Valid tells whether text is one JSON value.
-func Valid(text []byte) bool { return json.Valid(text) }
-
 // Trim returns the text without the white space around it.
 func Trim(text []byte) []byte {
 	for len(text) > 0 && isSpace(text[0]) {
