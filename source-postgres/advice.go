@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -80,6 +81,9 @@ func (c config) connectAdvice(err error) error {
 		return usererr.New(err, "The certificate of the server at %s cannot be verified. Put the certificate of its authority into sslRootCert. (sslmode require would connect without knowing who answers.)", c.Address)
 	case errors.As(err, &remote) && remote.Op == "remote error" && c.SSLCert != "": // an alert of TLS
 		return usererr.New(err, "The server at %s does not accept the client certificate: %s. Check that sslCert is signed by an authority that the server knows (its ssl_ca_file), and has not expired.", c.Address, lastPhrase(remote))
+	case c.SSLCert != "" && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)):
+		// With TLS 1.3 the server refuses a certificate after the handshake; its alert may be lost when it hangs up.
+		return usererr.New(err, "The server at %s hung up after it was shown the client certificate. Check that sslCert is signed by an authority that the server knows (its ssl_ca_file), and has not expired.", c.Address)
 	case strings.Contains(err.Error(), "refused TLS"):
 		return usererr.New(err, "The server at %s does not offer TLS. Switch it on there (ssl = on), or, if the network between is yours, set sslmode to disable.", c.Address)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():

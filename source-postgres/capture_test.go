@@ -103,7 +103,7 @@ func (c *captured) run(codec frame.Codec, stop func(tx *session.Transaction) boo
 	}()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(2 * time.Minute); ; {
+	for deadline := time.Now().Add(5 * time.Minute); ; {
 		require.True(c.t, time.Now().Before(deadline), "the capture did not come to what is expected of it")
 		select {
 		case <-tick.C:

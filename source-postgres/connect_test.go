@@ -8,7 +8,9 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"os"
@@ -32,6 +34,7 @@ import (
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 	"github.com/sluicedata/sluice/sdk/testkit/session"
 	"github.com/sluicedata/sluice/sdk/tunnel"
+	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
 // through has a configuration lead through an SSH server.
@@ -212,12 +215,24 @@ func TestClientCertificates(t *testing.T) {
 	}{
 		"none":                {func(c *config) { c.SSLCert, c.SSLKey = "", schema.Secret{} }, `does not let user "certified" in: connection requires a valid client certificate. Enter a client certificate and its key in sslCert and sslKey; its common name must be the user's, unless the server maps names (pg_ident.conf).`},
 		"another user's":      {func(c *config) { c.SSLCert, c.SSLKey = authority.sign(t, "somebody") }, `does not let user "certified" in: certificate authentication failed for user "certified".`},
-		"another authority's": {func(c *config) { c.SSLCert, c.SSLKey = newClientAuthority(t).sign(t, "certified") }, "does not accept the client certificate: tls: unknown certificate authority. Check that sslCert is signed by an authority that the server knows (its ssl_ca_file), and has not expired."},
+		"another authority's": {func(c *config) { c.SSLCert, c.SSLKey = newClientAuthority(t).sign(t, "certified") }, "Check that sslCert is signed by an authority that the server knows (its ssl_ca_file), and has not expired."},
 		"without its key":     {func(c *config) { c.SSLKey = schema.Secret{} }, "There is a client certificate (sslCert) without its key. Enter the key in sslKey."},
 	} {
 		cfg := db.cfg
 		c.change(&cfg)
 		require.Contains(t, connectError(t, cfg), c.want, name)
+	}
+}
+
+// A server that refuses a certificate may hang up before it can be heard to say so.
+func TestClientCertificateRefused(t *testing.T) {
+	t.Parallel()
+	c := config{Address: "db:5432", SSLCert: "a certificate"}
+	check := ". Check that sslCert is signed by an authority that the server knows (its ssl_ca_file), and has not expired."
+	alert := &net.OpError{Op: "remote error", Err: errors.New("tls: unknown certificate authority")}
+	require.Equal(t, usererr.Message(c.connectAdvice(fmt.Errorf("connecting: %w", alert))), "The server at db:5432 does not accept the client certificate: tls: unknown certificate authority"+check)
+	for _, err := range []error{syscall.ECONNRESET, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF} {
+		require.Equal(t, usererr.Message(c.connectAdvice(fmt.Errorf("connecting: %w", err))), "The server at db:5432 hung up after it was shown the client certificate"+check)
 	}
 }
 
