@@ -173,6 +173,31 @@ func (c *Catalog) Materialize(name string, endpoint Endpoint, change func(table 
 	return nil
 }
 
+// Parquet is the endpoint of materialize-s3-parquet into a folder, where new files appear as soon as possible.
+func Parquet(bins Binaries, folder string) Endpoint {
+	return Endpoint{Local: Local{
+		Command: []string{bins.Path(MaterializeParquet)}, Protobuf: true,
+		Config: map[string]any{"bucket": "file://" + folder, "uploadInterval": "0s"},
+	}}
+}
+
+// IntoPath makes a binding one of materialize-s3-parquet, for Materialize.
+func IntoPath(table string, b *MaterializationBinding) bool {
+	b.Resource = map[string]any{"path": table}
+	return true
+}
+
+// DuckDB prints the statements of `sluice sql duckdb` for a materialization of a pipeline.
+func DuckDB(ctx context.Context, bins Binaries, pipeline, materialization string) (string, error) {
+	cmd := exec.CommandContext(ctx, bins.Sluice(), "sql", "duckdb", pipeline, "--materialization", materialization)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("running sluice sql duckdb: %w\n%s", err, stderr.Bytes())
+	}
+	return stdout.String(), nil
+}
+
 // Binaries is the folder with the built programs.
 type Binaries string
 
@@ -185,7 +210,7 @@ func (b Binaries) Sluice() string { return b.Path("sluice") }
 // Check says which of the programs that a Postgres pipeline needs are not there.
 func (b Binaries) Check() error {
 	var missing []string
-	for _, program := range []string{"sluice", SourcePostgres, MaterializePostgres} {
+	for _, program := range []string{"sluice", SourcePostgres, MaterializePostgres, MaterializeParquet} {
 		if _, err := exec.LookPath(b.Path(program)); err != nil {
 			missing = append(missing, program)
 		}
@@ -200,4 +225,5 @@ func (b Binaries) Check() error {
 const (
 	SourcePostgres      = "source-postgres"
 	MaterializePostgres = "materialize-postgres"
+	MaterializeParquet  = "materialize-s3-parquet"
 )
