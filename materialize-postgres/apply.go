@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -115,9 +116,9 @@ func (a *applier) meta(cat *catalog) {
 	}
 	a.schema(cat, a.cfg.schema())
 	a.sql(`CREATE TABLE IF NOT EXISTS %s (materialization text NOT NULL, key_begin bigint NOT NULL, key_end bigint NOT NULL, fence bigint NOT NULL, checkpoint bytea NOT NULL, session text, PRIMARY KEY (materialization, key_begin, key_end))`, a.metaTable(checkpointsTable))
-	a.sql(`CREATE TABLE IF NOT EXISTS %s (table_schema text NOT NULL, table_name text NOT NULL, materialization text NOT NULL, backfill bigint NOT NULL, delta_updates boolean NOT NULL, load_all boolean NOT NULL, history text NOT NULL, history_time timestamptz, PRIMARY KEY (table_schema, table_name))`, a.metaTable(tablesTable))
+	a.sql(`CREATE TABLE IF NOT EXISTS %s (table_schema text NOT NULL, table_name text NOT NULL, materialization text NOT NULL, backfill bigint NOT NULL, delta_updates boolean NOT NULL, load_all boolean NOT NULL, history text NOT NULL, history_time timestamptz, adopted boolean NOT NULL, made json NOT NULL, PRIMARY KEY (table_schema, table_name))`, a.metaTable(tablesTable))
 	a.sql(`COMMENT ON TABLE %s IS 'Position of each materialization, committed together with its rows. Dropping it makes all of them start anew.'`, a.metaTable(checkpointsTable))
-	a.sql(`COMMENT ON TABLE %s IS 'Tables that materializations created and may change.'`, a.metaTable(tablesTable))
+	a.sql(`COMMENT ON TABLE %s IS 'Tables that materializations created or adopted, and the columns that they made.'`, a.metaTable(tablesTable))
 }
 
 // table brings one table into shape.
@@ -135,8 +136,7 @@ func (a *applier) table(cat *catalog, name tableName, ch materialize.Change[reso
 		}
 	}
 	t := cat.tables[name]
-	switch {
-	case t == nil:
+	if t == nil {
 		if err := cat.mayCreate(name, a.task, b.Backfill); err != nil {
 			return err
 		}
@@ -144,34 +144,34 @@ func (a *applier) table(cat *catalog, name tableName, ch materialize.Change[reso
 		a.create(name, b)
 		a.say("Created table %s.", name)
 		return nil
-	case t.mayUse(name, a.task) != nil:
-		return t.mayUse(name, a.task)
+	}
+	if err := t.mayUse(name, a.task, b.Resource); err != nil {
+		return err
+	}
+	switch {
+	case t.owner == "":
+		return a.adopt(name, t, b)
+	case t.backfill != b.Backfill && t.adopted:
+		return a.refill(name, t, b)
 	case t.backfill != b.Backfill:
-		a.replace(name, t, b)
-		return nil
+		return a.replace(name, t, b)
 	}
 	if err := t.sameMode(name, b.Resource); err != nil {
 		return err
 	}
-	if t.primaryKey(keyColumns(b)) != nil {
-		if err := t.sameKey(name, keyColumns(b)); err != nil {
-			return err
-		}
+	if err := t.sameKey(name, keyColumns(b)); err != nil {
+		return err
 	}
 	if ch.Kind == materialize.Create && !t.loadAll {
 		// The binding is new, the table is not: it was left by one that was removed.
-		a.sql("UPDATE %s SET load_all = true WHERE table_schema = %s AND table_name = %s",
-			a.metaTable(tablesTable), quoteLiteral(name.schema), quoteLiteral(name.table))
+		a.note(name, "load_all = true")
 	}
-	changed, err := a.alterations(name, t, b)
-	if err != nil {
-		return err
-	}
-	if len(changed) > 0 {
-		a.sql("ALTER TABLE %s %s", name.sql(), strings.Join(changed, ", "))
-		a.say("Altered table %s: %s.", name, strings.Join(changed, ", "))
-	}
-	return nil
+	return a.alter(name, t, b)
+}
+
+// note changes what is noted about a table.
+func (a *applier) note(name tableName, assignments string) {
+	a.sql("UPDATE %s SET %s WHERE table_schema = %s AND table_name = %s", a.metaTable(tablesTable), assignments, quoteLiteral(name.schema), quoteLiteral(name.table))
 }
 
 func keyColumns(b *materialize.Binding[resource]) []string {
@@ -211,63 +211,29 @@ func (a *applier) create(name tableName, b *materialize.Binding[resource]) {
 		a.sql("CREATE UNIQUE INDEX ON %s (%s) WHERE %s", name.sql(), strings.Join(keys, ", "), isCurrent)
 	}
 	a.sql("COMMENT ON TABLE %s IS %s", name.sql(), quoteLiteral("Collection "+b.Collection+", kept by materialization "+a.task))
-	a.sql(`INSERT INTO %s VALUES (%s, %s, %s, %d, %t, false, %s) ON CONFLICT (table_schema, table_name) DO UPDATE SET materialization = EXCLUDED.materialization, backfill = EXCLUDED.backfill, delta_updates = EXCLUDED.delta_updates, load_all = false, history = EXCLUDED.history, history_time = NULL`,
-		a.metaTable(tablesTable), quoteLiteral(name.schema), quoteLiteral(name.table), quoteLiteral(a.task), b.Backfill, b.Target.Delta, quoteLiteral(b.Resource.History))
+	a.noteNew(name, b, false, columnNames(b))
 }
 
-// replace empties a table for a new backfill. If its shape can stay, so can the table, and with it the views, grants and
-// indexes that people made; else it is made anew.
-func (a *applier) replace(name tableName, t *existing, b *materialize.Binding[resource]) {
-	changed, err := a.alterations(name, t, b)
-	key := t.primaryKey(keyColumns(b))
-	if err == nil && t.sameMode(name, b.Resource) == nil && (key == nil || t.sameKey(name, keyColumns(b)) == nil) {
-		a.sql("TRUNCATE TABLE %s", name.sql())
-		if len(changed) > 0 {
-			a.sql("ALTER TABLE %s %s", name.sql(), strings.Join(changed, ", "))
-		}
-		a.sql("UPDATE %s SET backfill = %d, load_all = false, history_time = NULL WHERE table_schema = %s AND table_name = %s",
-			a.metaTable(tablesTable), b.Backfill, quoteLiteral(name.schema), quoteLiteral(name.table))
-		a.say("Emptied table %s for backfill %d.", name, b.Backfill)
-		return
-	}
-	a.sql("DROP TABLE %s", name.sql())
-	a.create(name, b)
-	a.say("Replaced table %s for backfill %d.", name, b.Backfill)
+// noteNew notes a table that was created or adopted, with the columns that were made.
+func (a *applier) noteNew(name tableName, b *materialize.Binding[resource], adopted bool, made []string) {
+	a.sql(`INSERT INTO %s (table_schema, table_name, materialization, backfill, delta_updates, load_all, history, history_time, adopted, made)
+		VALUES (%s, %s, %s, %d, %t, %[7]t, %[8]s, NULL, %[7]t, %[9]s) ON CONFLICT (table_schema, table_name) DO UPDATE SET materialization = EXCLUDED.materialization,
+		backfill = EXCLUDED.backfill, delta_updates = EXCLUDED.delta_updates, load_all = EXCLUDED.load_all, history = EXCLUDED.history, history_time = NULL,
+		adopted = EXCLUDED.adopted, made = EXCLUDED.made`,
+		a.metaTable(tablesTable), quoteLiteral(name.schema), quoteLiteral(name.table), quoteLiteral(a.task), b.Backfill, b.Target.Delta, adopted, quoteLiteral(b.Resource.History), jsonNames(made))
 }
 
-// alterations are the clauses of ALTER TABLE that make an existing table fit for a binding: columns added, widened, and
-// relieved of NOT NULL. Columns that nobody selects any more stay.
-func (a *applier) alterations(name tableName, t *existing, b *materialize.Binding[resource]) ([]string, error) {
-	var out []string
-	selected := map[string]bool{}
-	for _, f := range storedFields(b) {
-		column := columnName(f.Name)
-		selected[column] = true
-		have, exists := t.column(column)
-		want := a.cat.want(a.cfg, f)
-		if !exists {
-			out = append(out, fmt.Sprintf("ADD COLUMN %s %s", quote(column), want.name))
-			continue
-		}
-		switch how, to := fitting(have, want); how {
-		case widens:
-			out = append(out, fmt.Sprintf("ALTER COLUMN %s TYPE %s USING %s", quote(column), to.name, widening(have, to)))
-		case cannotWiden:
-			return nil, cannotChange(name, have, want)
-		default:
-		}
-		if have.notNull && !f.Key && (f.Nullable || !f.Required) {
-			out = append(out, fmt.Sprintf("ALTER COLUMN %s DROP NOT NULL", quote(column)))
-		}
+// jsonNames writes names as the text of a JSON array, quoted for SQL.
+func jsonNames(names []string) string {
+	text, _ := json.Marshal(names) // texts always encode
+	return quoteLiteral(string(text))
+}
+
+func columnNames(b *materialize.Binding[resource]) []string {
+	fields := storedFields(b)
+	out := make([]string, len(fields))
+	for i, f := range fields {
+		out[i] = columnName(f.Name)
 	}
-	for _, c := range t.columns {
-		isKey := t.history != "" && isHistoryColumn(c.name)
-		for _, k := range t.key {
-			isKey = isKey || k == c.name
-		}
-		if c.notNull && !selected[c.name] && !isKey {
-			out = append(out, fmt.Sprintf("ALTER COLUMN %s DROP NOT NULL", quote(c.name)))
-		}
-	}
-	return out, nil
+	return out
 }

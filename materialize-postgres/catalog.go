@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
@@ -43,13 +42,20 @@ type existing struct {
 	relkind string
 	columns []existingColumn
 	key     []string // columns of the primary key, in order
-	// owner is the materialization that created the table, empty if none of ours did.
+	// uniques are the columns of other indexes by which a row can be found.
+	uniques [][]string
+	// meta says that the table is one of the connector's own.
+	meta bool
+	// owner is the materialization that created or adopted the table, empty if none of ours did.
 	owner    string
 	backfill uint32
 	delta    bool
 	history  string // of which kind, empty if the table is none
 	// newest is the newest time of the source that went into the history.
 	newest stamp
+	// adopted says that the table was there before, made are the columns that the connector made.
+	adopted bool
+	made    []string
 	// loadAll says that the table may hold rows that its present binding has not stored.
 	loadAll bool
 }
@@ -60,8 +66,8 @@ type existingColumn struct {
 	typeName string // as people write it
 	castName string // without a length, to which casts would cut
 	array    bool
-	// notNull says that the column needs a value: it is NOT NULL and has no default.
-	notNull bool
+	// notNull says that the column is NOT NULL, hasDefault that the server fills in what nobody says, generated that nobody may.
+	notNull, hasDefault, generated bool
 }
 
 // kind is how values travel to the column, and whether it is of that type itself.
@@ -73,20 +79,6 @@ func (t *existing) column(name string) (existingColumn, bool) {
 		return existingColumn{}, false
 	}
 	return t.columns[i], true
-}
-
-// mayUse refuses tables that are not the task's own: what somebody else made is not written to unasked.
-func (t *existing) mayUse(name tableName, task string) error {
-	switch {
-	case t.owner == task:
-		return nil
-	case t.owner != "":
-		return usererr.New(nil, "Table %s belongs to materialization %q. Choose another table for the binding, or remove it there and drop the table.", name, t.owner)
-	case t.relkind != "r" && t.relkind != "p":
-		return usererr.New(nil, "There is already something called %s in the destination, and it is not a table. Choose another name for the binding's table.", name)
-	default:
-		return usererr.New(nil, "Table %s exists already and was not created by this materialization. Choose another name for the binding's table, or rename or drop the existing one.", name)
-	}
 }
 
 // sameMode refuses to fill a table in another way than the one that it was created for.
@@ -120,16 +112,6 @@ func (t *existing) primaryKey(columns []string) []string {
 	}
 }
 
-func (t *existing) sameKey(name tableName, columns []string) error {
-	keys := t.primaryKey(columns)
-	have, want := slices.Sorted(slices.Values(t.key)), slices.Sorted(slices.Values(keys))
-	if slices.Equal(have, want) {
-		return nil
-	}
-	return usererr.New(nil, "The primary key of %s is (%s), but the collection's key is (%s). Increase the binding's backfill counter to rebuild the table.",
-		name, strings.Join(t.key, ", "), strings.Join(keys, ", "))
-}
-
 // mayCreate refuses to create a table anew whose rows were stored already: the position is beyond them, so they would be
 // missing for good.
 func (cat *catalog) mayCreate(name tableName, task string, backfill uint32) error {
@@ -151,6 +133,13 @@ func readCatalog(ctx context.Context, c *conn, metaSchema string, names []tableN
 		return nil, fmt.Errorf("reading the catalog: %w", err)
 	}
 	cat.meta = cat.tables[meta[0]] != nil && cat.tables[meta[1]] != nil
+	for _, name := range meta {
+		if t := cat.tables[name]; t != nil {
+			t.meta = true
+		} else if slices.Contains(names, name) {
+			cat.tables[name] = &existing{meta: true}
+		}
+	}
 	if cat.meta {
 		if err := cat.readOwners(ctx, c, metaSchema); err != nil {
 			return nil, fmt.Errorf("reading %s: %w", meta[1], err)
@@ -158,6 +147,13 @@ func readCatalog(ctx context.Context, c *conn, metaSchema string, names []tableN
 	}
 	return cat, nil
 }
+
+// uniqueIndexes lists the columns of a table's unique indexes, other than the primary key's, that hold every row and are
+// checked at once.
+const uniqueIndexes = `SELECT json_agg(columns) FROM (
+	SELECT (SELECT json_agg(k.attname) FROM pg_attribute k WHERE k.attrelid = u.indrelid AND k.attnum = ANY (u.indkey::int2[])) AS columns
+	FROM pg_index u WHERE u.indrelid = c.oid AND u.indisunique AND u.indisvalid AND u.indimmediate AND NOT u.indisprimary
+		AND u.indpred IS NULL AND u.indexprs IS NULL AND u.indnkeyatts = u.indnatts) x`
 
 func (cat *catalog) readTables(ctx context.Context, c *conn, names []tableName) error {
 	type pair struct {
@@ -173,8 +169,9 @@ func (cat *catalog) readTables(ctx context.Context, c *conn, names []tableName) 
 		return err
 	}
 	rows, err := c.rows(ctx, `
-		SELECT n.nspname, c.relname, c.relkind, a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod), format_type(a.atttypid, -1), a.attnotnull AND NOT a.atthasdef AND a.attidentity = '',
-			array_position(i.indkey::int2[], a.attnum), y.typoutput = 'array_out'::regproc
+		SELECT n.nspname, c.relname, c.relkind, a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod), format_type(a.atttypid, -1), a.attnotnull,
+			array_position(i.indkey::int2[], a.attnum), y.typoutput = 'array_out'::regproc, a.atthasdef OR a.attidentity <> '',
+			a.attgenerated <> '' OR a.attidentity = 'a', CASE WHEN a.attnum = (SELECT min(attnum) FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped) THEN (`+uniqueIndexes+`) END
 		FROM (SELECT DISTINCT s, t FROM json_to_recordset($1::json) AS x(s text, t text)) x
 		JOIN pg_namespace n ON n.nspname = x.s
 		LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = x.t AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')
@@ -207,8 +204,13 @@ func (cat *catalog) readTables(ctx context.Context, c *conn, names []tableName) 
 		}
 		t.columns = append(t.columns, existingColumn{
 			name: string(r[3]), oid: uint32(oid), typeName: string(r[5]), castName: string(r[6]), notNull: string(r[7]) == "t",
-			array: string(r[9]) == "t",
+			array: string(r[9]) == "t", hasDefault: string(r[10]) == "t", generated: string(r[11]) == "t",
 		})
+		if r[12] != nil {
+			if err := json.Unmarshal(r[12], &t.uniques); err != nil {
+				return fmt.Errorf("reading the indexes of %s: %w", name, err)
+			}
+		}
 		if r[8] != nil {
 			position, err := strconv.Atoi(string(r[8]))
 			if err != nil {
@@ -231,7 +233,7 @@ func (cat *catalog) readTables(ctx context.Context, c *conn, names []tableName) 
 }
 
 func (cat *catalog) readOwners(ctx context.Context, c *conn, metaSchema string) error {
-	rows, err := c.rows(ctx, `SELECT table_schema, table_name, materialization, backfill, delta_updates, load_all, history, (EXTRACT(EPOCH FROM history_time - '2000-01-01') * 1000000)::bigint FROM `+
+	rows, err := c.rows(ctx, `SELECT table_schema, table_name, materialization, backfill, delta_updates, load_all, history, (EXTRACT(EPOCH FROM history_time - '2000-01-01') * 1000000)::bigint, adopted, made FROM `+
 		tableName{metaSchema, tablesTable}.sql())
 	if err != nil {
 		return err
@@ -249,6 +251,10 @@ func (cat *catalog) readOwners(ctx context.Context, c *conn, metaSchema string) 
 		}
 		t.owner, t.backfill = string(r[2]), uint32(backfill)
 		t.delta, t.loadAll, t.history = string(r[4]) == "t", string(r[5]) == "t", string(r[6])
+		t.adopted = string(r[8]) == "t"
+		if err := json.Unmarshal(r[9], &t.made); err != nil {
+			return fmt.Errorf("reading the columns of %s: %w", name, err)
+		}
 		if r[7] != nil {
 			if t.newest.micros, err = strconv.ParseInt(string(r[7]), 10, 64); err != nil {
 				return fmt.Errorf("reading the newest time of %s.%s: %w", r[0], r[1], err)

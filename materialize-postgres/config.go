@@ -40,6 +40,7 @@ type resource struct {
 	Table        string `json:"table" title:"Table" desc:"Name of the table." x-collection-name:"true"`
 	Schema       string `json:"schema,omitempty" title:"Schema" desc:"Schema of the table, if it is not the endpoint's." x-schema-name:"true"`
 	DeltaUpdates bool   `json:"deltaUpdates,omitempty" title:"Delta Updates" desc:"Append every change as a row of its own, instead of updating rows in place." x-delta-updates:"true"`
+	Adopt        bool   `json:"adopt,omitempty" title:"Adopt" desc:"Fill a table of this name that exists already, with its rows and columns, if there is one."`
 	History      string `json:"history,omitempty" title:"History" desc:"Keep every version of every row: scd2 adds the columns valid_from, valid_to, is_current and version_number." enum:"scd2"`
 	HistoryTime  string `json:"historyTime,omitempty" title:"Time of Changes" desc:"Field that says when a change happened, if you keep a history of something that no capture of a database wrote."`
 }
@@ -72,6 +73,9 @@ func (c config) Validate() error {
 	if len(c.schema()) > maxIdentifier {
 		problems = append(problems, usererr.New(nil, "schema %q is longer than the 63 bytes that Postgres allows.", c.Schema))
 	}
+	if isSystemSchema(c.Schema) {
+		problems = append(problems, notForTables(c.Schema))
+	}
 	problems = append(problems, c.tls(addr).Validate(), c.Tunnel.Validate())
 	for name, text := range map[string]string{"statementTimeout": c.Advanced.StatementTimeout, "lockTimeout": c.Advanced.LockTimeout} {
 		if d, err := parseDuration(text, time.Second); err != nil || d < time.Second {
@@ -95,6 +99,12 @@ func (r resource) Validate() error {
 	case r.HistoryTime != "" && r.History == "":
 		problems = append(problems, usererr.New(nil, "historyTime belongs to a history. Set history to %s, or leave historyTime out.", historySCD2))
 	}
+	if r.Adopt && r.History != "" {
+		problems = append(problems, usererr.New(nil, "adopt and history exclude each other: a history needs a table of its own. Leave adopt out, or choose another table."))
+	}
+	if isSystemSchema(r.Schema) {
+		problems = append(problems, notForTables(r.Schema))
+	}
 	for _, name := range []string{r.Table, r.Schema} {
 		if len(name) > maxIdentifier {
 			problems = append(problems, usererr.New(nil, "The name %q has %d bytes; Postgres allows 63. Choose a shorter one.", name, len(name)))
@@ -104,6 +114,14 @@ func (r resource) Validate() error {
 		}
 	}
 	return usererr.Join("The resource has problems:", problems)
+}
+
+func isSystemSchema(name string) bool {
+	return strings.HasPrefix(name, "pg_") || name == "information_schema"
+}
+
+func notForTables(schema string) error {
+	return usererr.New(nil, "Schema %q is one of Postgres' own, which are not for tables of users. Choose another schema.", schema)
 }
 
 func (c config) schema() string {

@@ -33,7 +33,7 @@ func TestUserMadeThingsStay(t *testing.T) {
 	r.Task.Bindings[0].Backfill = 2
 	r.Task.Bindings[0].Collection.Columns[0].Types = []string{"boolean"}
 	_, err := r.Apply()
-	require.ErrorContains(t, err, "other objects depend on it")
+	require.ErrorContains(t, err, "If it is because other objects depend on the table")
 }
 
 // Columns whose types people changed to something that the connector does not know go through text.

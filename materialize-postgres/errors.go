@@ -34,6 +34,7 @@ const (
 	codeTooManyColumns     = "54011"
 	codeProgramLimit       = "54000"
 	codeCardinality        = "21000"
+	codeNotSupported       = "0A000"
 	codeDeadlock           = "40P01"
 	codeSerialization      = "40001"
 	codeAdminShutdown      = "57P01"
@@ -116,6 +117,12 @@ func explainServer(server *pgconn.PgError, err error) error {
 		return usererr.New(err, "A table must be replaced, but other objects depend on it (%s). Drop them, let the table be replaced, and create them again.", strings.ReplaceAll(server.Detail, "\n", "; "))
 	case codeNotNull:
 		return usererr.New(err, "Column %q of %s.%s does not allow NULL, but a document has no value for it. Drop the column's NOT NULL.", server.ColumnName, server.SchemaName, server.TableName)
+	case codeNotSupported:
+		return usererr.New(err, "The destination does not allow it: %s. If it is because other objects depend on the table (%s), drop them, let the table be changed, and create them again.", server.Message, strings.ReplaceAll(server.Detail, "\n", "; "))
+	case codeUnique:
+		return usererr.New(err, "A row breaks the unique constraint %q of %s.%s, which is not that of the collection's key: %s. Drop the constraint, or correct the rows.", server.ConstraintName, server.SchemaName, server.TableName, server.Detail)
+	case codeCardinality:
+		return usererr.New(err, "Two keys of the collection are one in the destination, such as 1.0 and 1.00 in a column of numbers. Set castToString in the key's configuration and increase the binding's backfill counter.")
 	case codeTooManyColumns:
 		return usererr.New(err, "A table can have 1600 columns in Postgres, and this collection has more fields. Exclude some of them.")
 	case codeProgramLimit:

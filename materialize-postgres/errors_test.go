@@ -231,7 +231,7 @@ func TestTablesThatCannotBeUsed(t *testing.T) {
 	_, err = retyped.Apply()
 	require.ErrorContains(t, err, `Column "id" of public.orders is of type bigint, which cannot be changed to boolean without losing values. Increase the binding's backfill counter`)
 	retyped.Task.Bindings[0].Backfill = 1
-	require.Equal(t, "Replaced table public.orders for backfill 1.", retyped.MustApply())
+	require.Equal(t, `Emptied table public.orders for backfill 1. Altered table public.orders: ALTER COLUMN "id" TYPE boolean USING NULL.`, retyped.MustApply())
 
 	rekeyed := newTask(t, db, db.config(nil))
 	rekeyed.Task.Bindings[0].Backfill = 1

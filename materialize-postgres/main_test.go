@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/require"
@@ -120,6 +121,12 @@ func newDatabase(t testing.TB) database {
 func (d database) exec(t testing.TB, sql ...string) string {
 	t.Helper()
 	return d.pg.ExecIn(t, d.name, sql...)
+}
+
+// waits polls until a query prints what is wanted.
+func (d database) waits(t testing.TB, query, want string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return d.exec(t, query) == want }, time.Minute, 20*time.Millisecond, query)
 }
 
 // config is an endpoint configuration of the database; change may alter it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -157,36 +158,41 @@ func (s sink) checkTable(env materialize.Env, cfg config, cat *catalog, name tab
 	if !exists {
 		return cat.mayCreate(name, env.Task, p.Backfill)
 	}
-	if err := t.mayUse(name, env.Task); err != nil {
+	if err := t.mayUse(name, env.Task, p.Resource); err != nil {
 		return err
 	}
-	if t.backfill != p.Backfill {
-		return nil // it will be replaced
+	empty := false
+	switch {
+	case t.owner == "" || t.backfill != p.Backfill && t.adopted:
+		t.delta = p.Target.Delta
+	case t.backfill != p.Backfill:
+		empty = true
+	default:
+		if err := t.sameMode(name, p.Resource); err != nil {
+			return err
+		}
 	}
-	if err := t.sameMode(name, p.Resource); err != nil {
-		return err
-	}
-	var keys []string
+	var keys, columns []string
 	for i, f := range p.Fields {
+		columns = append(columns, p.Constraints[i].Folded)
 		if f.Key {
 			keys = append(keys, p.Constraints[i].Folded)
 		}
-		have, ok := t.column(p.Constraints[i].Folded)
-		if !ok {
+		if p.Constraints[i].Choice == materialize.Forbidden {
 			continue
 		}
-		want := cat.want(cfg, f)
-		if how, _ := fitting(have, want); how == cannotWiden {
-			p.Refuse(f.Name, usererr.Message(cannotChange(name, have, want)))
+		if _, err := cat.columnFor(name, t, f, cat.want(cfg, f), empty); err != nil {
+			p.Refuse(f.Name, usererr.Message(err))
 		}
 	}
-	if len(keys) > 0 && t.primaryKey(keys) != nil {
-		return t.sameKey(name, keys)
+	var problems []error
+	if len(keys) > 0 && !empty {
+		problems = append(problems, t.sameKey(name, keys))
 	}
-	return nil
-}
-
-func cannotChange(name tableName, have existingColumn, want wanted) error {
-	return usererr.New(nil, "Column %q of %s is of type %s, which cannot be changed to %s without losing values. Increase the binding's backfill counter to rebuild the table, or rename the column.",
-		have.name, name, have.typeName, want.name)
+	for _, c := range t.columns {
+		if c.notNull && !c.hasDefault && !t.ours(c.name) && !slices.Contains(columns, c.name) && !isHistoryColumn(c.name) {
+			problems = append(problems, needsValue(name, c))
+		}
+	}
+	return errors.Join(problems...)
 }

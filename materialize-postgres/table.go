@@ -57,7 +57,7 @@ func planTable(cat *catalog, b *materialize.Binding[resource], task string) (*ta
 	if have == nil {
 		return nil, missingTable(name)
 	}
-	if err := have.mayUse(name, task); err != nil {
+	if err := have.mayUse(name, task, b.Resource); err != nil {
 		return nil, err
 	}
 	suffix := strconv.Itoa(b.Index)
@@ -65,11 +65,9 @@ func planTable(cat *catalog, b *materialize.Binding[resource], task string) (*ta
 		index: b.Index, name: name, delta: b.Target.Delta, loadAll: have.loadAll, nkeys: len(b.Keys), hasDoc: b.Document != nil,
 		fresh: "sluice_fresh_" + suffix, known: "sluice_known_" + suffix, gone: "sluice_gone_" + suffix, keys: "sluice_keys_" + suffix,
 	}
-	if have.primaryKey(keyColumns(b)) != nil {
-		// Without the key's index every row would be searched for in the whole table.
-		if err := have.sameKey(name, keyColumns(b)); err != nil {
-			return nil, err
-		}
+	// Without the key's index every row would be searched for in the whole table.
+	if err := have.sameKey(name, keyColumns(b)); err != nil {
+		return nil, err
 	}
 	if have.history != b.Resource.History {
 		return nil, have.sameMode(name, b.Resource)

@@ -169,9 +169,9 @@ func reasonOf(c *constraint) string {
 	return c.Reason
 }
 
-// remedy tells how to get over a refusal that only a new table can.
+// remedy tells how to get over a refusal that only a new table can, unless the connector says it.
 func remedy(c *constraint) string {
-	if c != nil && c.Type > forbidden {
+	if c != nil && c.Type > forbidden && !strings.Contains(c.Reason, "backfill") {
 		return " (raise the binding's backfill counter to build it anew)"
 	}
 	return ""
@@ -222,15 +222,16 @@ func (s *selector) locations() error {
 	return nil
 }
 
-// others selects optional fields as deep as the user wants. A field that was materialized until now and has become
-// impossible is an error: to leave it out quietly would freeze a column.
+// others selects optional fields as deep as the user wants. A field that does not fit what exists in the destination is an error:
+// to leave it out quietly would freeze a column.
 func (s *selector) others() error {
 	for _, p := range s.spec.Projections {
 		c := s.by[p.Field]
 		switch {
 		case s.selected[p.Field] || slices.Contains(s.want.Exclude, p.Field) || p.Ptr == "" || !s.byDefault(p):
-		case c != nil && c.Type > forbidden && s.last[p.Field]:
-			return usererr.New(nil, "the field %q no longer fits the destination: %s%s", p.Field, reasonOf(c), remedy(c))
+		case c != nil && c.Type > forbidden:
+			how := map[bool]string{true: "no longer fits", false: "does not fit"}[s.last[p.Field]]
+			return usererr.New(nil, "the field %q %s the destination: %s%s", p.Field, how, reasonOf(c), remedy(c))
 		case !refuses(c) && s.collision(p.Field) == "" && !s.locationTaken(p):
 			s.take(p.Field)
 		}

@@ -76,8 +76,8 @@ func TestSelectFields(t *testing.T) {
 		"grouped by something else":       {want: pipeline.Fields{GroupBy: []string{"name"}}, keys: []string{"name"}},
 		"folded names":                    {want: one, fold: true, keys: []string{"id"}, values: []string{"Name", "_meta/op", "address"}},
 		"unknown to the connector":        {want: one, answer: answer{"address": 0}, keys: []string{"id"}, values: []string{"Name", "_meta/op", "name"}},
-		"never selected and incompatible": {want: one, answer: answer{"name": bad}, keys: []string{"id"}, values: []string{"Name", "_meta/op", "address"}},
 
+		"never selected and bad":  {want: one, answer: answer{"name": bad}, err: `the field "name" does not fit the destination: because of name`},
 		"incompatible now":        {want: one, answer: answer{"name": bad}, last: []string{"name"}, err: `the field "name" no longer fits the destination: because of name (raise the binding's backfill counter to build it anew)`},
 		"a key that is refused":   {want: one, answer: answer{"id": forbidden, "order_id": forbidden}, err: "the destination accepts no field of the key /id"},
 		"required and refused":    {want: pipeline.Fields{Require: map[string]json.RawMessage{"name": nil}}, answer: answer{"name": forbidden}, err: `the field "name" is required by the pipeline, but the destination refuses it: because of name`},
