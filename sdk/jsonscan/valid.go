@@ -15,18 +15,18 @@ func validValue(text []byte, pos, depth int) int {
 	if pos >= len(text) || depth > maxDepth {
 		return -1
 	}
-	switch c := text[pos]; {
-	case c == '"':
+	switch text[pos] {
+	case '"':
 		return validString(text, pos+1)
-	case c == '{':
+	case '{':
 		return validObject(text, pos+1, depth+1)
-	case c == '[':
+	case '[':
 		return validArray(text, pos+1, depth+1)
-	case c == 't':
+	case 't':
 		return literal(text, pos, "true")
-	case c == 'f':
+	case 'f':
 		return literal(text, pos, "false")
-	case c == 'n':
+	case 'n':
 		return literal(text, pos, "null")
 	default:
 		return validNumber(text, pos)
