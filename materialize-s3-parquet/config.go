@@ -44,7 +44,9 @@ type advanced struct {
 	StorageClass         string          `json:"storageClass,omitempty" title:"Storage Class" desc:"Storage class of the files, such as STANDARD_IA or INTELLIGENT_TIERING."`
 	RowGroupRows         int             `json:"rowGroupRows" title:"Row Group Rows" desc:"Rows that you want in a row group at most." default:"1000000"`
 	RowGroupBytes        int64           `json:"rowGroupBytes" title:"Row Group Bytes" desc:"Size in bytes, before compression, that you want a row group to have at most. It bounds the memory that is needed." default:"67108864"`
+	BloomFilters         bool            `json:"bloomFilters,omitempty" title:"Bloom Filters" desc:"Write Bloom filters of the key, for readers that look for single rows."`
 	OpenPartitions       int             `json:"openPartitions" title:"Open Partitions" desc:"Files that you let be written at the same time. When rows of more partitions come mixed, files end early." default:"64"`
+	StoreDocument        bool            `json:"storeDocument,omitempty" title:"Store Documents" desc:"Also keep every whole document, in a column of its own."`
 	RequestTimeout       schema.Duration `json:"requestTimeout" title:"Request Timeout" desc:"How long you let one request to the object store take before it is given up and made again." default:"2m"`
 }
 

@@ -17,6 +17,8 @@ type Case struct {
 	Config json.RawMessage
 	// HardDelete is one under which they are hard; empty if there is none.
 	HardDelete json.RawMessage
+	// AppendOnly says that the destination takes delta updates only.
+	AppendOnly bool
 	// Resource is the configuration of a binding that goes to a table of this name.
 	Resource func(table string, delta bool) json.RawMessage
 	// Rows returns what a table holds: one JSON object a row, by column. Values of type object or array are JSON, too.

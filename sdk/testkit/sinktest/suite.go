@@ -209,7 +209,9 @@ func (s suite) recreate(t *testing.T) {
 	b.Backfill = 1
 	r.Task.Bindings = []Binding{b}
 	r.MustApply()
-	require.Empty(t, s.c.Rows(t, s.table("recreated")))
+	if !s.c.AppendOnly { // which may leave the old rows beside the new ones, under another name
+		require.Empty(t, s.c.Rows(t, s.table("recreated")))
+	}
 	// A real runtime reads the collection from its beginning for the new binding, at the position that it is at.
 	log := r.Log
 	r.Log = append(log, Change{0, change(3, "x", `"size":3`)})
@@ -332,6 +334,9 @@ func (s suite) wholeDocuments(t *testing.T) {
 	r.OnLoaded = func(doc []byte) { last = string(doc) }
 	require.NoError(t, r.Run())
 	r.RequireTable(t, 0, s.table("whole"), false)
+	if s.c.AppendOnly {
+		return
+	}
 	require.JSONEq(t, change(1, "x", `"size":1,"unknown":{"deep":[1,2.50,"\u0000"]},"_meta":{"op":"c"}`), last)
 }
 

@@ -73,7 +73,7 @@ func candidates() []string {
 			dirs = append(dirs, filepath.Dir(target))
 		}
 	}
-	for _, root := range cacheRoots() {
+	for _, root := range CacheRoots() {
 		dirs = append(dirs, newestFirst(filepath.Join(root, "postgres", "*", "bin"))...)
 	}
 	return dirs
@@ -82,7 +82,8 @@ func candidates() []string {
 // cacheRoots are the folders that scripts/services fetches into: .cache at the root of the repository, found by going
 // up from the working folder (tests run in their package's folder), and a system folder which it uses when the
 // repository lies where the server's user may not look.
-func cacheRoots() []string {
+// CacheRoots lists the folders into which scripts/services puts what it fetches or builds.
+func CacheRoots() []string {
 	roots := []string{"/var/cache/sluice"}
 	dir, err := os.Getwd()
 	if err != nil {

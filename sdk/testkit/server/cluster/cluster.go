@@ -115,7 +115,7 @@ func (p *Postgres) create(ctx context.Context, template string, opts Options) er
 // startOnFreePort starts the server for the first time, again when somebody took the port meanwhile.
 func (p *Postgres) startOnFreePort(ctx context.Context, settings map[string]string) error {
 	for attempt := 0; ; attempt++ {
-		port, err := freePort()
+		port, err := FreePort()
 		if err != nil {
 			return err
 		}

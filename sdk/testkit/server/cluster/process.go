@@ -221,9 +221,9 @@ func childrenOf(pid int) []int {
 	return children
 }
 
-// freePort picks a loopback port below the range from which the kernel takes ports of outgoing connections, so that
+// FreePort picks a loopback port below the range from which the kernel takes ports of outgoing connections, so that
 // no client can sit on it while the server restarts.
-func freePort() (int, error) {
+func FreePort() (int, error) {
 	for range 100 {
 		port := 20000 + rand.IntN(12000)
 		listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
