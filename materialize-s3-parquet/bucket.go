@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -141,6 +142,10 @@ func (b *bucket) find(ctx context.Context, folder string) (string, error) {
 // probe walks through an upload and aborts it, then lists and looks up what is not there. Stores check permissions before they
 // look: an answer other than "not found" says what is missing.
 func (b *bucket) probe(ctx context.Context) error {
+	// Whoever checks waits for the answer: what fails twice is said.
+	quick := *b
+	quick.client = s3.New(b.client.Options(), func(o *s3.Options) { o.Retryer = retry.AddWithMaxAttempts(o.Retryer, 2) })
+	b = &quick
 	prefix := literalPart(strings.Trim(b.cfg.Prefix, "/"))
 	if at := strings.LastIndexByte(prefix, '/'); at >= 0 {
 		prefix = prefix[:at+1]

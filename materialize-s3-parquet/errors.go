@@ -66,7 +66,7 @@ func explainCode(api smithy.APIError, err error, cfg config, bucket, at, operati
 		return usererr.New(err, "The clock of this machine is too far from that of %s. Set it right, with NTP for instance.", at)
 	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken":
 		return usererr.New(err, "The credentials for %s have expired. Configure new ones, or ones that renew themselves: a role or the machine's own.", at)
-	case "InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException":
+	case "InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException", "XAdminUserNotFound":
 		return usererr.New(err, "%s does not know the access key. Check credentials.accessKeyId, and that the endpoint is the right one.", at)
 	case "SignatureDoesNotMatch":
 		return usererr.New(err, "%s does not accept the secret access key. Check credentials.secretAccessKey.", at)

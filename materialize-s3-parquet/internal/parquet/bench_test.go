@@ -175,8 +175,8 @@ func BenchmarkParquet(b *testing.B) {
 	}
 	our, their := size(b, filepath.Join(folder, "ours.parquet")), size(b, filepath.Join(folder, "theirs.parquet"))
 	detail := fmt.Sprintf("%d documents: %.2f and %.2f CPU s per million rows", docs, ours.Seconds()/turns/float64(docs)*1e6, theirs.Seconds()/turns/float64(docs)*1e6)
-	ratio.Report(b, "parquet/cpu", theirs.Seconds()/ours.Seconds(), ">=", 0.8, detail)
-	ratio.Report(b, "parquet/size", float64(our)/float64(their), "<=", 1.1, fmt.Sprintf("%.1f and %.1f bytes a row", float64(our)/float64(docs), float64(their)/float64(docs)))
+	require.NoError(b, ratio.Print(os.Stdout, "parquet", theirs.Seconds()/ours.Seconds(), ratio.AtLeast, 0.8, detail))
+	require.NoError(b, ratio.Print(os.Stdout, "parquet-size", float64(our)/float64(their), ratio.AtMost, 1.1, fmt.Sprintf("%.1f and %.1f bytes a row", float64(our)/float64(docs), float64(their)/float64(docs))))
 }
 
 // copyWithDuckDB is what its users would write.

@@ -61,6 +61,9 @@ func (p *Peer) Kill() {
 	_ = p.Wait()
 }
 
+// KillOnly is Kill for other goroutines than the peer's: it does not wait for the end.
+func (p *Peer) KillOnly() { p.p.Kill() }
+
 // Wait waits for the connector's end.
 func (p *Peer) Wait() error {
 	p.ended.Do(func() {
