@@ -51,8 +51,6 @@ type existing struct {
 	backfill uint32
 	delta    bool
 	history  string // of which kind, empty if the table is none
-	// newest is the newest time of the source that went into the history.
-	newest stamp
 	// adopted says that the table was there before, made are the columns that the connector made.
 	adopted bool
 	made    []string
@@ -233,7 +231,7 @@ func (cat *catalog) readTables(ctx context.Context, c *conn, names []tableName) 
 }
 
 func (cat *catalog) readOwners(ctx context.Context, c *conn, metaSchema string) error {
-	rows, err := c.rows(ctx, `SELECT table_schema, table_name, materialization, backfill, delta_updates, load_all, history, (EXTRACT(EPOCH FROM history_time - '2000-01-01') * 1000000)::bigint, adopted, made FROM `+
+	rows, err := c.rows(ctx, `SELECT table_schema, table_name, materialization, backfill, delta_updates, load_all, history, adopted, made FROM `+
 		tableName{metaSchema, tablesTable}.sql())
 	if err != nil {
 		return err
@@ -251,15 +249,9 @@ func (cat *catalog) readOwners(ctx context.Context, c *conn, metaSchema string) 
 		}
 		t.owner, t.backfill = string(r[2]), uint32(backfill)
 		t.delta, t.loadAll, t.history = string(r[4]) == "t", string(r[5]) == "t", string(r[6])
-		t.adopted = string(r[8]) == "t"
-		if err := json.Unmarshal(r[9], &t.made); err != nil {
+		t.adopted = string(r[7]) == "t"
+		if err := json.Unmarshal(r[8], &t.made); err != nil {
 			return fmt.Errorf("reading the columns of %s: %w", name, err)
-		}
-		if r[7] != nil {
-			if t.newest.micros, err = strconv.ParseInt(string(r[7]), 10, 64); err != nil {
-				return fmt.Errorf("reading the newest time of %s.%s: %w", r[0], r[1], err)
-			}
-			t.newest.known = true
 		}
 	}
 	return nil

@@ -139,15 +139,15 @@ func checkHistory(b *materialize.Binding[resource]) error {
 	return usererr.Join("The history "+nameOf(b.Target.Path).String()+" cannot be kept:", problems)
 }
 
-// planHistory plans what does not depend on rows. The stamp is the newest time that was stored.
-func planHistory(b *materialize.Binding[resource], newest stamp) (*history, error) {
+// planHistory plans what does not depend on rows.
+func planHistory(b *materialize.Binding[resource]) (*history, error) {
 	if err := checkHistory(b); err != nil {
 		return nil, err
 	}
 	fields := storedFields(b)
 	h := &history{
 		op: -1, time: b.Resource.timeField(fields), members: map[string][]int{},
-		partial: make([]bool, len(fields)), absent: make([]byte, (len(fields)+7)/8), newest: newest,
+		partial: make([]bool, len(fields)), absent: make([]byte, (len(fields)+7)/8),
 	}
 	if h.time < 0 {
 		return nil, noTime(b.Resource, b.Collection)
@@ -211,7 +211,7 @@ func (h *history) when(r *materialize.Row) (at stamp, exact bool, err error) {
 	default:
 		return at, false, errNotTime
 	}
-	if !h.newest.known || at.micros > h.newest.micros {
+	if at.micros != stampInfinity && (!h.newest.known || at.micros > h.newest.micros) {
 		h.newest, h.isNew = at, true
 	}
 	return at, true, nil

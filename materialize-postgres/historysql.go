@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -13,6 +14,20 @@ const stagedBesides = 5
 func (t *table) createVersions() string {
 	return fmt.Sprintf("CREATE TEMPORARY TABLE %s (%s, n bigint, gone boolean, at timestamptz, exact boolean, absent bytea) ON COMMIT DELETE ROWS",
 		t.fresh, list(len(t.columns), ", ", func(i int) string { return fmt.Sprintf("c%d %s", i, t.columns[i].kind) }))
+}
+
+// readNewest reads the newest time of the source that went into a history.
+func (s *store) readNewest(ctx context.Context, t *table) error {
+	rows, err := s.w.rows(ctx, "SELECT (EXTRACT(EPOCH FROM history_time - '2000-01-01') * 1000000)::bigint FROM "+tableName{s.cfg.schema(), tablesTable}.sql()+`
+		WHERE table_schema = $1 AND table_name = $2 AND history_time IS NOT NULL`, t.name.schema, t.name.table)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	t.history.newest.known = true
+	if t.history.newest.micros, err = strconv.ParseInt(string(rows[0][0]), 10, 64); err != nil {
+		return fmt.Errorf("reading the newest time of %s: %w", t.name, err)
+	}
+	return nil
 }
 
 // keepHistory turns the staged rows of a transaction into versions.

@@ -101,7 +101,13 @@ func (s *store) addTable(t *table) {
 
 // Fence implements materialize.AtomicStore.
 func (s *store) Fence(ctx context.Context) (materialize.Checkpoint, error) {
-	return s.fence.acquire(ctx)
+	cp, err := s.fence.acquire(ctx)
+	for _, t := range s.tables {
+		if err == nil && t.history != nil {
+			err = s.readNewest(ctx, t) // behind the fence: an older session may have committed until then
+		}
+	}
+	return cp, err
 }
 
 // begin opens the transaction that ends with Commit. Its isolation is what the statements are written for, whatever the

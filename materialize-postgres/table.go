@@ -73,7 +73,7 @@ func planTable(cat *catalog, b *materialize.Binding[resource], task string) (*ta
 		return nil, have.sameMode(name, b.Resource)
 	}
 	if b.Resource.History != "" {
-		h, err := planHistory(b, have.newest)
+		h, err := planHistory(b)
 		if err != nil {
 			return nil, err
 		}

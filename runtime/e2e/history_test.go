@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -71,4 +72,36 @@ func TestHistoryAndChangesOfATable(t *testing.T) {
 	// The changes have all that happened, in the order of the log.
 	require.Equal(t, "c|p1|t\nu|a|f\nu|b|f\nu|b|t\nu|c|t\nu|late|t", w.copy.exec(t, `
 		SELECT "_meta/op", name, bio IS NOT NULL FROM changes.people WHERE id = 1 ORDER BY "_meta/source/loc" NULLS FIRST`))
+}
+
+// Values that are stored out of line, and that changes leave out, keep what they were: also where insertion, update and partial
+// update of a row meet in one transaction, of the source or of the destination, and whether documents are stored whole or not.
+func TestPartialUpdates(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, `CREATE TABLE pages (id integer PRIMARY KEY, title text, body text, extra text)`,
+		`ALTER TABLE pages ALTER COLUMN body SET STORAGE EXTERNAL, ALTER COLUMN extra SET STORAGE EXTERNAL`,
+		`INSERT INTO pages SELECT i, 't' || i, repeat('body ', 2000) || i, NULL FROM generate_series(1, 50) AS i`)
+	w.discover(t, "pages")
+	w.materialize(t, "e2e/columns", map[string]any{"schema": "columns", "hardDelete": true}, nil)
+	w.materialize(t, "e2e/documents", map[string]any{"schema": "documents", "hardDelete": true, "advanced": map[string]any{"storeDocument": true}}, nil)
+	w.start(t)
+	w.same(t, in("columns", "pages"), in("documents", "pages"))
+	const changes = `
+		INSERT INTO pages VALUES (%[1]d, 'new', repeat('new ', 3000), repeat('extra ', 2000));
+		UPDATE pages SET title = 'named' WHERE id = %[1]d;
+		UPDATE pages SET extra = NULL WHERE id = %[1]d;
+		UPDATE pages SET title = 'named again' WHERE id IN (%[1]d, 7);
+		UPDATE pages SET extra = repeat('late ', 2000) WHERE id = 8; UPDATE pages SET title = 'x' WHERE id = 8;
+		DELETE FROM pages WHERE id = 9; INSERT INTO pages VALUES (9, 'back', NULL, repeat('back ', 2000)); UPDATE pages SET title = 'y' WHERE id = 9;
+		UPDATE pages SET body = NULL WHERE id = 10; UPDATE pages SET title = 'z' WHERE id = 10;`
+	w.source.exec(t, "BEGIN;"+fmt.Sprintf(changes, 100)+"COMMIT")
+	w.same(t, in("columns", "pages"), in("documents", "pages"))
+	w.source.exec(t, fmt.Sprintf(changes, 101))
+	w.same(t, in("columns", "pages"), in("documents", "pages"))
+	// What is stored in one session and changed in part in another is loaded back.
+	require.NoError(t, w.sluice.Stop())
+	w.source.exec(t, "UPDATE pages SET title = 'after' WHERE id IN (100, 101, 8, 9, 10, 20)")
+	w.restart(t, launch.Options{})
+	w.same(t, in("columns", "pages"), in("documents", "pages"))
+	require.Equal(t, "50", w.copy.exec(t, `SELECT count(*) FROM documents.pages WHERE flow_document ->> 'body' = body`))
 }

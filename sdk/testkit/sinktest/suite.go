@@ -28,6 +28,7 @@ func Run(t *testing.T, c Case) {
 			"ManyKeys":     s.manyKeys,
 			"Names":        s.names,
 			"OutOfOrder":   s.outOfOrder,
+			"Partial":      s.partial,
 			"Recreate":     s.recreate,
 			"SoftDelete":   s.softDelete,
 			"WholeDocs":    s.wholeDocuments,
