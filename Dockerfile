@@ -21,6 +21,8 @@ COPY zoneinfo.zip /usr/share/zoneinfo.zip
 COPY LICENSE-APACHE LICENSE-MIT /licenses/
 ENV ZONEINFO=/usr/share/zoneinfo.zip
 
-# Nobody's user: the connector needs no file of its own, and `pull` writes only into folders mounted for it.
+# Nobody's user. It may write temporary files, such as large transactions that are still open; mount a volume there if they are
+# to be elsewhere than in the container's own layer. `pull` writes into folders mounted for it.
+COPY --chown=65532:65532 tmp /tmp
 USER 65532:65532
 ENTRYPOINT ["/connector"]

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -49,7 +50,8 @@ func benchChanges(b *testing.B, kind benchTable) {
 	}
 }
 
-// BenchmarkGiantTransaction does the same with five million rows of one transaction, or as many as SLUICE_GIANT_ROWS says.
+// BenchmarkGiantTransaction does the same with five million rows of one transaction, or as many as SLUICE_GIANT_ROWS says, in
+// pieces and whole. Then it looks how soon after the commit a fifth of that has come, in pieces compared with whole.
 func BenchmarkGiantTransaction(b *testing.B) {
 	kind := benchTables()[0]
 	s := newBench(b)
@@ -63,10 +65,40 @@ func BenchmarkGiantTransaction(b *testing.B) {
 	require.NoError(b, err)
 	r := s.readers(state, rows)
 	for b.Loop() {
-		result, err := ratio.Pairs(1, r.bare, r.ours)
-		require.NoError(b, err)
-		s.report("giant-transaction", result, 0.95, kind.changesCPU)
+		for _, choice := range []string{streamOn, streamOff} {
+			s.cfg.Advanced.StreamTransactions = choice
+			result, err := ratio.Pairs(1, r.bare, r.ours)
+			require.NoError(b, err)
+			s.report(map[string]string{streamOn: "giant-transaction", streamOff: "giant-transaction-whole"}[choice], result, 0.95, kind.changesCPU)
+		}
+		pieces, whole := afterCommit(b, kind, rows/5, streamOn), afterCommit(b, kind, rows/5, streamOff)
+		s.show("giant-transaction-after-commit", pieces.Seconds()/whole.Seconds(), ratio.AtMost, 0.5,
+			fmt.Sprintf("of the time from commit to last row: %.2f s in pieces, %.2f s whole, of %d rows", pieces.Seconds(), whole.Seconds(), rows/5))
 	}
+}
+
+// afterCommit is how long after its commit a transaction of so many rows has been captured by a connector that was waiting
+// for it.
+func afterCommit(b *testing.B, kind benchTable, rows int, choice string) time.Duration {
+	b.Helper()
+	s := newBench(b)
+	s.exec(kind.create("t"))
+	s.cfg.Advanced.StreamTransactions = choice
+	ended := make(chan error, 1)
+	var at time.Time
+	go func() {
+		_, err := s.pull(s.cfg, filepath.Join(s.t.TempDir(), "state.json"), rows)
+		at = time.Now()
+		ended <- err
+	}()
+	eventually(s.t, "the capture streams", func() bool {
+		return strings.TrimSpace(s.exec("SELECT count(*) FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid WHERE state = 'streaming'")) == "1"
+	})
+	_, err := s.connect().Exec(b.Context(), kind.fill("t", 1, rows))
+	require.NoError(s.t, err)
+	committed := time.Now()
+	require.NoError(s.t, <-ended)
+	return at.Sub(committed)
 }
 
 // beginSlot runs the connector until it streams, and returns its state. The capture's slot stays where it is; readers

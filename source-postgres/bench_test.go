@@ -91,6 +91,7 @@ func newBench(b *testing.B) *bench {
 		psql = filepath.Join(pg.Installation().BinDir, "psql")
 	}
 	out := &bench{database: databaseOn(b, pg), binary: filepath.Join(b.TempDir(), "source-postgres"), psql: psql}
+	out.cfg.Advanced.Options = nil // the decoding memory that users have
 	build := exec.Command("go", "build", "-o", out.binary, ".")
 	build.Stderr = os.Stderr
 	require.NoError(b, build.Run())

@@ -51,6 +51,8 @@ type advanced struct {
 	Lossless          []string          `json:"lossless,omitempty" title:"Lossless Text" desc:"Values that come as the server's own text where JSON would lose something: times (infinities, BC, years beyond 9999, 24:00:00), arrays (bounds other than 1), json (json and jsonb columns as text, byte for byte). Choose it before the first backfill: it changes columns' schemas." order:"15"`
 	ReadTimeout       string            `json:"readTimeout,omitempty" title:"Read Timeout" desc:"How long the server may say nothing on the replication connection, on which it is asked for a sign of life every few seconds, before the capture ends and is started again. Empty means 2m; 0s means for ever." order:"15"`
 	StatusEvery       string            `json:"statusEvery,omitempty" title:"Status Interval" desc:"How often the capture says in its log what it is doing. Empty means 1m." order:"16"`
+
+	StreamTransactions string `json:"streamTransactions,omitempty" title:"Stream Transactions" desc:"Whether large transactions are received while they are still open, and kept in the folder for temporary files until they commit: on (the default; needs Postgres 14 or newer) brings them sooner and costs the server less; off leaves them on the server's disk." enum:",on,off" order:"17"`
 }
 
 const (
@@ -62,6 +64,12 @@ const (
 const (
 	onLossBackfill = "backfill"
 	onLossStop     = "stop"
+)
+
+// The choices of advanced.streamTransactions.
+const (
+	streamOn  = "on"
+	streamOff = "off"
 )
 
 // The choices of advanced.onSlotLag.
@@ -129,6 +137,9 @@ func (a advanced) problems() []error {
 	}
 	if a.OnSlotLoss != "" && a.OnSlotLoss != onLossBackfill && a.OnSlotLoss != onLossStop {
 		problem("The choice %q of onSlotLoss does not exist. Choose backfill or stop.", a.OnSlotLoss)
+	}
+	if a.StreamTransactions != "" && a.StreamTransactions != streamOn && a.StreamTransactions != streamOff {
+		problem("The choice %q of streamTransactions does not exist. Choose on or off.", a.StreamTransactions)
 	}
 	if a.MaxSlotLagBytes < 0 {
 		problem("The limit of slot lag must not be negative, but is %d.", a.MaxSlotLagBytes)

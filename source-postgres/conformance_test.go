@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -17,7 +18,40 @@ import (
 // The conformance suite of change capture: random writes, kills and changes of shape against a real server.
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	cdctest.Run(t, suiteBackend())
+	suite := suiteBackend()
+	suite.Open = func(t testing.TB) cdctest.Database {
+		db := newDatabase(t)
+		t.Cleanup(func() {
+			if strings.HasSuffix(t.Name(), "huge_transaction") {
+				db.requirePieces(t)
+			}
+		})
+		return suiteDatabase{db}
+	}
+	cdctest.Run(t, suite)
+}
+
+// Two parts of it, with transactions that come whole.
+func TestConformanceWithoutPieces(t *testing.T) {
+	t.Parallel()
+	suite := suiteBackend()
+	suite.Only = []string{"killed at random", "huge transaction"}
+	suite.Open = func(t testing.TB) cdctest.Database {
+		db := newDatabase(t)
+		db.cfg.Advanced.StreamTransactions = streamOff
+		return suiteDatabase{db}
+	}
+	cdctest.Run(t, suite)
+}
+
+// requirePieces makes sure that the capture has received transactions in pieces, where the server has that.
+func (db *database) requirePieces(t testing.TB) {
+	t.Helper()
+	if db.pg.Major() >= 14 && !t.Failed() {
+		eventually(t, "the server counts transactions in pieces", func() bool {
+			return strings.TrimSpace(db.exec("SELECT sum(stream_txns) > 0 FROM pg_stat_replication_slots WHERE slot_name = '"+db.cfg.Advanced.SlotName+"'")) == "t"
+		})
+	}
 }
 
 func suiteBackend() cdctest.Backend {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,7 @@ type driver struct {
 	ephemeral   bool          // nothing keeps this session's state, so nothing of it may stay on the server
 	timeout     time.Duration // of one backfill query; 0 for none
 	maxRow      int           // bytes of a row that are held: cdc.MaxRow, but for tests
+	tempDir     string        // for transactions in progress
 	server      serverInfo
 	dialer      *dialer
 	floor       floor      // of a standby
@@ -110,7 +112,7 @@ func newDriver(env capture.Env, cfg config) *driver {
 		timeout = defaultStatementTimeout
 	}
 	d := &driver{
-		timeout: timeout, maxRow: cdc.MaxRow,
+		timeout: timeout, maxRow: cdc.MaxRow, tempDir: os.TempDir(),
 		cfg: cfg, log: env.Log, task: env.Task, slot: cfg.slotName(env.Task), publication: cfg.publicationName(env.Task),
 		ephemeral: env.Ephemeral, guardTimes: defaultGuardTimes(),
 		types:  newTypeCatalog(cfg.Advanced.lossless()),

@@ -63,6 +63,7 @@ func TestConnectErrors(t *testing.T) {
 		"bad lossless":      {func(c *config) { c.Advanced.Lossless = []string{"json", "dates"} }, `The entry "dates" of lossless does not exist. Choose from times, arrays and json.`},
 		"bad globs":         {func(c *config) { c.Advanced.SkipBackfills = []string{"orders"} }, `The entry "orders" of skipBackfills names no table: write schema.table.`},
 		"a bad loss":        {func(c *config) { c.Advanced.OnSlotLoss = "ignore" }, `The choice "ignore" of onSlotLoss does not exist. Choose backfill or stop.`},
+		"a bad streaming":   {func(c *config) { c.Advanced.StreamTransactions = "parallel" }, `The choice "parallel" of streamTransactions does not exist. Choose on or off.`},
 		"a bad lag":         {func(c *config) { c.Advanced.OnSlotLag, c.Advanced.MaxSlotLagBytes = "skip", 1 }, `The choice "skip" of onSlotLag does not exist. Choose warn, stop or drop.`},
 		"no limit of lag":   {func(c *config) { c.Advanced.OnSlotLag = "drop" }, `The choice "drop" of onSlotLag needs a limit in maxSlotLagBytes.`},
 		"a negative limit":  {func(c *config) { c.Advanced.MaxSlotLagBytes = -1 }, `The limit of slot lag must not be negative, but is -1.`},

@@ -11,18 +11,27 @@ import (
 	"github.com/sluicedata/sluice/sdk/cdc"
 )
 
-// A transaction that the server has to spill to its disk streams through: whole, in order, without what was rolled back inside it,
-// and never held (hard case 26).
+// A transaction that is too large for anybody's memory streams through: whole, in order, without what was rolled back inside it,
+// and never held, whether it is received in pieces or the server has to spill it to its disk (hard case 26).
 func TestGiantTransaction(t *testing.T) {
 	t.Parallel()
+	for _, choice := range []string{streamOn, streamOff} {
+		t.Run(choice, func(t *testing.T) {
+			t.Parallel()
+			giantTransaction(t, choice)
+		})
+	}
+}
+
+func giantTransaction(t *testing.T, choice string) {
 	db := newDatabase(t)
 	const rows = 30_000
 	db.exec("CREATE TABLE t (id int PRIMARY KEY, a text)")
-	if db.pg.Major() >= 13 { // before, each transaction may have a few thousand changes in memory
-		db.exec("ALTER DATABASE " + db.cfg.Database + " SET logical_decoding_work_mem = '64kB'")
-	}
-	d := db.driver()
+	d := db.driver(func(c *config) { c.Advanced.StreamTransactions = choice })
 	s := db.open(d, db.tables(d, "t")...)
+	if sp := s.Stream.(*stream).spool; sp != nil {
+		sp.limit = 1 << 20
+	}
 	giant := db.transaction("INSERT INTO t SELECT g, repeat('x', 100) FROM generate_series(1, " + fmt.Sprint(rows/2) + ") g")
 	db.exec("INSERT INTO t VALUES (0, 'commits first')")
 	require.Equal(t, []string{`c t {"a":"commits first","id":0}`}, s.fence(), "others do not wait for what is not committed")
@@ -48,13 +57,23 @@ func TestGiantTransaction(t *testing.T) {
 		if id%1000 == 0 {
 			require.Contains(t, fields(t, ev.Row), fmt.Sprintf(`"id":%d}`, id))
 			require.LessOrEqual(t, len(s.Stream.(*stream).wire.buf), wireBuffer)
+			if sp := s.Stream.(*stream).spool; sp != nil {
+				require.LessOrEqual(t, sp.memory(), sp.limit+spoolPage)
+				require.NotEmpty(t, s.Stream.(*stream).kept.bytes.disk, "most of it is in the file")
+			}
 		}
 	}
 	require.Equal(t, rows, id)
 	require.Empty(t, s.fence())
 	if d.server.major() >= 14 {
-		eventually(t, "the server says that it has spilled the transaction", func() bool {
-			return strings.TrimSpace(db.exec("SELECT spill_txns > 0 FROM pg_stat_replication_slots WHERE slot_name = '"+d.slot+"'")) == "t"
-		})
+		db.spilledOrStreamed(d, map[string]string{streamOn: "stream_txns", streamOff: "spill_txns"}[choice])
 	}
+}
+
+// spilledOrStreamed waits until the server's statistics of the driver's slot say that something happened.
+func (db *database) spilledOrStreamed(d *driver, what string) {
+	db.t.Helper()
+	eventually(db.t, "the server counts "+what, func() bool {
+		return strings.TrimSpace(db.exec("SELECT "+what+" > 0 FROM pg_stat_replication_slots WHERE slot_name = '"+d.slot+"'")) == "t"
+	})
 }

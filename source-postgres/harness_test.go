@@ -43,6 +43,10 @@ func databaseOn(t testing.TB, pg *server.PostgresServer) *database {
 	cfg := config{Address: pg.Address(), Database: name, User: "postgres", Password: schema.NewSecret("secret")}
 	// Slots belong to the whole server.
 	cfg.Advanced.SlotName = "slot_" + name
+	if pg.Major() >= 13 {
+		// The least there is: from Postgres 14 on, everything but small transactions comes in pieces.
+		cfg.Advanced.Options = map[string]string{decodingMemorySetting: "64kB"}
+	}
 	require.NoError(t, cfg.Validate())
 	db := &database{t: t, pg: pg, cfg: cfg, sessions: &sessions{idle: map[string][]*pgconn.PgConn{}}}
 	t.Cleanup(db.sessions.close)

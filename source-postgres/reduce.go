@@ -99,6 +99,9 @@ func (r *reducer) take(p []byte) (int, error) {
 	return all - len(p), nil
 }
 
+// rest implements taker.
+func (r *reducer) rest() ([]byte, bool) { return r.out, r.left == 0 }
+
 func (r *reducer) keepField() { r.out = append(r.out, r.field...) }
 
 func (r *reducer) kind() error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -35,7 +36,10 @@ func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *lowatC
 	if err != nil {
 		return nil, err
 	}
-	s := &stream{d: d, socket: socket, tables: map[cdc.TableID]*streamed{}, relations: map[uint32]*streamed{}, cursorAt: time.Now(), opened: time.Now(), pid: conn.PID()}
+	s := &stream{
+		d: d, socket: socket, pid: conn.PID(), cursorAt: time.Now(), opened: time.Now(),
+		tables: map[cdc.TableID]*streamed{}, relations: map[uint32]*streamed{}, latest: map[uint32][]byte{}, pieces: map[uint32]*inProgress{},
+	}
 	if d.server.standby {
 		if sys, err = d.onStandby(ctx, conn, sys, from); err != nil {
 			return nil, err
@@ -70,21 +74,74 @@ func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *lowatC
 	if err := s.bind(ctx, tables, origin); err != nil {
 		return nil, err
 	}
-	if err := d.startReplication(ctx, conn, s.passed); err != nil {
+	if err := s.run(ctx, conn, id); err != nil {
 		return nil, err
+	}
+	return s, nil
+}
+
+// run has the server send the log, takes the connection over, and starts what runs beside the reader.
+func (s *stream) run(ctx context.Context, conn *pgconn.PgConn, id identity) error {
+	if err := s.prepareSpool(ctx, conn); err != nil {
+		return err
+	}
+	if err := s.takeOver(ctx, conn); err != nil {
+		if s.spool != nil {
+			_ = s.spool.close() // the first error counts
+		}
+		return err
+	}
+	s.received.Store(uint64(s.passed))
+	s.heard.Store(int64(time.Since(s.opened)))
+	s.d.live.Store(s)
+	s.feedback = startFeedback(s.conn, s.passed, s.d.cfg.askEvery())
+	s.guard = s.d.newGuard(id, func() { _ = s.conn.Close() })
+	return nil
+}
+
+func (s *stream) takeOver(ctx context.Context, conn *pgconn.PgConn) error {
+	if err := s.d.startReplication(ctx, conn, s.passed, s.spool != nil); err != nil {
+		return err
 	}
 	hijacked, err := conn.Hijack()
 	if err != nil {
-		return nil, fmt.Errorf("taking over the replication connection: %w", err)
+		return fmt.Errorf("taking over the replication connection: %w", err)
 	}
 	s.conn = hijacked.Conn
-	s.wire = newWire(s.conn, d.maxRow, s.reducer)
-	s.received.Store(uint64(s.passed))
-	s.heard.Store(int64(time.Since(s.opened)))
-	d.live.Store(s)
-	s.feedback = startFeedback(s.conn, s.passed, d.cfg.askEvery())
-	s.guard = d.newGuard(id, func() { _ = s.conn.Close() })
-	return s, nil
+	s.wire = newWire(s.conn, s.d.maxRow, s.large)
+	return nil
+}
+
+// decodingMemory is how much of all transactions in progress the server holds before it sends pieces of the largest one. With
+// little, others wait less for a piece to be decoded (docs/decisions/0011-giant-transactions.md).
+const (
+	decodingMemory        = "1MB"
+	decodingMemorySetting = "logical_decoding_work_mem"
+)
+
+// prepareSpool makes the stream one that gets pieces of transactions in progress, if the server can send them, the user wants
+// them, and there is a place to keep them.
+func (s *stream) prepareSpool(ctx context.Context, conn *pgconn.PgConn) error {
+	advanced := s.d.cfg.Advanced
+	if s.d.server.major() < 14 || advanced.StreamTransactions == streamOff {
+		return nil
+	}
+	spool, err := newSpool(s.d.tempDir)
+	if err != nil {
+		s.d.log.WithError(err).Warn("there is no folder for temporary files, so the server has to keep large transactions on its own disk until they commit; the environment variable TMPDIR may name one")
+		return nil
+	}
+	for name := range advanced.Options {
+		if strings.EqualFold(name, decodingMemorySetting) {
+			s.spool = spool
+			return nil
+		}
+	}
+	if _, err := conn.Exec(ctx, "SET "+decodingMemorySetting+" = '"+decodingMemory+"'").ReadAll(); err != nil {
+		return errors.Join(fmt.Errorf("preparing the replication connection: %w", err), spool.close())
+	}
+	s.spool = spool
+	return nil
 }
 
 func isKeyless(t *cdc.Table) bool { return len(t.Key) == 0 }
@@ -110,10 +167,15 @@ func (d *driver) begin(ctx context.Context, conn *pgconn.PgConn, sys system, was
 	return cdc.Position{Cursor: cdc.Cursor(start.String()), Identity: id}, origin, err
 }
 
-// startReplication has the server send the log from a position on. From here on the connection carries nothing else.
-func (d *driver) startReplication(ctx context.Context, conn *pgconn.PgConn, from lsn) error {
+// startReplication has the server send the log from a position on, if wanted with pieces of large transactions that are still
+// open. From here on the connection carries nothing else.
+func (d *driver) startReplication(ctx context.Context, conn *pgconn.PgConn, from lsn, pieces bool) error {
+	protocol := "proto_version '1'"
+	if pieces {
+		protocol = "proto_version '2', streaming 'on'"
+	}
 	sql := "START_REPLICATION SLOT " + quoteIdent(d.slot) + " LOGICAL " + from.String() +
-		" (proto_version '1', publication_names " + quoteLiteral(quoteIdent(d.publication)) + ")"
+		" (" + protocol + ", publication_names " + quoteLiteral(quoteIdent(d.publication)) + ")"
 	err := d.retryInUse(ctx, func() error {
 		conn.Frontend().SendQuery(&pgproto3.Query{String: sql})
 		if err := conn.Frontend().Flush(); err != nil {

@@ -69,6 +69,9 @@ func (d *driver) Report(ctx context.Context) (cdc.Report, error) {
 	if err := d.lookAround(ctx, &r, s); err != nil {
 		return r, err
 	}
+	if s != nil && s.spool != nil {
+		r.SpooledBytes = s.spool.kept.Load()
+	}
 	if s != nil && held.End > 0 {
 		received := s.reach(ctx, held.End)
 		r.Received, r.AtEnd = received.String(), received >= held.End

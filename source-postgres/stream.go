@@ -7,12 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -36,8 +34,16 @@ type stream struct {
 	tables    map[cdc.TableID]*streamed // bound tables
 	relations map[uint32]*streamed      // by what the log calls them; nil for tables that are not bound
 	joining   joining
+	latest    map[uint32][]byte // the description of each that came last, in a transaction in progress or not
 
-	// The transaction that is open, or was last.
+	// Transactions of which pieces come before they end (inprogress.go); spool is nil if there are none.
+	spool  *spool
+	pieces map[uint32]*inProgress
+	piece  *inProgress // whose piece is being received
+	kept   *redelivery // what is being delivered now that it has committed
+	again  *wire       // that redeliveries read by
+
+	// The transaction that is being delivered, or was last.
 	open    bool
 	begin   pgoutput.Begin
 	xid     uint64
@@ -64,11 +70,6 @@ type stream struct {
 	parsed      pgoutput.Row
 }
 
-type fence struct {
-	at   lsn
-	mark cdc.Mark
-}
-
 // idleCursorEvery bounds how often a stream without changes moves on: each step is a checkpoint of the whole pipeline.
 const idleCursorEvery = time.Second
 
@@ -87,53 +88,6 @@ func (s *stream) Origin(id cdc.TableID) string {
 func (s *stream) Ack(upTo cdc.Cursor) {
 	if at, err := parseLSN(string(upTo)); err == nil {
 		s.feedback.ack(at)
-	}
-}
-
-// Fence implements cdc.Stream.
-func (s *stream) Fence(_ context.Context, mark cdc.Mark) error {
-	at, err := parseLSN(string(mark))
-	if err != nil {
-		return err
-	}
-	if len(s.fences) == 0 {
-		s.nudgeAt = time.Now().Add(nudgeFirst)
-	}
-	s.fences = append(s.fences, fence{at: at, mark: mark})
-	if at > s.passed {
-		s.feedback.ask(true)
-	}
-	return nil
-}
-
-// A server sends only what it has flushed, and it flushes for commits. What else is in its log, such as the changes of a
-// transaction that is still open, or the tidying of pages that a mere scan does, may lie there for fifteen seconds when
-// nobody commits. A fence that waits for longer than it should is therefore helped by a transaction that takes an
-// identifier and does nothing else: no table is touched, and its commit has the server flush soon. It happens only while
-// the server is idle.
-const (
-	nudgeFirst = 300 * time.Millisecond // the server's own writer has had its turn by then (wal_writer_delay)
-	nudgeAgain = time.Second
-)
-
-func (s *stream) nudge(ctx context.Context) {
-	now := time.Now()
-	if len(s.fences) == 0 || now.Before(s.nudgeAt) {
-		return
-	}
-	s.nudgeAt = now.Add(nudgeAgain)
-	last := s.fences[len(s.fences)-1].at
-	if last <= s.passed {
-		return
-	}
-	short, cancel := context.WithTimeout(ctx, nudgeAgain) // the log must not wait for this
-	defer cancel()
-	err := s.d.conns.with(short, func(conn *pgx.Conn) error {
-		_, err := conn.Exec(short, "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL WHEN pg_catalog.pg_current_wal_flush_lsn() < $1::pg_catalog.pg_lsn THEN pg_catalog.txid_current() END", last.String())
-		return err
-	})
-	if err != nil && ctx.Err() == nil {
-		s.d.log.WithError(err).Debug("could not have the server flush its log; the fence is passed a little later")
 	}
 }
 
@@ -159,7 +113,11 @@ func (s *stream) Close() error {
 	s.d.live.CompareAndSwap(s, nil)
 	s.guard.close()
 	s.feedback.close()
-	if err := s.conn.Close(); err != nil {
+	err := s.conn.Close()
+	if s.spool != nil {
+		err = errors.Join(err, s.spool.close())
+	}
+	if err != nil {
 		return fmt.Errorf("closing the replication connection: %w", err)
 	}
 	return nil
@@ -170,6 +128,9 @@ func (s *stream) Next(ctx context.Context, wait time.Duration) (*cdc.Event, erro
 	if len(s.queue) > 0 {
 		s.event, s.queue = s.queue[0], s.queue[1:]
 		return &s.event, nil
+	}
+	if s.kept != nil {
+		return s.redeliver(ctx)
 	}
 	if len(s.fences) > 0 && !s.open {
 		if ev := s.passedFence(); ev != nil {
@@ -223,14 +184,8 @@ const pollEvery = 100 * time.Millisecond
 // fill reads more from the connection. It reports idle if nothing arrived until the deadline.
 func (s *stream) fill(ctx context.Context, deadline time.Time) (idle bool, err error) {
 	for {
-		if err := ctx.Err(); err != nil {
+		if err := s.over(ctx); err != nil {
 			return false, err
-		}
-		if err := s.guard.failed(); err != nil {
-			return false, err
-		}
-		if err := s.feedback.failed(); err != nil {
-			return false, s.whyCut(err)
 		}
 		now := time.Now()
 		got, err := s.wire.fill(earlier(deadline, now.Add(pollEvery)))
@@ -246,6 +201,20 @@ func (s *stream) fill(ctx context.Context, deadline time.Time) (idle bool, err e
 			return true, nil
 		}
 	}
+}
+
+// over is why the stream has to end, if it has to.
+func (s *stream) over(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := s.guard.failed(); err != nil {
+		return err
+	}
+	if err := s.feedback.failed(); err != nil {
+		return s.whyCut(err)
+	}
+	return nil
 }
 
 // whyCut is the guard's reason, if it was the guard that cut the connection.
@@ -264,19 +233,6 @@ func (s *stream) reducer(size int) *reducer {
 		}
 		return s.d.maxRow + 1 // nobody needs any of it
 	})
-}
-
-// passedFence gives the next fence that the stream has passed.
-func (s *stream) passedFence() *cdc.Event {
-	for i, f := range s.fences {
-		if f.at <= s.passed {
-			s.fences = append(s.fences[:i], s.fences[i+1:]...)
-			s.feedback.ask(slices.ContainsFunc(s.fences, func(f fence) bool { return f.at > s.passed }))
-			s.event = cdc.Event{Op: cdc.Fence, Mark: f.mark}
-			return &s.event
-		}
-	}
-	return nil
 }
 
 // idle says that nothing arrived. If the server has said that it has read beyond the last cursor without finding anything
@@ -327,9 +283,12 @@ func (s *stream) handle(ctx context.Context, kind byte, body []byte) (*cdc.Event
 		return nil, fmt.Errorf("%w: message %q", errFrame, kind)
 	}
 	switch {
-	case len(body) > 25 && body[0] == 'w':
+	case len(body) > replicationHead && body[0] == 'w':
+		if s.piece != nil {
+			return nil, s.keep(body)
+		}
 		s.lsn = lsn(binary.BigEndian.Uint64(body[1:]))
-		return s.change(ctx, body[25:])
+		return s.change(ctx, body[replicationHead:])
 	case len(body) >= 18 && body[0] == 'k':
 		if end := lsn(binary.BigEndian.Uint64(body[1:])); !s.open && end > s.passed {
 			s.passed = end
@@ -375,19 +334,34 @@ func (s *stream) change(ctx context.Context, m []byte) (*cdc.Event, error) {
 	case pgoutput.KindCommit:
 		return s.commit(m)
 	case pgoutput.KindRelation:
+		s.noteDescription(m)
 		return s.relation(ctx, m)
 	case pgoutput.KindTruncate:
 		return s.truncate(m)
+	case pgoutput.KindStreamStart:
+		return nil, s.beginPiece(m)
+	case pgoutput.KindStreamAbort:
+		return nil, s.abort(m)
+	case pgoutput.KindStreamCommit:
+		return s.commitPieces(ctx, m)
 	case pgoutput.KindType, pgoutput.KindOrigin, pgoutput.KindMessage:
 		return nil, nil //nolint:nilnil // types come from the catalog; the others were not asked for
+	case pgoutput.KindStreamStop: // of nothing
 	}
 	return nil, fmt.Errorf("%w: decoded message %q", errFrame, m[0])
 }
 
-func (s *stream) beginTransaction(m []byte) (err error) {
-	if s.begin, err = pgoutput.ParseBegin(m); err != nil {
-		return err
+func (s *stream) beginTransaction(m []byte) error {
+	b, err := pgoutput.ParseBegin(m)
+	if err == nil {
+		s.deliver(b)
 	}
+	return err
+}
+
+// deliver begins the delivery of a transaction that has committed.
+func (s *stream) deliver(b pgoutput.Begin) {
+	s.begin = b
 	s.xid = fullXID(s.d.newest.Load(), s.begin.Xid)
 	s.d.observe(s.xid)
 	t := transaction{xid: s.xid}
@@ -398,7 +372,6 @@ func (s *stream) beginTransaction(m []byte) (err error) {
 	s.source = strconv.AppendInt(append(s.source[:0], `"ts_ms":`...), unixMillis(s.begin.CommitTime), 10)
 	s.source = append(strconv.AppendUint(append(s.source, `,"txid":"`...), s.xid, 10), `","loc":[`...)
 	s.source = strconv.AppendUint(s.source, s.begin.FinalLSN, 10)
-	return nil
 }
 
 func (s *stream) commit(m []byte) (*cdc.Event, error) {
@@ -406,6 +379,11 @@ func (s *stream) commit(m []byte) (*cdc.Event, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.delivered(c), nil
+}
+
+// delivered ends the delivery of a transaction.
+func (s *stream) delivered(c pgoutput.Commit) *cdc.Event {
 	s.open, s.passed = false, max(s.passed, lsn(c.EndLSN))
 	s.received.Store(uint64(s.passed))
 	s.giveCursor(lsn(c.EndLSN))
@@ -413,5 +391,5 @@ func (s *stream) commit(m []byte) (*cdc.Event, error) {
 		Op: cdc.Commit, Txn: s.txn, Cursor: cdc.Cursor(lsn(c.EndLSN).String()), Identity: s.identity(),
 		CommitTime: time.UnixMilli(unixMillis(c.CommitTime)),
 	}
-	return &s.event, nil
+	return &s.event
 }

@@ -50,8 +50,11 @@ func TestStress(t *testing.T) {
 	b := suiteBackend()
 	b.Open = func(t testing.TB) cdctest.Database {
 		t.Helper()
-		return stressDatabase{suiteDatabase{databaseOn(t, server.Postgres(t, server.WithSetting("autovacuum_naptime", "1s")))}}
+		db := databaseOn(t, server.Postgres(t, server.WithSetting("autovacuum_naptime", "1s")))
+		t.Cleanup(func() { db.requirePieces(t) })
+		return stressDatabase{suiteDatabase{db}}
 	}
+	processes := 0
 	b.AlterInTransaction = true
 	b.Command = func(t testing.TB) *exec.Cmd {
 		t.Helper()
@@ -59,6 +62,9 @@ func TestStress(t *testing.T) {
 		require.NoError(t, err)
 		cmd := exec.CommandContext(t.Context(), self)
 		cmd.Env = append(os.Environ(), envConnector+"=1", "LOG_FORMAT=json", "LOG_LEVEL=info")
+		if processes++; processes%3 == 0 {
+			cmd.Env = append(cmd.Env, "TMPDIR=/nowhere") // without a folder, transactions come whole
+		}
 		return cmd
 	}
 	cdctest.Stress(t, b)

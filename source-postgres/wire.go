@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"time"
 )
@@ -14,13 +13,27 @@ import (
 // own. A message is a byte of type, a length that counts itself, and a body:
 // https://www.postgresql.org/docs/current/protocol-message-formats.html
 type wire struct {
-	conn net.Conn
+	conn deadlineReader
 	buf  []byte
 	r, w int // what lies between is unread
-	// A message beyond the limit is read by a reducer, into memory of its own.
-	limit  int
-	reduce func(size int) *reducer
-	big    *reducer // of the message at hand
+	// A message beyond the limit is not held: somebody takes it in, piece by piece, and says what is left of it.
+	limit int
+	large func(size int) taker
+	big   taker // of the message at hand
+}
+
+// deadlineReader is what a wire needs of a net.Conn.
+type deadlineReader interface {
+	Read(p []byte) (int, error)
+	SetReadDeadline(t time.Time) error
+}
+
+// taker takes in a message that is too large to be held.
+type taker interface {
+	// take takes in what belongs to the message, and returns how many bytes that is.
+	take(p []byte) (int, error)
+	// rest is what remains of the message, to be read in its place, possibly nothing; done is false before its end.
+	rest() (m []byte, done bool)
 }
 
 const (
@@ -28,8 +41,8 @@ const (
 	wireBuffer = 128 << 10
 )
 
-func newWire(conn net.Conn, limit int, reduce func(size int) *reducer) *wire {
-	return &wire{conn: conn, buf: make([]byte, wireBuffer), limit: limit, reduce: reduce}
+func newWire(conn deadlineReader, limit int, large func(size int) taker) *wire {
+	return &wire{conn: conn, buf: make([]byte, wireBuffer), limit: limit, large: large}
 }
 
 // next takes a whole message out of the buffer, without reading; ok is false if there is none. The body is valid until
@@ -100,7 +113,7 @@ func (w *wire) room() error {
 		}
 		need = 1 + int(size)
 		if need > w.limit {
-			w.big = w.reduce(need)
+			w.big = w.large(need)
 			err := w.absorb()
 			w.r, w.w = 0, 0
 			return err
@@ -118,14 +131,18 @@ func (w *wire) room() error {
 	return nil
 }
 
-// absorb gives what was read to the reducer of a message that is too large. What is left of the message goes back into the
+// absorb gives what was read to the taker of a message that is too large. What remains of the message goes back into the
 // buffer, before what follows it.
 func (w *wire) absorb() error {
 	n, err := w.big.take(w.buf[w.r:w.w])
-	if w.r += n; err != nil || w.big.left > 0 {
+	if w.r += n; err != nil {
 		return err
 	}
-	to, rest := w.big.out, w.buf[w.r:w.w]
+	to, done := w.big.rest()
+	if !done {
+		return nil
+	}
+	rest := w.buf[w.r:w.w]
 	if need := len(to) + len(rest); cap(to) < max(need, wireBuffer) {
 		to = append(make([]byte, 0, max(need, wireBuffer)), to...)
 	}

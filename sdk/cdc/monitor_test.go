@@ -84,6 +84,7 @@ func TestStatusLines(t *testing.T) {
 		r := NewReport()
 		r.LogEnd, r.Sent, r.Received, r.Confirmed = "9", "8", "7", "6"
 		r.LagBytes, r.RetainedBytes, r.ReserveBytes, r.LogStatus = 2_500_000, 48_000_000, 1_000, "extended"
+		r.SpooledBytes = 7_000_000
 		r.Oldest, r.OldestAge, r.Processes = "process 7 of user x (app), idle in transaction", 90*time.Second, "stream 5, backfill 6"
 		r.Now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 		return r, nil
@@ -102,7 +103,7 @@ func TestStatusLines(t *testing.T) {
 	require.Equal(t, logrus.Fields{
 		"eventType": "connectorStatus", "phase": "backfill", "tables": 5, "tablesBackfilling": 2, "tablesMissing": 1, "rows": int64(410), "of": int64(1000), "percent": 41.0,
 		"logEnd": "9", "sent": "8", "received": "7", "delivered": "1", "checkpointed": "6", "acknowledged": "5", "confirmed": "6",
-		"lagBytes": int64(2_500_000), "lagSeconds": 3.5, "retainedBytes": int64(48_000_000), "reserveBytes": int64(1_000), "logStatus": "extended",
+		"lagBytes": int64(2_500_000), "lagSeconds": 3.5, "retainedBytes": int64(48_000_000), "reserveBytes": int64(1_000), "spooledBytes": int64(7_000_000), "logStatus": "extended",
 		"oldestTransaction": "process 7 of user x (app), idle in transaction", "oldestTransactionSeconds": 90.0, "processes": "stream 5, backfill 6",
 		"transactionsPerSecond": 2.0, "documentsPerSecond": 200.0, "bytesPerSecond": 1_000_000.0,
 		"unacknowledged": 2, "unacknowledgedSeconds": 4.0, "lastCommit": "2026-01-02T03:04:01.5Z",

@@ -36,6 +36,9 @@ type Report struct {
 	// RetainedBytes is how much log the server keeps for this capture, ReserveBytes how much more may be written before it
 	// gives the capture's log up; below zero if unknown, or if it never does.
 	RetainedBytes, ReserveBytes int64
+	// SpooledBytes is how much has been received of transactions that are still open on the server, and is kept in memory and
+	// temporary files until they commit; zero where there is none.
+	SpooledBytes int64
 	// LogStatus is what the server calls the state of the capture's log; empty if it does not.
 	LogStatus string
 	// Oldest is the oldest open transaction that keeps the server from forgetting its log, in words for people: its process,

@@ -62,6 +62,9 @@ func (s *situation) fields(phase, waits string, r rates) logrus.Fields {
 			f[name] = n
 		}
 	}
+	if s.report.SpooledBytes > 0 {
+		f["spooledBytes"] = s.report.SpooledBytes
+	}
 	if s.lag >= 0 {
 		f["lagSeconds"] = round(s.lag.Seconds())
 	}

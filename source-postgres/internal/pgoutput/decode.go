@@ -1,6 +1,6 @@
-// Package pgoutput parses the messages of Postgres's logical decoding plugin of that name, protocol version 1. It is
+// Package pgoutput parses the messages of Postgres's logical decoding plugin of that name, protocol versions 1 and 2. It is
 // pure: bytes in, values out, no connection and no clock. Row messages are parsed without allocation, their values
-// being slices of the message.
+// being slices of the message. Version 2 adds pieces of transactions that are still open: see [TakeXid].
 //
 // Format: https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html
 //
@@ -26,7 +26,7 @@ import (
 // Kind is the first byte of a message.
 type Kind byte
 
-// The kinds of messages that protocol version 1 knows.
+// The kinds of messages that both versions know.
 const (
 	KindBegin    Kind = 'B'
 	KindCommit   Kind = 'C'
