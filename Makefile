@@ -94,7 +94,7 @@ fuzz: ## Fuzz every decoder for FUZZTIME (10s) each
 
 .PHONY: bench
 bench: build ## Measure against the machine's own limits and print the ratios
-	@scripts/services install default
+	@scripts/services install default duckdb
 	@scripts/bench
 
 .PHONY: check

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -240,7 +239,6 @@ func TestMemoryOfWideRows(t *testing.T) {
 		return len(p), nil
 	}), plan, Options{})
 	require.NoError(t, err)
-	defer debug.SetGCPercent(debug.SetGCPercent(50))
 	random := rand.New(rand.NewPCG(3, 4))
 	alphabet := strings.Repeat("abcdefghijklmnopqrstuvwxyz0123456789", 10)
 	row := &materialize.Row{Key: make([]tuple.Element, 1), Values: make([]tuple.Element, columns), Doc: []byte("{}")}
@@ -263,7 +261,7 @@ func TestMemoryOfWideRows(t *testing.T) {
 	require.NoError(t, w.Close())
 	require.Greater(t, w.out.n, int64(rowsOf*columns*width/3), "it was all written")
 	t.Logf("the heap in use was %d MB at most", highest>>20)
-	require.Less(t, highest, uint64(200<<20))
+	require.Less(t, highest, uint64(250<<20))
 }
 
 type writerFunc func([]byte) (int, error)

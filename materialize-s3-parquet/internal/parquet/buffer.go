@@ -144,9 +144,6 @@ func (b *buffer) reset() {
 	b.levels, b.longs, b.bytes, b.ends = b.levels[:0], b.longs[:0], b.bytes[:0], b.ends[:0]
 }
 
-// release gives the memory back.
-func (b *buffer) release() { b.levels, b.longs, b.bytes, b.ends = nil, nil, nil, nil }
-
 // entries is how many values, nulls and empty lists there are.
 func (b *buffer) entries() int {
 	switch {

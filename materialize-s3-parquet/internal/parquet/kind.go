@@ -122,11 +122,12 @@ func (s *Schema) fileSchema() *pq.Schema {
 	return pq.NewSchema("row", g)
 }
 
-// boundless are columns of which the library would write wrong bounds: it compares decimals in bytes as if they had no sign.
+// boundless are columns without bounds: of decimals in bytes the library would write wrong ones, since it compares them as if
+// they had no sign, and of JSON and binary values, which may be very long, none are of use.
 func (s *Schema) boundless() []pq.WriterOption {
 	var out []pq.WriterOption
 	for i := range s.columns {
-		if c := &s.columns[i]; c.kind == kindDecimal && wide(c.kind, c.digits) {
+		if c := &s.columns[i]; c.kind == kindJSON || c.kind == kindJSONText || c.kind == kindBinary || (c.kind == kindDecimal && wide(c.kind, c.digits)) {
 			out = append(out, pq.SkipPageBounds(c.name))
 		}
 	}

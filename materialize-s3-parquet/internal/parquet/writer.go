@@ -36,8 +36,8 @@ const (
 	defaultRowGroupBytes = 64 << 20
 	// openPages is how much memory the pages and dictionaries of all columns may take while a row group is written.
 	openPages = 16 << 20
-	// manyColumns is from when on the columns' buffers are given back as they are written: then the pages take the place
-	// of the values, and not twice as much.
+	// manyColumns is from when on row groups are half as large: so many buffers, which grow one by one, and so many open pages
+	// take as much again.
 	manyColumns = 64
 )
 
@@ -80,6 +80,9 @@ func NewWriter(w io.Writer, s *Schema, o Options) (*Writer, error) {
 	if o.RowGroupBytes <= 0 {
 		o.RowGroupBytes = defaultRowGroupBytes
 	}
+	if len(s.columns) > manyColumns {
+		o.RowGroupBytes /= 2
+	}
 	out := &Writer{out: &counter{w: w}, schema: s, options: o, buffers: make([]*buffer, len(s.columns))}
 	for i := range s.columns {
 		out.buffers[i] = newBuffer(&s.columns[i], i)
@@ -93,7 +96,7 @@ func NewWriter(w io.Writer, s *Schema, o Options) (*Writer, error) {
 func codec(name string) (compress.Codec, error) {
 	switch name {
 	case "", "zstd":
-		return &zstd.Codec{Level: zstd.SpeedDefault}, nil
+		return &zstd.Codec{Level: zstd.SpeedFastest}, nil
 	case "snappy":
 		return &snappy.Codec{}, nil
 	case "gzip":
@@ -225,11 +228,7 @@ func (w *Writer) writeGroup() error {
 		if err := b.drain(columns[i], w.scratch, w.pageBytes()); err != nil {
 			return fmt.Errorf("column %q: %w", b.c.name, err)
 		}
-		if len(w.buffers) > manyColumns {
-			b.release()
-		} else {
-			b.reset()
-		}
+		b.reset()
 	}
 	if err := w.file.Flush(); err != nil {
 		return err
