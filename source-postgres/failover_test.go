@@ -56,6 +56,7 @@ func TestFailover(t *testing.T) {
 	c.spec.ConfigJson = session.Config(t, promoted.cfg)
 	c.docs = 0
 	c.run(frame.Proto, func(*session.Transaction) bool { return c.equals(promoted, "t") })
+	require.NoError(t, c.ended)
 	require.Equal(t, 2, c.docs, "the changes since, and nothing else")
 	var state struct{ Shared cdc.Position }
 	require.NoError(t, json.Unmarshal(c.state, &state))

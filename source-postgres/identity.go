@@ -82,7 +82,7 @@ type slot struct {
 	confirmed string // empty while it is being created
 	restart   string // empty if the server has given it up
 	status    string // wal_status; empty before version 13
-	reason    string // why it was invalidated; "conflict" in version 16, which says no more
+	reason    string // why it was invalidated; "conflict" on a standby of version 16, which says no more
 	failover  bool   // to be copied to standbys, from version 17 on
 	synced    bool   // was copied from the primary when this server was a standby, from version 17 on
 }
@@ -93,7 +93,7 @@ func (d *driver) readSlot(ctx context.Context, conn *pgx.Conn) (*slot, error) {
 		status = "coalesce(wal_status, '')"
 	}
 	if d.server.major() == 16 {
-		reason = "CASE WHEN conflicting THEN 'conflict' ELSE '' END"
+		reason = "CASE WHEN conflicting AND pg_catalog.pg_is_in_recovery() THEN 'conflict' ELSE '' END" // it is set whatever the reason was
 	}
 	if d.server.major() >= 17 {
 		reason, failover, synced = "coalesce(invalidation_reason, '')", "failover", "synced"

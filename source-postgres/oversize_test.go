@@ -151,6 +151,53 @@ func TestVeryLargeRows(t *testing.T) {
 	require.Equal(t, []int{6, 1}, []int{rows, given})
 }
 
+// A page whose rows are large out of line is read in parts, so that a chunk stays bounded: each row once, whatever the
+// chunks before and behind are like.
+func TestPageOfLargeRows(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	key := " PRIMARY KEY"
+	if db.pg.Major() < 14 {
+		key = "" // tables with a key are read by it
+	}
+	db.exec("CREATE TABLE t (id int"+key+", a text)", "ALTER TABLE t ALTER a SET STORAGE EXTERNAL", "ALTER TABLE t REPLICA IDENTITY FULL",
+		"INSERT INTO t SELECT g, 'small' FROM generate_series(1, 1000) g",
+		"INSERT INTO t SELECT g, repeat('x', 1500000) FROM generate_series(1001, 1040) g",
+		"INSERT INTO t SELECT g, 'small' FROM generate_series(1041, 2000) g")
+	d := db.driver()
+	table := db.tables(d, "t")[0]
+	db.open(d, table)
+	ranges, _ := planned(t, d, table)
+	require.True(t, ranges[0].Pages)
+	const most = 1 << 20
+	var ids []string
+	chunks, failures := 0, 0
+	for r := ranges[0].encode(); r != ""; {
+		var read []string
+		bytes := 0
+		out, err := d.Scan(t.Context(), cdc.Chunk{Table: table, Range: r, MaxRows: 1000, MaxBytes: most}, func(row cdc.Row) error {
+			text := fields(t, row)
+			bytes += len(text)
+			_, id, _ := strings.Cut(text, `"id":`)
+			read = append(read, id)
+			return nil
+		})
+		require.LessOrEqual(t, bytes, 4<<20)
+		chunks++
+		if err != nil {
+			require.ErrorIs(t, err, cdc.ErrInterrupted)
+			failures++
+			require.Less(t, failures, 15, "the core gives up after twenty")
+			continue
+		}
+		r, ids = out.Rest, append(ids, read...)
+	}
+	require.Len(t, ids, 2000)
+	slices.Sort(ids)
+	require.Len(t, slices.Compact(ids), 2000)
+	require.Less(t, chunks, 100, "small rows come by pages again")
+}
+
 func keyOf(t testing.TB, d *driver, table *cdc.Table, id int) []byte {
 	t.Helper()
 	p := newRowPlan(table.ID, table.Key, []string{"id"}, []*dataType{d.types.get(23)}, false)

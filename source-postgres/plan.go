@@ -25,6 +25,8 @@ type scanRange struct {
 	Pages bool   `json:"pages,omitempty"`
 	From  uint64 `json:"from,omitempty"`
 	To    uint64 `json:"to,omitempty"`
+	// Item is the first one of page From to be read, where the page was too large for one chunk.
+	Item uint64 `json:"item,omitempty"`
 	// Open says that To is not known yet: it is the end of the relation when the range's first chunk is read.
 	Open bool `json:"open,omitempty"`
 

@@ -86,6 +86,7 @@ type scan struct {
 	sees  cdc.Visibility // what the snapshot sees: itself, but for standbys
 	high  cdc.Mark
 	units uint64 // pages or rows that the chunk covers
+	until uint64 // if it covers a part of one page: the first item behind it; 0 if it covers pages to their end
 	rows  int
 	bytes int
 	last  []string // the last row's key, for ranges of the key
@@ -174,7 +175,15 @@ func (s *scan) query() (sql string, params [][]byte) {
 	limit := s.plan.size.units(s.chunk, s.rng.Pages)
 	if s.rng.Pages {
 		s.units = min(limit, s.rng.To-s.rng.From)
-		where := append([]string{s.d.pagesCondition(s.rng.From, s.rng.From+s.units)}, s.plan.where...)
+		if items := s.plan.size.part(); items > 0 && s.rng.Item+items < s.d.pageItems() {
+			s.units, s.until = 1, s.rng.Item+items
+		}
+		condition := s.d.pagesCondition(s.rng.From, s.rng.From+s.units)
+		if s.rng.Item > 0 || s.until > 0 {
+			condition = s.d.itemsCondition(s.rng.From, s.rng.Item, s.until)
+			s.units = 1
+		}
+		where := append([]string{condition}, s.plan.where...)
 		return sql + " WHERE " + strings.Join(where, " AND "), nil
 	}
 	s.units = limit
@@ -214,10 +223,22 @@ func (d *driver) pagesCondition(from, to uint64) string {
 	if d.server.major() >= 14 {
 		return "ctid >= " + place(from) + " AND ctid < " + place(to)
 	}
-	const header, smallestRow = 24, 28
-	most := (d.server.blockSize - header) / smallestRow
 	return fmt.Sprintf("ctid = ANY (ARRAY(SELECT pg_catalog.format('(%%s,%%s)', p, i)::pg_catalog.tid FROM pg_catalog.generate_series(%d::bigint, %d::bigint) p, pg_catalog.generate_series(1, %d) i))",
-		from, int64(to)-1, most) //nolint:gosec // pages have 32 bits
+		from, int64(to)-1, d.pageItems()) //nolint:gosec // pages have 32 bits
+}
+
+// pageItems is how many items a page may have; their numbers begin with 1.
+func (d *driver) pageItems() uint64 {
+	const header, smallestRow = 24, 28
+	return (d.server.blockSize - header) / smallestRow
+}
+
+// itemsCondition selects the items [from, until) of a page, or from one on to its end if until is 0.
+func (d *driver) itemsCondition(page, from, until uint64) string {
+	if until == 0 {
+		until = d.pageItems() + 1
+	}
+	return fmt.Sprintf("ctid = ANY (ARRAY(SELECT pg_catalog.format('(%%s,%%s)', %d::bigint, i)::pg_catalog.tid FROM pg_catalog.generate_series(%d, %d) i))", page, max(from, 1), until-1)
 }
 
 // read runs the query, yields its rows, and ends the transaction.
@@ -286,7 +307,7 @@ func (s *scan) rowsOf(result *pgconn.ResultReader) error {
 			s.bytes += len(v)
 		}
 		s.rows++
-		if s.bytes > limit && s.units > 1 {
+		if s.bytes > limit && (s.units > 1 || s.rng.Pages && s.items() > 1) {
 			s.tooLarge()
 			return fmt.Errorf("reading table %s: the chunk is too large: %w", s.chunk.Table.ID, cdc.ErrInterrupted)
 		}
@@ -306,13 +327,27 @@ func (s *scan) rowsOf(result *pgconn.ResultReader) error {
 // tooLarge has the next chunk cover less. Where rows are very large, what is left of this one is not worth being read to its end.
 func (s *scan) tooLarge() {
 	const veryLarge = 1 << 20
+	fits := uint64(float64(s.rows) * float64(s.chunk.MaxBytes) / float64(s.bytes))
 	s.plan.size.shrink()
-	if !s.rng.Pages {
-		s.plan.size.atMost(uint64(float64(s.rows) * float64(s.chunk.MaxBytes) / float64(s.bytes)))
+	switch {
+	case !s.rng.Pages:
+		s.plan.size.atMost(fits)
+	case s.units == 1:
+		s.plan.size.cut(min(fits, s.items()/2))
+	case s.bytes/s.rows > veryLarge:
+		s.plan.size.atMost(1)
 	}
 	if s.bytes/s.rows > veryLarge {
 		_ = s.conn.Conn().Close() // the session ends, and another one takes its place
 	}
+}
+
+// items is how many items of its one page the chunk covers.
+func (s *scan) items() uint64 {
+	if s.until > 0 {
+		return s.until - s.rng.Item
+	}
+	return s.d.pageItems() + 1 - s.rng.Item
 }
 
 // keepKey keeps the key of the chunk's last row, from which the next chunk goes on.
@@ -324,6 +359,12 @@ func (s *scan) keepKey() {
 
 // observe lets later chunks learn from this one.
 func (s *scan) observe() {
+	if s.rng.Item > 0 || s.until > 0 {
+		if s.bytes < s.chunk.MaxBytes/2 {
+			s.plan.size.mend(s.d.pageItems())
+		}
+		return
+	}
 	units := s.units
 	if !s.rng.Pages {
 		units = uint64(s.rows)
@@ -334,7 +375,12 @@ func (s *scan) observe() {
 // rest is what remains of the range behind the chunk.
 func (s *scan) rest() cdc.Range {
 	rest := s.rng
+	if s.until > 0 {
+		rest.Item = s.until
+		return rest.encode()
+	}
 	if rest.Pages {
+		rest.Item = 0
 		if rest.From += s.units; rest.From >= rest.To {
 			return ""
 		}

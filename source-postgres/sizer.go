@@ -14,6 +14,7 @@ type sizer struct {
 	rows  float64 // a unit
 	most  uint64  // after a chunk was too large or took too long; grows again slowly; 0 means no limit
 	last  uint64  // what was asked for last
+	items uint64  // of one page, where a page is too large for a chunk; 0 means whole pages
 }
 
 // What a unit is assumed to be before one was seen.
@@ -41,6 +42,9 @@ func (s *sizer) units(c cdc.Chunk, pages bool) uint64 {
 	n := uint64(min(float64(c.MaxRows)/max(rows, 1), float64(c.MaxBytes)/max(bytes, 1)))
 	if s.most > 0 {
 		n = min(n, s.most)
+	}
+	if pages && s.items > 0 {
+		n = 1
 	}
 	s.last = max(n, 1)
 	return s.last
@@ -78,4 +82,27 @@ func (s *sizer) atMost(units uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.most = max(min(s.most, units), 1)
+}
+
+// part is how many items of a page a chunk may cover; 0 if it may cover whole pages.
+func (s *sizer) part() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.items
+}
+
+// cut has the next chunks cover no more than so many items of a page.
+func (s *sizer) cut(items uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.items = max(items, 1)
+}
+
+// mend lets chunks cover more items of a page again, and all of them from most on.
+func (s *sizer) mend(most uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.items *= 2; s.items >= most {
+		s.items = 0
+	}
 }
