@@ -261,6 +261,23 @@ func TestUnstorableValue(t *testing.T) {
 	require.ErrorContains(t, err, "castToString")
 }
 
+// Keys that a column takes for one are never merged within a transaction: somebody has to decide.
+func TestKeysThatAreOne(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	r := newTask(t, db, db.config(nil))
+	r.Task.Bindings[0].Collection.Columns[0] = sinktest.Column{Name: "id", Types: []string{"string"}, Format: "number", Key: true}
+	r.Log = []sinktest.Change{{Doc: `{"id":"1.0","note":"a"}`}, {Doc: `{"id":"1.00","note":"b"}`}}
+	r.MustApply()
+	require.ErrorContains(t, r.Run(), "Two keys of the collection are one in the destination, such as 1.0 and 1.00 in a column of numbers. Set castToString")
+	require.Equal(t, "0", db.exec(t, "SELECT count(*) FROM orders"))
+	r.Task.Bindings[0].Collection.Columns[0].Config = `{"castToString":true}`
+	r.Task.Bindings[0].Backfill = 1
+	r.MustApply()
+	require.NoError(t, r.Run())
+	require.Equal(t, "1.0|a\n1.00|b", db.exec(t, "SELECT id, note FROM orders ORDER BY id"))
+}
+
 func TestNames(t *testing.T) {
 	t.Parallel()
 	require.ErrorContains(t, resource{Table: strings.Repeat("x", 64)}.Validate(), "has 64 bytes; Postgres allows 63")

@@ -318,3 +318,39 @@ func TestNamesThatCollide(t *testing.T) {
 	_, err := r.Apply()
 	require.ErrorContains(t, err, "Its name contains a NUL character")
 }
+
+// Arrays as such, by option: of any dimension, loaded and stored again, widened when their elements become mixed; and columns
+// that are there already stay what they are.
+func TestNativeArrays(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	r := newTask(t, db, db.config(func(c map[string]any) { c["advanced"] = map[string]any{"nativeArrays": true} }))
+	columns := r.Task.Bindings[0].Collection.Columns
+	set := func(items map[string][]string) {
+		r.Task.Bindings[0].Collection.Columns = columns[:len(columns):len(columns)]
+		for _, name := range []string{"flags", "ints", "nums", "texts", "mixed"} {
+			f := fieldOf(name, "array")
+			f.Items = items[name]
+			r.Task.Bindings[0].Collection.Columns = append(r.Task.Bindings[0].Collection.Columns, f)
+		}
+	}
+	items := map[string][]string{"flags": {"boolean", "null"}, "ints": {"array", "integer", "null"}, "nums": {"number"}, "texts": {"string"}, "mixed": {"integer", "string"}}
+	set(items)
+	r.Log = []sinktest.Change{{Doc: `{"id":1,"flags":[true,null],"ints":[[1,2],[3,4]],"nums":[0.1,1e300],"texts":["a b","q\"\\{},","","NULL"],"mixed":[1,"x"]}`}, {Doc: `{"id":2,"ints":[]}`}}
+	r.MustApply()
+	require.NoError(t, r.Run())
+	require.Equal(t, "boolean[]|bigint[]|double precision[]|text[]|jsonb", db.exec(t, "SELECT pg_typeof(flags), pg_typeof(ints), pg_typeof(nums), pg_typeof(texts), pg_typeof(mixed) FROM orders LIMIT 1"))
+	stored := `{t,NULL}|{{1,2},{3,4}}|{0.1,1e+300}|{"a b","q\"\\{},","","NULL"}|[1, "x"]`
+	require.Equal(t, stored, db.exec(t, "SELECT flags, ints, nums, texts, mixed FROM orders WHERE id = 1"))
+	require.Equal(t, "{}", db.exec(t, "SELECT ints FROM orders WHERE id = 2"))
+	require.NoError(t, addTo(r, `{"id":1,"_meta":{"op":"u"}}`))
+	require.Equal(t, stored+"|u", db.exec(t, `SELECT flags, ints, nums, texts, mixed, "_meta/op" FROM orders WHERE id = 1`), "loaded and stored again")
+	require.ErrorContains(t, addTo(r, `{"id":3,"ints":[[1],[2,3]]}`), `The value [[1],[2,3]] of field "ints" cannot be stored in column "ints" of public.orders, which is of type bigint[]: its parts are not of one length`)
+
+	items["ints"], items["mixed"] = []string{"array", "integer", "null", "string"}, []string{"integer"}
+	set(items)
+	require.Equal(t, `Altered table public.orders: ALTER COLUMN "ints" TYPE jsonb USING to_jsonb("ints")::jsonb.`, r.MustApply())
+	require.NoError(t, addTo(r, `{"id":3,"ints":[[1],["x",3]],"mixed":[7]}`))
+	require.Equal(t, "[[1, 2], [3, 4]]\n[]\n[[1], [\"x\", 3]]", db.exec(t, "SELECT ints FROM orders ORDER BY id"))
+	require.Equal(t, "jsonb", db.exec(t, "SELECT pg_typeof(mixed) FROM orders LIMIT 1"), "it holds integers")
+}

@@ -262,6 +262,14 @@ func (s suite) evolve(t *testing.T) {
 			},
 			[]string{`{"id":5,"count":5}`, `{"id":1,"count":1}`},
 		},
+		{ // and comes back
+			[]Column{
+				{Name: "id", Types: []string{"integer"}, Key: true},
+				{Name: "count", Types: []string{"number", "null"}, May: true},
+				{Name: "extra", Types: []string{"string", "integer"}, May: true},
+			},
+			[]string{`{"id":6,"extra":"z"}`, `{"id":1,"count":2}`, `{"id":3,"extra":7}`},
+		},
 	}
 	for _, step := range steps {
 		r.Task.Bindings[0].Collection.Columns = step.columns
