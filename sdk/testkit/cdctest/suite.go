@@ -248,7 +248,7 @@ func (b Backend) shapes(t *testing.T) {
 	f.start()
 	write()
 	alter("DROP COLUMN note")
-	alter("ADD COLUMN note TEXT DEFAULT 'new'")
+	alter("ADD COLUMN note TEXT DEFAULT ('new')")
 	write()
 	for i, k := range ks {
 		f.becomes(i, k, "v, note, big, c1, c2")
@@ -357,6 +357,12 @@ func (b Backend) huge(t *testing.T) {
 		defer close(written)
 		db.Exec(t, fmt.Sprintf("INSERT INTO %s (id, v, note) SELECT a.id * %d + b.id, 1, '%s' FROM cdc_digits a, cdc_digits b", k.name, side, note))
 	}()
+	// The server may be long about it, and nothing comes before it is done.
+	select {
+	case <-written:
+	case <-time.After(5 * patience):
+		require.FailNow(t, "the huge transaction was not written in time")
+	}
 	base, peak := liveHeap(), uint64(0)
 	for docs := 0; docs < side*side+side; {
 		res, err := s.Next()
@@ -371,7 +377,6 @@ func (b Backend) huge(t *testing.T) {
 			peak = max(peak, liveHeap())
 		}
 	}
-	<-written
 	require.Less(t, peak, base+limit, "bytes held while a transaction of %d rows was captured", side*side)
 	require.NoError(t, s.Stop())
 }

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+// Check implements cdc.Driver.
+func (d *driver) Check(ctx context.Context, tables []cdc.TableID) []error {
+	var problems []error
+	err := d.conns.with(ctx, func(s *session) error {
+		problems = nil
+		for _, check := range []func(context.Context, *session) ([]error, error){
+			d.checkSettings,
+			d.checkRights,
+			func(ctx context.Context, s *session) ([]error, error) { return d.checkTables(ctx, s, tables) },
+		} {
+			found, err := check(ctx, s)
+			if err != nil {
+				return err
+			}
+			problems = append(problems, found...)
+		}
+		return nil
+	})
+	if err != nil {
+		problems = append(problems, err)
+	}
+	return problems
+}
+
+// checkSettings is about what only an administrator can change.
+func (d *driver) checkSettings(ctx context.Context, s *session) ([]error, error) {
+	v, err := s.variables(ctx, "log_bin", "binlog_format", "binlog_row_image", "binlog_row_metadata", "binlog_row_value_options", "gtid_mode", "server_id",
+		"binlog_expire_logs_seconds", "expire_logs_days", "log_slave_updates", "log_replica_updates")
+	if err != nil {
+		return nil, err
+	}
+	if v["log_bin"] != "ON" {
+		return []error{errNoLog}, nil
+	}
+	var problems []error
+	problem := func(format string, args ...any) { problems = append(problems, usererr.New(nil, format, args...)) }
+	if f := v["binlog_format"]; f != "" && f != "ROW" {
+		problem("The binary log has statements, not rows: binlog_format is %s. Have an administrator run SET GLOBAL binlog_format = ROW; put it into the server's configuration, and have all sessions connect anew.", f)
+	}
+	if f := v["binlog_row_image"]; f != "" && f != "FULL" {
+		problem("The binary log has rows without some of their columns: binlog_row_image is %s. Have an administrator run SET GLOBAL binlog_row_image = FULL; and put it into the server's configuration.", f)
+	}
+	if f := v["binlog_row_metadata"]; f != "FULL" {
+		problem("The binary log does not name the columns of its rows: binlog_row_metadata is %s. Have an administrator run SET GLOBAL binlog_row_metadata = FULL; and put it into the server's configuration.", f)
+	}
+	if f := v["binlog_row_value_options"]; f != "" {
+		problem("The binary log has only parts of JSON values: binlog_row_value_options is %s. Have an administrator run SET GLOBAL binlog_row_value_options = ''; and take it out of the server's configuration.", f)
+	}
+	if v["server_id"] == "0" {
+		problem("The server has no number, so it sends its binary log to nobody: server_id is 0. Have an administrator run SET GLOBAL server_id = 1; and put it into the server's configuration.")
+	}
+	if mode := v["gtid_mode"]; !d.server.mariadb && mode != "ON" {
+		problems = append(problems, errGTIDMode(mode))
+	}
+	replica, err := d.isReplica(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if replica && v["log_slave_updates"] == "OFF" && v["log_replica_updates"] != "ON" {
+		problem("The server is a replica that does not log what it receives: log_slave_updates (log_replica_updates) is OFF. Have an administrator set it in the server's configuration, and restart it; or capture the primary.")
+	}
+	return append(problems, d.retention(v)...), nil
+}
+
+// isReplica reports whether the server applies another one's changes now.
+func (d *driver) isReplica(ctx context.Context, s *session) (bool, error) {
+	if d.server.mariadb {
+		row, err := s.row(ctx, "SHOW GLOBAL STATUS LIKE 'Slaves_running'")
+		return err == nil && len(row) == 2 && row[1] != "0", err
+	}
+	rows, err := s.texts(ctx, map[bool]string{true: "SHOW REPLICA STATUS", false: "SHOW SLAVE STATUS"}[d.server.atLeast(8, 1)])
+	if code(err) == errNoRight {
+		return false, nil // the rights are checked elsewhere
+	}
+	return len(rows) > 0, err
+}
+
+// retention is about how long the server keeps its log.
+func (d *driver) retention(v map[string]string) []error {
+	least := duration(d.cfg.Advanced.MinRetention, defaultRetention)
+	seconds, err := strconv.ParseFloat(v["binlog_expire_logs_seconds"], 64)
+	if err != nil {
+		seconds = 0
+	}
+	days, err := strconv.ParseFloat(v["expire_logs_days"], 64)
+	if err != nil {
+		days = 0
+	}
+	kept := time.Duration(max(seconds, days*86400) * float64(time.Second))
+	if kept == 0 || kept >= least { // zero is for ever
+		return nil
+	}
+	return []error{usererr.New(nil, "The server keeps its binary log for %s only, so a pause of the capture soon costs a backfill of everything. Have an administrator run SET GLOBAL binlog_expire_logs_seconds = %.0f; "+
+		"and put it into the server's configuration; or set advanced.minRetention to what you can live with.", kept, (7 * 24 * time.Hour).Seconds())}
+}
+
+// checkRights tries what the capture will do.
+func (d *driver) checkRights(ctx context.Context, s *session) ([]error, error) {
+	var problems []error
+	if _, err := d.end(ctx, s); err != nil {
+		problems = append(problems, err)
+	}
+	grants, err := s.texts(ctx, "SHOW GRANTS")
+	if err != nil {
+		return nil, fmt.Errorf("reading the rights of user %q: %w", d.cfg.User, err)
+	}
+	for _, row := range grants {
+		grant := strings.ToUpper(row[0])
+		if strings.Contains(grant, "REPLICATION SLAVE") || strings.HasPrefix(grant, "GRANT ALL PRIVILEGES ON *.*") || strings.HasPrefix(grant, "GRANT `") || strings.Contains(grant, "REPLICATION REPLICA") {
+			return problems, nil // the right, or a role that may have it
+		}
+	}
+	return append(problems, usererr.New(nil, "User %q may not read the server's binary log. Have an administrator run: GRANT REPLICATION SLAVE ON *.* TO %s;", d.cfg.User, d.grantee())), nil
+}
+
+// checkTables is about the tables that are to be captured.
+func (d *driver) checkTables(ctx context.Context, s *session, ids []cdc.TableID) ([]error, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	found, err := d.readTables(ctx, s, ids)
+	if err != nil {
+		return nil, err
+	}
+	byID := map[cdc.TableID]*table{}
+	for _, t := range found {
+		byID[t.id] = t
+	}
+	var problems []error
+	for _, id := range ids {
+		t := byID[id]
+		switch {
+		case t == nil:
+			problems = append(problems, usererr.New(errNoTable, "The table %s does not exist, or user %q may not see it. Check the names; if it is there, have an administrator run: GRANT SELECT ON %s.%s TO %s;",
+				id, d.cfg.User, quoteName(id.Schema), quoteName(id.Name), d.grantee()))
+			continue
+		case t.problem != nil:
+			problems = append(problems, t.problem)
+			continue
+		}
+		err := s.exec(ctx, "SELECT 1 FROM "+quoteName(id.Schema)+"."+quoteName(id.Name)+" LIMIT 0")
+		switch code(err) {
+		case errNoTableRight, errNoColumnRight, errNoDatabaseRight:
+			problems = append(problems, d.noSelect(id, err))
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("trying to read table %s: %w", id, err)
+		}
+	}
+	cascades, err := d.cascades(ctx, s, ids)
+	if err != nil && !errors.Is(err, ctx.Err()) {
+		return nil, err
+	}
+	for _, c := range cascades {
+		d.log.Warn(c)
+	}
+	return problems, nil
+}
+
+// cascades finds foreign keys whose changes the log does not have: the engine makes them by itself (hard case 42). MySQL logs
+// them from 9.6 on.
+func (d *driver) cascades(ctx context.Context, s *session, ids []cdc.TableID) ([]string, error) {
+	if !d.server.mariadb && d.server.atLeast(9, 6) {
+		return nil, nil
+	}
+	var out []string
+	for _, id := range ids {
+		rows, err := s.texts(ctx, "SELECT CONSTRAINT_NAME, REFERENCED_TABLE_NAME, DELETE_RULE, UPDATE_RULE FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA = "+
+			quoteText(id.Schema)+" AND TABLE_NAME = "+quoteText(id.Name)+" AND (DELETE_RULE IN ('CASCADE', 'SET NULL') OR UPDATE_RULE IN ('CASCADE', 'SET NULL'))")
+		if err != nil {
+			return nil, fmt.Errorf("reading the foreign keys of table %s: %w", id, err)
+		}
+		for _, row := range rows {
+			out = append(out, fmt.Sprintf("the foreign key %s changes rows of %s when rows of %s change (ON DELETE %s, ON UPDATE %s), and this server does not log these changes: the collection will miss them", row[0], id, row[1], row[2], row[3]))
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-mysql-org/go-mysql/client"
+	"github.com/go-mysql-org/go-mysql/mysql"
+	"github.com/sirupsen/logrus"
+
+	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/endpoint"
+	"github.com/sluicedata/sluice/sdk/tunnel"
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+const connectTimeout = 20 * time.Second
+
+// A dialer opens connections: it knows the way to the server and who we are there. Its methods may be called from many
+// goroutines.
+type dialer struct {
+	cfg    config
+	net    endpoint.Dialer
+	tunnel *tunnel.Tunnel // net, or nil if the server is reached directly
+}
+
+// newDialer makes a dialer of a valid configuration. It connects to nothing yet.
+func newDialer(cfg config, log *logrus.Entry) *dialer {
+	d := &dialer{cfg: cfg, net: endpoint.NetDialer{Timeout: connectTimeout}}
+	if cfg.Tunnel.Enabled() {
+		d.tunnel = tunnel.New(cfg.Tunnel, d.net, log)
+		d.net = d.tunnel
+	}
+	return d
+}
+
+// close ends the tunnel, and with it all connections through it.
+func (d *dialer) close() error {
+	if d.tunnel == nil {
+		return nil
+	}
+	return d.tunnel.Close()
+}
+
+// open opens a connection and logs in. The library does that; what comes after is read by our own wire, without its copies.
+func (d *dialer) open(ctx context.Context) (*session, error) {
+	addr, err := d.cfg.address()
+	if err != nil {
+		return nil, err
+	}
+	tlsConfig, err := d.cfg.tls(addr).Config(addr.Host)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	stop := func() bool { return true }
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		raw, err := d.net.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err //nolint:wrapcheck // it names the address
+		}
+		stop = context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) }) // has the library's reads end
+		return raw, nil
+	}
+	conn, err := client.ConnectWithDialer(ctx, "tcp", addr.String(), d.cfg.User, d.cfg.Password.Reveal(), "", dial, func(c *client.Conn) error {
+		c.UnsetCapability(mysql.CLIENT_QUERY_ATTRIBUTES)
+		c.SetTLSConfig(tlsConfig)
+		return nil
+	})
+	if err != nil {
+		return nil, d.advice(addr, err)
+	}
+	s := &session{wire: newWire(conn.Conn.Conn, cdc.MaxRow), id: conn.GetConnectionID()}
+	if !stop() {
+		s.broken = true
+		return nil, errors.Join(ctx.Err(), s.close())
+	}
+	return s, nil
+}
+
+// The server's errors for those who may not come in.
+const (
+	errAccessDenied   = 1045
+	errHostBlocked    = 1129
+	errHostNotAllowed = 1130
+	errTooMany        = 1040
+	errTooManyOfUser  = 1203
+)
+
+// advice explains why a connection could not be opened.
+func (d *dialer) advice(addr endpoint.Address, err error) error {
+	var my *mysql.MyError
+	_, unverified := errors.AsType[*tls.CertificateVerificationError](err)
+	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
+	_, otherName := errors.AsType[x509.HostnameError](err)
+	switch {
+	case errors.As(err, &my) && my.Code == errAccessDenied:
+		return usererr.New(err, "The server at %s does not let the user %q in. Check user and password, and that the user may connect from here (CREATE USER %s@'%%' IDENTIFIED BY '…').",
+			addr, d.cfg.User, "'"+d.cfg.User+"'")
+	case errors.As(err, &my) && (my.Code == errHostBlocked || my.Code == errHostNotAllowed):
+		return usererr.New(err, "The server at %s refuses connections from this machine: %s", addr, my.Message)
+	case errors.As(err, &my) && (my.Code == errTooMany || my.Code == errTooManyOfUser):
+		return usererr.New(err, "The server at %s has no connection left for the user %q. Raise max_connections or the user's limit, or lower advanced.backfillWorkers.", addr, d.cfg.User)
+	case unverified, unknown, otherName:
+		return usererr.New(err, "The certificate of the server at %s is not trusted: %s. Enter the certificate of its authority in sslRootCert; or choose another sslmode, if you know what answers at that address.", addr, lastCause(err))
+	case strings.Contains(err.Error(), "does not support TLS"):
+		return usererr.New(err, "The server at %s speaks no TLS. Give it a certificate, or set sslmode to disable if nobody else can read the network between here and there.", addr)
+	case d.tunnel == nil:
+		return usererr.New(err, "The server at %s cannot be reached: %s.", addr, lastCause(err))
+	default:
+		return fmt.Errorf("connecting to the server at %s through the tunnel: %w", addr, err)
+	}
+}
+
+// lastCause is the innermost error's text.
+func lastCause(err error) string {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err.Error()
+		}
+		err = inner
+	}
+}
+
+// pool keeps sessions that are not in use. It grows with how many are used at once, which the core bounds.
+type pool struct {
+	dial func(context.Context) (*session, error)
+
+	mu     sync.Mutex
+	idle   []*session
+	closed bool
+}
+
+var errClosed = errors.New("the driver is closed")
+
+// get takes a session, a used one if there is one.
+func (p *pool) get(ctx context.Context) (s *session, used bool, err error) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, false, errClosed
+	}
+	if n := len(p.idle); n > 0 {
+		s, p.idle = p.idle[n-1], p.idle[:n-1]
+		p.mu.Unlock()
+		return s, true, nil
+	}
+	p.mu.Unlock()
+	s, err = p.dial(ctx)
+	return s, false, err
+}
+
+// put gives a session back. One that broke is closed instead.
+func (p *pool) put(s *session) {
+	p.mu.Lock()
+	if !p.closed && !s.broken {
+		p.idle = append(p.idle, s)
+		s = nil
+	}
+	p.mu.Unlock()
+	if s != nil {
+		_ = s.close() // it is of no use any more, whatever closing says
+	}
+}
+
+// with runs f with a session. If a session that had lain idle turns out to be gone, f runs once more with a new one, so it must
+// do all or nothing.
+func (p *pool) with(ctx context.Context, f func(*session) error) error {
+	s, used, err := p.get(ctx)
+	if err != nil {
+		return err
+	}
+	err = f(s)
+	if used && isLost(err) && ctx.Err() == nil {
+		s.broken = true
+		p.put(s)
+		if s, err = p.dial(ctx); err != nil {
+			return err
+		}
+		err = f(s)
+	}
+	p.put(s)
+	return err
+}
+
+// The server's errors that mean the session is gone, rather than that a statement failed.
+const (
+	errServerShutdown = 1053
+	errKilled         = 1927 // MariaDB
+	errIdleTooLong    = 4031
+)
+
+func isLost(err error) bool {
+	_, lost := errors.AsType[*lostError](err)
+	switch code(err) {
+	case errServerShutdown, errKilled, errIdleTooLong:
+		return true
+	default:
+		return lost
+	}
+}
+
+func (p *pool) close() error {
+	p.mu.Lock()
+	idle := p.idle
+	p.idle, p.closed = nil, true
+	p.mu.Unlock()
+	var errs []error
+	for _, s := range idle {
+		errs = append(errs, s.close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/sluicedata/sluice/sdk/cdc"
+)
+
+// statement is what is understood of a statement in the log: enough to know which tables to look at. Rows are decoded by what the
+// log itself says of their tables, whatever stands here.
+type statement struct {
+	verb   string // ALTER, CREATE, DROP, RENAME, TRUNCATE, DROP DATABASE; INSERT and its like; empty for what concerns no table
+	tables []cdc.TableID
+	to     []cdc.TableID // what each of them is renamed to
+	gone   []string      // columns that an ALTER drops
+	empty  bool          // rows go without a word: partitions that are dropped, truncated or exchanged
+}
+
+// token is a word, a name, or a character of a statement.
+type token struct {
+	text   string
+	quoted bool
+}
+
+func (t token) is(words ...string) bool {
+	return !t.quoted && slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(w, t.text) })
+}
+
+// tokens takes a statement apart. Comments are left out, but for those that the server runs; so are the contents of texts.
+func tokens(sql string) []token {
+	var out []token
+	for i := 0; i < len(sql); {
+		c := sql[i]
+		rest := sql[i:]
+		switch {
+		case c == ' ' || c == '\t' || c == '\n' || c == '\r':
+			i++
+		case strings.HasPrefix(rest, "/*!"), strings.HasPrefix(rest, "/*M!"):
+			i += strings.IndexByte(rest, '!') + 1
+			for i < len(sql) && sql[i] >= '0' && sql[i] <= '9' {
+				i++
+			}
+		case strings.HasPrefix(rest, "*/"):
+			i += 2
+		case strings.HasPrefix(rest, "/*"):
+			i = skipTo(sql, i+2, "*/")
+		case c == '#', strings.HasPrefix(rest, "-- "), strings.HasPrefix(rest, "--\n"), strings.HasPrefix(rest, "--\t"):
+			i = skipTo(sql, i, "\n")
+		case c == '`' || c == '"' || c == '\'':
+			var text string
+			text, i = quotedToken(sql, i)
+			out = append(out, token{text, true})
+		case isWord(c):
+			from := i
+			for i < len(sql) && isWord(sql[i]) {
+				i++
+			}
+			out = append(out, token{text: sql[from:i]})
+		default:
+			out = append(out, token{text: sql[i : i+1]})
+			i++
+		}
+	}
+	return out
+}
+
+func isWord(c byte) bool {
+	return c == '_' || c == '$' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80
+}
+
+func skipTo(sql string, from int, end string) int {
+	if n := strings.Index(sql[from:], end); n >= 0 {
+		return from + n + len(end)
+	}
+	return len(sql)
+}
+
+func quotedToken(sql string, from int) (text string, next int) {
+	quote := sql[from]
+	var b strings.Builder
+	for i := from + 1; i < len(sql); i++ {
+		switch {
+		case sql[i] == '\\' && quote != '`' && i+1 < len(sql):
+			i++
+		case sql[i] == quote:
+			if i+1 >= len(sql) || sql[i+1] != quote {
+				return b.String(), i + 1
+			}
+			i++
+		}
+		b.WriteByte(sql[i])
+	}
+	return b.String(), len(sql)
+}
+
+// parser reads tokens one after the other.
+type parser struct {
+	tokens []token
+	schema string // of names without one
+}
+
+func (p *parser) peek() token {
+	if len(p.tokens) == 0 {
+		return token{}
+	}
+	return p.tokens[0]
+}
+
+func (p *parser) next() token {
+	t := p.peek()
+	if len(p.tokens) > 0 {
+		p.tokens = p.tokens[1:]
+	}
+	return t
+}
+
+// accept takes the next token if it is one of the words.
+func (p *parser) accept(words ...string) bool {
+	if p.peek().is(words...) {
+		p.next()
+		return true
+	}
+	return false
+}
+
+// skip takes all tokens that are one of the words.
+func (p *parser) skip(words ...string) {
+	for p.accept(words...) {
+	}
+}
+
+func (p *parser) name() cdc.TableID {
+	id := cdc.TableID{Schema: p.schema, Name: p.next().text}
+	if p.accept(".") {
+		id.Schema, id.Name = id.Name, p.next().text
+	}
+	return id
+}
+
+// parseStatement reads a statement that was run with a default schema.
+func parseStatement(sql, schema string) statement {
+	p := &parser{tokens: tokens(sql), schema: schema}
+	if p.peek().is("SET") && len(p.tokens) > 1 && p.tokens[1].is("STATEMENT") { // MariaDB's SET STATEMENT … FOR …
+		for len(p.tokens) > 0 && !p.accept("FOR") {
+			p.next()
+		}
+	}
+	verb := strings.ToUpper(p.next().text)
+	switch verb {
+	case "ALTER":
+		return p.alter()
+	case "CREATE":
+		replace := false
+		for p.peek().is("OR", "REPLACE", "TEMPORARY") {
+			if p.peek().is("TEMPORARY") {
+				return statement{}
+			}
+			replace = p.next().is("REPLACE") || replace
+		}
+		if !p.accept("TABLE") {
+			return statement{}
+		}
+		p.skip("IF", "NOT", "EXISTS")
+		return statement{verb: "CREATE", tables: []cdc.TableID{p.name()}, empty: replace}
+	case "DROP":
+		return p.drop()
+	case "RENAME":
+		return p.rename()
+	case "TRUNCATE":
+		p.skip("TABLE")
+		return statement{verb: verb, tables: []cdc.TableID{p.name()}}
+	case "INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "CALL", "WITH":
+		return p.change(verb)
+	default:
+		return statement{}
+	}
+}
+
+func (p *parser) alter() statement {
+	p.skip("ONLINE", "OFFLINE", "IGNORE")
+	if !p.accept("TABLE") {
+		return statement{}
+	}
+	p.skip("IF", "EXISTS")
+	out := statement{verb: "ALTER", tables: []cdc.TableID{p.name()}}
+	depth := 0
+	for len(p.tokens) > 0 {
+		t := p.next()
+		switch {
+		case t.is("("):
+			depth++
+		case t.is(")"):
+			depth--
+		case depth > 0:
+		case t.is("RENAME"):
+			if p.peek().is("COLUMN", "INDEX", "KEY") {
+				continue
+			}
+			p.skip("TO", "AS")
+			out.to = []cdc.TableID{p.name()}
+		case t.is("DROP", "TRUNCATE", "EXCHANGE") && p.peek().is("PARTITION"):
+			out.empty = true
+		case t.is("DROP"):
+			if p.peek().is("INDEX", "KEY", "PRIMARY", "FOREIGN", "CONSTRAINT", "CHECK", "DEFAULT", "SYSTEM", "PERIOD") {
+				continue
+			}
+			p.skip("COLUMN")
+			p.skip("IF", "EXISTS")
+			out.gone = append(out.gone, p.next().text)
+		}
+	}
+	return out
+}
+
+func (p *parser) drop() statement {
+	if p.peek().is("TEMPORARY") {
+		return statement{}
+	}
+	if p.accept("DATABASE", "SCHEMA") {
+		p.skip("IF", "EXISTS")
+		return statement{verb: "DROP DATABASE", tables: []cdc.TableID{{Schema: p.next().text}}}
+	}
+	if !p.accept("TABLE", "TABLES") {
+		return statement{}
+	}
+	p.skip("IF", "EXISTS")
+	out := statement{verb: "DROP", tables: []cdc.TableID{p.name()}}
+	for p.accept(",") {
+		out.tables = append(out.tables, p.name())
+	}
+	return out
+}
+
+func (p *parser) rename() statement {
+	if !p.accept("TABLE", "TABLES") {
+		return statement{}
+	}
+	out := statement{verb: "RENAME"}
+	for {
+		p.skip("IF", "EXISTS")
+		out.tables = append(out.tables, p.name())
+		for len(p.tokens) > 0 && !p.accept("TO") { // WAIT n, NOWAIT
+			p.next()
+		}
+		out.to = append(out.to, p.name())
+		if !p.accept(",") {
+			return out
+		}
+	}
+}
+
+// change finds the table that a statement changes rows of; none if that cannot be told.
+func (p *parser) change(verb string) statement {
+	out := statement{verb: "INSERT"}
+	p.skip("LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY", "QUICK", "IGNORE")
+	switch verb {
+	case "INSERT", "REPLACE":
+		p.skip("INTO")
+	case "DELETE":
+		if !p.accept("FROM") {
+			return out
+		}
+	case "UPDATE":
+	default:
+		return out
+	}
+	out.tables = []cdc.TableID{p.name()}
+	if p.peek().is(",", "JOIN", "INNER", "LEFT", "RIGHT", "NATURAL", "CROSS", "USING") {
+		out.tables = nil
+	}
+	return out
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/testkit/server"
+	"github.com/sluicedata/sluice/sdk/testkit/server/mysqld"
+)
+
+// The stream tells what happens to tables, in the order of the log.
+func TestShapes(t *testing.T) {
+	t.Parallel()
+	flavors(t, func(t *testing.T, flavor string) {
+		db := newDatabase(t, flavor)
+		db.exec("CREATE TABLE a (id INT PRIMARY KEY, v VARCHAR(5), w INT)", "CREATE TABLE b (id INT PRIMARY KEY)", "CREATE TABLE other (id INT PRIMARY KEY)")
+		d := db.driver()
+		s := db.open(d, db.tables(d, "a", "b")...)
+		db.exec(
+			"INSERT INTO a VALUES (1, 'x', 2)", "UPDATE a SET v = NULL", "DELETE FROM a", "INSERT INTO other VALUES (1)",
+			"ALTER TABLE a ADD COLUMN n INT, MODIFY v VARCHAR(50)", "INSERT INTO a VALUES (2, 'y', 3, 4)",
+			"ALTER TABLE a DROP COLUMN w /* not b */", "INSERT INTO a VALUES (3, 'z', 5)",
+			"TRUNCATE TABLE b", "CREATE INDEX i ON a (v)", "RENAME TABLE b TO c", "DROP TABLE IF EXISTS nothing, a",
+		)
+		require.Equal(t, []string{
+			`c a {"id":1,"v":"x","w":2}`,
+			`u a {"id":1,"v":null,"w":2} before {"id":1,"v":"x","w":2}`,
+			`d a before {"id":1,"v":null,"w":2}`,
+			`shape a (id int, v varchar(5) utf8mb4, w int) rescan false look`,
+			`shape a (id int, v varchar(50) utf8mb4, w int, n int) rescan true`,
+			`c a {"id":2,"n":4,"v":"y","w":3}`,
+			`shape a (id int, v varchar(50) utf8mb4, n int) rescan false look`,
+			`c a {"id":3,"n":5,"v":"z"}`,
+			`truncate b`,
+			`drop b: The table ` + db.name + `.b was renamed to ` + db.name + `.c.`,
+			`drop a: The table ` + db.name + `.a was dropped.`,
+		}, s.fence())
+	})
+}
+
+// What sessions may change about the log of their own transactions (hard cases 36 to 38, 50 and 52).
+func TestSessionsWithOtherLogs(t *testing.T) {
+	t.Parallel()
+	flavors(t, func(t *testing.T, flavor string) {
+		for _, c := range []struct {
+			name, flavor string
+			sql          []string
+			want         string // of the event, or of the error
+			fails        bool
+		}{
+			{"compressed transaction", mysqld.MySQL, []string{"SET binlog_transaction_compression = ON", "INSERT INTO a VALUES (1, REPEAT('x', 300))"}, `c a {"id":1,"v":"` + strings.Repeat("x", 300) + `"}`, false},
+			{"minimal rows", "", []string{"INSERT INTO a VALUES (1, 'x')", "SET binlog_row_image = MINIMAL", "UPDATE a SET v = 'y'"}, "have rows of table|lack columns (UPDATE_ROWS", true},
+			{"statements", "", []string{"SET binlog_format = STATEMENT", "INSERT INTO a VALUES (1, 'x')"}, "has a change of table|.a as a statement", true},
+			{"distributed transaction", "", []string{"XA START 'x'", "INSERT INTO a VALUES (1, 'x')", "XA END 'x'", "XA PREPARE 'x'", "XA COMMIT 'x'"}, "was changed by a distributed transaction (XA", true},
+			{"partial JSON", mysqld.MySQL, []string{`INSERT INTO j VALUES (1, '{"a": "long enough to be worth a part", "b": 1}')`, "SET binlog_row_value_options = PARTIAL_JSON", "UPDATE j SET v = JSON_SET(v, '$.b', 2)"}, "changes of parts of JSON values (PARTIAL_UPDATE_ROWS_EVENT", true},
+		} {
+			if c.flavor != "" && c.flavor != flavor {
+				continue
+			}
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				db := newDatabase(t, flavor)
+				db.exec("CREATE TABLE a (id INT PRIMARY KEY, v TEXT)", "CREATE TABLE j (id INT PRIMARY KEY, v JSON)")
+				d := db.driver()
+				s := db.open(d, db.tables(d, "a", "j")...)
+				db.exec(c.sql...)
+				var events []string
+				err := s.each(func(ev *cdc.Event) { events = append(events, s.text(ev)) })
+				if !c.fails {
+					require.NoError(t, err)
+					require.Equal(t, []string{c.want}, events)
+					return
+				}
+				require.Error(t, err)
+				for part := range strings.SplitSeq(strings.TrimPrefix(c.want, "have "), "|") {
+					require.Contains(t, err.Error(), part)
+				}
+			})
+		}
+	})
+}
+
+// A capture goes on exactly behind the last commit, and a transaction is delivered whole.
+func TestResume(t *testing.T) {
+	t.Parallel()
+	flavors(t, func(t *testing.T, flavor string) {
+		db := newDatabase(t, flavor)
+		db.exec("CREATE TABLE a (id INT PRIMARY KEY)")
+		d := db.driver()
+		tables := db.tables(d, "a")
+		s := db.open(d, tables...)
+		db.exec("BEGIN", "INSERT INTO a VALUES (1), (2)", "INSERT INTO a VALUES (3)", "COMMIT")
+		require.Equal(t, []string{`c a {"id":1}`, `c a {"id":2}`, `c a {"id":3}`}, s.fence())
+		require.NotEmpty(t, s.cursor)
+		db.exec("INSERT INTO a VALUES (4)")
+		require.Equal(t, []string{`c a {"id":4}`}, s.fence())
+		after := cdc.Position{Cursor: s.cursor, Identity: s.Start().Identity}
+		s.close()
+		db.exec("INSERT INTO a VALUES (5)")
+		again := db.resume(d, after, tables...)
+		require.Equal(t, []string{`c a {"id":5}`}, again.fence())
+		require.Empty(t, again.fence())
+	})
+}
+
+// Positions that a server cannot continue from are named (hard cases 33, 34 and 54).
+func TestLostPositions(t *testing.T) {
+	t.Parallel()
+	flavors(t, func(t *testing.T, flavor string) {
+		if flavor == mysqld.MySQL {
+			t.Parallel()
+		}
+		own := server.MySQL(t, flavor, map[string]string{"log-bin": "binlog"})
+		db := databaseOn(t, own)
+		db.exec("CREATE TABLE a (id INT PRIMARY KEY)", "INSERT INTO a VALUES (0)")
+		d := db.driver()
+		tables := db.tables(d, "a")
+		s := db.open(d, tables...)
+		start := s.Start()
+		db.exec("INSERT INTO a VALUES (1)", "FLUSH BINARY LOGS", "INSERT INTO a VALUES (2)", "FLUSH BINARY LOGS", "INSERT INTO a VALUES (3)")
+		require.Equal(t, []string{`c a {"id":1}`, `c a {"id":2}`, `c a {"id":3}`}, s.fence(), "the stream follows from file to file")
+		end := cdc.Position{Cursor: s.cursor, Identity: start.Identity}
+		s.close()
+		eventuallyPurged(t, db)
+
+		_, err := d.Stream(t.Context(), start, tables)
+		require.ErrorIs(t, err, cdc.ErrPositionLost)
+		require.Contains(t, err.Error(), "has thrown away a part of its binary log that was not captured yet: the transactions")
+		again := db.resume(d, end, tables...)
+		require.Empty(t, again.fence())
+		again.close()
+
+		other := newDatabase(t, flavor)
+		od := other.driver()
+		_, err = od.Stream(t.Context(), end, nil)
+		require.Error(t, err)
+		require.NotErrorIs(t, err, cdc.ErrPositionLost, "it is another server")
+		if flavor == mysqld.MySQL {
+			require.Contains(t, err.Error(), "is not the one that was captured, nor a replica of it")
+		}
+		db.exec(map[string]string{mysqld.MySQL: "RESET BINARY LOGS AND GTIDS", mysqld.MariaDB: "RESET MASTER"}[flavor], "INSERT INTO a VALUES (4)")
+		_, err = d.Stream(t.Context(), end, tables)
+		require.ErrorContains(t, err, "lacks transactions that were captured already")
+		require.NotErrorIs(t, err, cdc.ErrPositionLost)
+	})
+}
+
+// eventuallyPurged has the server throw away all files but the last one, as soon as it lets go of them.
+func eventuallyPurged(t *testing.T, db *database) {
+	t.Helper()
+	conn := db.session("")
+	require.Eventually(t, func() bool {
+		files, err := conn.texts(t.Context(), "SHOW BINARY LOGS")
+		require.NoError(t, err)
+		require.NoError(t, conn.exec(t.Context(), "PURGE BINARY LOGS TO '"+files[len(files)-1][0]+"'"))
+		return len(files) == 1
+	}, patience, 50*time.Millisecond)
+}

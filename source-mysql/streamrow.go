@@ -1,0 +1,465 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/usererr"
+	"github.com/sluicedata/sluice/source-mysql/internal/binlog"
+)
+
+// streamed is a bound table as the log has it.
+type streamed struct {
+	id    cdc.TableID
+	table *cdc.Table // its present version
+}
+
+// mapping is one number that the log gives to a table, with how its rows become documents.
+type mapping struct {
+	raw   []byte // the body of the table map, to tell that nothing has changed
+	table *streamed
+	log   *binlog.Table
+	rows  *rowPlan
+}
+
+// streamRow is a row of the log. It implements cdc.Row.
+type streamRow struct {
+	plan    *rowPlan
+	vals    [][]byte
+	s       *stream
+	ordinal int64
+}
+
+// AppendFields implements cdc.Row.
+func (r *streamRow) AppendFields(dst []byte) ([]byte, error) {
+	return r.plan.shape.AppendFields(dst, r.vals, nil)
+}
+
+// AppendKey implements cdc.Row.
+func (r *streamRow) AppendKey(dst []byte) ([]byte, error) { return r.plan.appendKey(dst, r.vals) }
+
+// AppendSource implements cdc.Row.
+func (r *streamRow) AppendSource(dst []byte) ([]byte, error) {
+	dst = append(dst, r.s.txn.source...)
+	dst = append(strconv.AppendUint(dst, r.s.at.at, 10), ',')
+	dst = append(strconv.AppendInt(dst, r.ordinal, 10), ']', ',')
+	return append(dst, r.plan.source...), nil
+}
+
+// Omitted implements cdc.Row: the log has whole rows, or is refused.
+func (r *streamRow) Omitted() []string { return nil }
+
+// rowsEvent begins to read the rows of an event.
+func (s *stream) rowsEvent(typ binlog.Type, body []byte) error {
+	id, err := binlog.TableID(body)
+	if err != nil {
+		return err
+	}
+	m := s.mapped[id]
+	switch {
+	case m == nil:
+		return fmt.Errorf("%w: rows of a table %d that was not described, at %s", binlog.ErrFormat, id, s.at)
+	case m.table == nil:
+		return nil
+	case !s.txn.open:
+		return fmt.Errorf("%w: rows outside of a transaction, at %s", binlog.ErrFormat, s.at)
+	case s.txn.prepared:
+		return usererr.New(nil, "The table %s was changed by a distributed transaction (XA, at %s), which cannot be captured yet.", m.table.id, s.at)
+	}
+	if s.rows, err = binlog.ParseRows(typ, body); err != nil {
+		return err
+	}
+	if !s.rows.Whole() {
+		s.rows = binlog.Rows{}
+		return usererr.New(binlog.ErrPartialImage, "The log has rows of table %s that lack columns (%s at %s). Have an administrator set binlog_row_image to FULL, for all sessions, then backfill the table.", m.table.id, typ, s.at)
+	}
+	s.rowsOf, s.txn.touched = m, true
+	switch typ {
+	case binlog.WriteRows, binlog.WriteRowsV1, binlog.WriteRowsCompressed:
+		s.op = cdc.Insert
+	case binlog.DeleteRows, binlog.DeleteRowsV1, binlog.DeleteRowsCompressed:
+		s.op = cdc.Delete
+	default:
+		s.op = cdc.Update
+	}
+	return nil
+}
+
+// nextRow gives the next row of the event at hand. It is the hot path.
+func (s *stream) nextRow() (*cdc.Event, error) {
+	m := s.rowsOf
+	s.txn.ordinal++
+	s.event = cdc.Event{Op: s.op, Table: m.table.id, Txn: s.txn.id}
+	var err error
+	if s.op != cdc.Insert {
+		s.before.plan, s.before.s, s.before.ordinal = m.rows, s, s.txn.ordinal
+		if s.before.vals, err = s.rows.Next(m.log, s.before.vals[:0]); err != nil {
+			return nil, err
+		}
+		s.event.Before = &s.before
+	}
+	if s.op != cdc.Delete {
+		s.row.plan, s.row.s, s.row.ordinal = m.rows, s, s.txn.ordinal
+		if s.row.vals, err = s.rows.Next(m.log, s.row.vals[:0]); err != nil {
+			return nil, err
+		}
+		s.event.Row = &s.row
+	}
+	return &s.event, nil
+}
+
+// tableMap takes the description of a table, which precedes its rows in every transaction.
+func (s *stream) tableMap(ctx context.Context, body []byte) error {
+	id, err := binlog.TableID(body)
+	if err != nil {
+		return err
+	}
+	known := s.mapped[id]
+	if known != nil && bytes.Equal(known.raw, body) {
+		return nil
+	}
+	schema, name, err := binlog.TableName(body)
+	if err != nil {
+		return err
+	}
+	m := &mapping{raw: bytes.Clone(body), table: s.tables[cdc.TableID{Schema: string(schema), Name: string(name)}]}
+	if m.table != nil {
+		if err := s.describe(ctx, m); err != nil {
+			return err
+		}
+	}
+	s.mapped[id] = m
+	return nil
+}
+
+// hiddenColumn tells the columns that the server has made for itself: of hashes (MariaDB) and of indexes over expressions (MySQL).
+var hiddenColumn = regexp.MustCompile(`^(DB_ROW_HASH_\d+|!hidden!.*)$`)
+
+// describe makes a table's rows readable by what the log says of it, and tells the core where that differs from what was known.
+func (s *stream) describe(ctx context.Context, m *mapping) error {
+	t := m.table
+	var err error
+	if m.log, err = binlog.ParseTable(m.raw, s.d.server.mariadb); err != nil {
+		if errors.Is(err, binlog.ErrColumnType) {
+			return usererr.New(err, "The table %s has a column of an old or unknown type (%s), which cannot be captured. Have an administrator rebuild it: ALTER TABLE %s.%s FORCE;",
+				t.id, lastCause(err), quoteName(t.id.Schema), quoteName(t.id.Name))
+		}
+		return err
+	}
+	if !m.log.Named {
+		return usererr.New(nil, "The log does not name the columns of table %s (at %s). Have an administrator run: SET GLOBAL binlog_row_metadata = FULL; "+
+			"and put it into the server's configuration. Then backfill all tables.", t.id, s.at)
+	}
+	var now *table
+	err = s.d.conns.with(ctx, func(q *session) error {
+		found, err := s.d.readTables(ctx, q, []cdc.TableID{t.id})
+		if now = nil; len(found) > 0 {
+			now = found[0]
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	next, err := s.shapeOf(m, now)
+	if err != nil {
+		return err
+	}
+	changed, rescan := shapeChange(t.table, next)
+	t.table = next
+	if changed {
+		s.queue = append(s.queue, cdc.Event{Op: cdc.Shape, Table: t.id, Txn: s.txn.id, Shape: next, Rescan: rescan})
+		s.txn.touched = true
+	}
+	return nil
+}
+
+// shapeOf is the version of a table that the log describes, and the plan of its rows. What the catalog says of a column, which may
+// be ahead of the log, counts only to the cautious side.
+func (s *stream) shapeOf(m *mapping, now *table) (*cdc.Table, error) {
+	old := m.table.table
+	out := &cdc.Table{ID: old.ID, Key: old.Key, Rows: old.Rows, Selection: old.Selection}
+	names := make([]string, len(m.log.Columns))
+	codecs := make([]*codec, len(m.log.Columns))
+	for i := range m.log.Columns {
+		c := &m.log.Columns[i]
+		names[i] = c.Name
+		before := slices.IndexFunc(old.Columns, func(o cdc.Column) bool { return o.Name == c.Name })
+		var present *column
+		if now != nil {
+			present = now.column(c.Name)
+		}
+		if present == nil && before < 0 && hiddenColumn.MatchString(c.Name) {
+			continue
+		}
+		if !out.Selection.Has(cdc.Column{Name: c.Name}) {
+			continue
+		}
+		typ, err := s.d.logType(c, knownType(old.Columns, before, present))
+		if err != nil {
+			return nil, fmt.Errorf("reading the description of table %s: column %q: %w", old.ID, c.Name, err)
+		}
+		asKey := slices.Contains(out.Key, c.Name)
+		if codecs[i], err = s.d.codec(typ, asKey); err != nil {
+			return nil, err
+		}
+		col := column{name: c.Name, typ: typ, nullable: true, filled: true}
+		if present != nil {
+			col.filled = present.filled
+			col.nullable = present.nullable || before < 0 || old.Columns[before].Nullable
+		}
+		out.Columns = append(out.Columns, s.d.column(col, asKey))
+	}
+	var err error
+	if m.rows, err = newRowPlan(old.ID, out.Key, names, codecs, true); err != nil {
+		return nil, usererr.New(err, "The table %s lost a column of its key (%s). Backfill it again into a new collection.", old.ID, strings.Join(out.Key, ", "))
+	}
+	return out, nil
+}
+
+// knownType is the type that a column of this name had or has, if it is one that the log does not tell from others.
+func knownType(old []cdc.Column, before int, present *column) *columnType {
+	if before >= 0 {
+		if k, ok := plainKinds[old[before].Type]; ok && (k == kindUUID || k == kindInet4 || k == kindInet6) {
+			return &columnType{kind: k, name: old[before].Type}
+		}
+	}
+	if present != nil {
+		return present.typ
+	}
+	return nil
+}
+
+// shapeChange compares two versions of a table: whether they differ, and whether existing rows may have got other values by it
+// without the log saying so.
+func shapeChange(old, next *cdc.Table) (changed, rescan bool) {
+	before := make(map[string]cdc.Column, len(old.Columns))
+	var order []string
+	for _, c := range old.Columns {
+		before[c.Name] = c
+		order = append(order, c.Name)
+	}
+	added := false
+	var kept []string
+	for _, c := range next.Columns {
+		was, had := before[c.Name]
+		delete(before, c.Name)
+		if had {
+			kept = append(kept, c.Name)
+		}
+		switch {
+		case !had:
+			added, changed = true, true
+			rescan = rescan || c.Filled
+		case was.Type != c.Type:
+			changed = true
+			rescan = rescan || !sameValues(was.Type, c.Type)
+		case was.Nullable != c.Nullable:
+			changed = true
+		}
+	}
+	order = slices.DeleteFunc(order, func(name string) bool { _, gone := before[name]; return gone })
+	if !slices.Equal(order, kept) {
+		changed, rescan = true, true // columns changed their places, or their names
+	}
+	if len(before) > 0 {
+		changed = true
+		rescan = rescan || added // it may be the same column under a new name
+	}
+	return changed, rescan
+}
+
+// query takes a statement of the log.
+func (s *stream) query(ctx context.Context, h binlog.Header, body []byte) error {
+	q, err := binlog.ParseQuery(body, h.Type == binlog.QueryCompressed)
+	if err != nil {
+		return err
+	}
+	text := string(q.Statement)
+	first, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
+	t := &s.txn
+	switch word := strings.ToUpper(first); {
+	case !t.open:
+		return nil // MariaDB's statements that are no transactions
+	case word == "BEGIN":
+		t.begun = true
+		return nil
+	case word == "COMMIT":
+		return s.endTransaction(h)
+	case word == "ROLLBACK":
+		if t.touched {
+			return usererr.New(nil, "A transaction that changed captured tables was rolled back in part, and the log has it (at %s): it changed tables with other engines than InnoDB as well. Such transactions cannot be captured.", s.at)
+		}
+		if strings.HasPrefix(strings.ToUpper(rest), "TO") {
+			return nil
+		}
+		return s.endTransaction(h)
+	case word == "SAVEPOINT" || word == "RELEASE":
+		return nil
+	case word == "XA":
+		return s.distributed(h, strings.ToUpper(rest))
+	}
+	if err := s.statement(ctx, parseStatement(text, string(q.Schema))); err != nil {
+		return err
+	}
+	if !t.begun {
+		return s.endTransaction(h)
+	}
+	return nil
+}
+
+// distributed takes a statement about a distributed transaction.
+func (s *stream) distributed(h binlog.Header, what string) error {
+	switch {
+	case strings.HasPrefix(what, "START"), strings.HasPrefix(what, "BEGIN"):
+		s.txn.begun, s.txn.prepared = true, true
+		return nil
+	case strings.HasPrefix(what, "END"):
+		return nil
+	default: // the second half
+		return s.endTransaction(h)
+	}
+}
+
+// statement takes what a statement does to tables.
+func (s *stream) statement(ctx context.Context, st statement) error {
+	switch st.verb {
+	case "INSERT":
+		return s.changedByStatement(st)
+	case "TRUNCATE":
+		for _, id := range st.tables {
+			s.truncated(id)
+		}
+	case "DROP":
+		for _, id := range st.tables {
+			s.dropped(id, "The table "+id.String()+" was dropped.")
+		}
+	case "DROP DATABASE":
+		for id := range s.tables {
+			if id.Schema == st.tables[0].Schema {
+				s.dropped(id, "The table "+id.String()+" was dropped with its database.")
+			}
+		}
+	case "RENAME":
+		return s.renamed(ctx, st)
+	case "ALTER":
+		return s.alteredBy(ctx, st)
+	case "CREATE":
+		if st.empty {
+			s.dropped(st.tables[0], "The table "+st.tables[0].String()+" was replaced.")
+		}
+		return s.appeared(ctx, st.tables[0])
+	}
+	return nil
+}
+
+// changedByStatement refuses changes of rows that the log has as statements.
+func (s *stream) changedByStatement(st statement) error {
+	schemas := map[string]bool{}
+	for id := range s.tables {
+		schemas[id.Schema] = true
+	}
+	if len(st.tables) == 1 && !schemas[st.tables[0].Schema] {
+		return nil
+	}
+	what := "a table"
+	if len(st.tables) == 1 {
+		if s.tables[st.tables[0]] == nil && slices.Contains(systemSchemas, st.tables[0].Schema) {
+			return nil
+		}
+		what = "table " + st.tables[0].String()
+	}
+	return usererr.New(nil, "The log has a change of %s as a statement (at %s), not as rows: a session had another binlog_format than ROW. Which rows it changed cannot be told. "+
+		"Keep sessions from changing it, then backfill all tables.", what, s.at)
+}
+
+func (s *stream) truncated(id cdc.TableID) {
+	if s.tables[id] == nil {
+		return
+	}
+	s.txn.touched = true
+	s.queue = append(s.queue, cdc.Event{Op: cdc.Truncate, Table: id, Txn: s.txn.id, Mark: cdc.Mark(s.at.String()), CommitTime: s.txn.commit})
+}
+
+func (s *stream) dropped(id cdc.TableID, why string) {
+	if s.tables[id] == nil {
+		return
+	}
+	s.txn.touched = true
+	s.forget(id)
+	s.queue = append(s.queue, cdc.Event{Op: cdc.Drop, Table: id, Txn: s.txn.id, Err: usererr.New(nil, "%s", why)})
+}
+
+// forget has a table's description read anew.
+func (s *stream) forget(id cdc.TableID) {
+	for n, m := range s.mapped {
+		if m.table != nil && m.table.id == id {
+			delete(s.mapped, n)
+		}
+	}
+}
+
+func (s *stream) renamed(ctx context.Context, st statement) error {
+	for i, id := range st.tables {
+		s.dropped(id, "The table "+id.String()+" was renamed to "+st.to[i].String()+".")
+	}
+	for _, id := range st.to {
+		if err := s.appeared(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// appeared says that a table of this name came to be. It is another one than before, so all of it is captured.
+func (s *stream) appeared(ctx context.Context, id cdc.TableID) error {
+	t := s.tables[id]
+	if t == nil {
+		return nil
+	}
+	found, err := s.d.Discover(ctx, id)
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	next := *found[0]
+	next.Selection = t.table.Selection
+	next.Columns = slices.DeleteFunc(slices.Clone(next.Columns), func(c cdc.Column) bool { return !next.Selection.Has(c) })
+	t.table = &next
+	s.forget(id)
+	s.txn.touched = true
+	s.queue = append(s.queue, cdc.Event{Op: cdc.Shape, Table: id, Txn: s.txn.id, Shape: t.table, Rescan: true})
+	return nil
+}
+
+// alteredBy takes an ALTER TABLE. What the table is like from here on, its next rows say; but they do not say that a column which
+// they have is another one of the same name.
+func (s *stream) alteredBy(ctx context.Context, st statement) error {
+	id := st.tables[0]
+	if len(st.to) > 0 && st.to[0] != id {
+		st.verb = "RENAME"
+		return s.renamed(ctx, st)
+	}
+	t := s.tables[id]
+	if t == nil {
+		return nil
+	}
+	if st.empty {
+		s.truncated(id)
+	}
+	next := *t.table
+	next.Columns = slices.DeleteFunc(slices.Clone(next.Columns), func(c cdc.Column) bool {
+		return !slices.Contains(next.Key, c.Name) && slices.ContainsFunc(st.gone, func(name string) bool { return strings.EqualFold(name, c.Name) })
+	})
+	t.table = &next
+	s.forget(id)
+	s.txn.touched = true
+	s.queue = append(s.queue, cdc.Event{Op: cdc.Shape, Table: id, Txn: s.txn.id, Shape: t.table, Look: true})
+	return nil
+}
