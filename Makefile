@@ -54,7 +54,7 @@ demo: build ## Capture one live Postgres into another, crash on the way, compare
 	@cd runtime && go run ./demo -bin "$(CURDIR)/bin"
 
 .PHONY: services
-services: ## Install what tests and the demo need: Postgres, in several versions
+services: ## Install what tests and the demo need: Postgres in several versions, MariaDB, MySQL
 	@scripts/services install
 
 .PHONY: services-up

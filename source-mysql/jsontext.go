@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
@@ -99,7 +100,11 @@ func jsonValue(dst []byte, typ byte, v []byte, depth int) ([]byte, error) {
 	case jsonUint16, jsonUint32, jsonUint64:
 		return strconv.AppendUint(dst, unsigned(v), 10), nil
 	case jsonDouble:
-		return appendJSONDouble(dst, math.Float64frombits(binary.LittleEndian.Uint64(v))), nil
+		f := math.Float64frombits(binary.LittleEndian.Uint64(v))
+		if math.IsNaN(f) || math.IsInf(f, 0) {
+			return dst, errJSON(v)
+		}
+		return appendJSONDouble(dst, f), nil
 	case jsonString:
 		text, ok := jsonBytes(v)
 		if ok {
@@ -278,30 +283,16 @@ func jsonTemporal(dst []byte, typ byte, n int64) []byte {
 // appendJSONDouble appends a double as the server prints those of JSON: the fewest digits, with an exponent beyond fifteen places,
 // and so that it is never taken for an integer.
 func appendJSONDouble(dst []byte, f float64) []byte {
-	start := len(dst)
 	e := strconv.AppendFloat(nil, f, 'e', -1, 64)
-	exponent := 0
-	for i := len(e) - 1; i >= 0; i-- {
-		if e[i] == 'e' {
-			exponent, _ = strconv.Atoi(string(e[i+1:])) // it is a number
-			break
-		}
+	mantissa, digits, _ := bytes.Cut(e, []byte{'e'})
+	exponent, err := strconv.Atoi(string(digits))
+	if err == nil && f != 0 && (exponent+1 > 15 || exponent+1 < -14) {
+		return strconv.AppendInt(append(append(dst, mantissa...), 'e'), int64(exponent), 10)
 	}
-	if f != 0 && (exponent+1 > 15 || exponent+1 < -14) {
-		mantissa := e
-		for i, c := range e {
-			if c == 'e' {
-				mantissa = e[:i]
-			}
-		}
-		dst = append(append(dst, mantissa...), 'e')
-		return strconv.AppendInt(dst, int64(exponent), 10)
+	text := strconv.AppendFloat(e[:0], f, 'f', -1, 64)
+	dst = append(dst, text...)
+	if bytes.IndexByte(text, '.') < 0 {
+		dst = append(dst, '.', '0')
 	}
-	dst = strconv.AppendFloat(dst, f, 'f', -1, 64)
-	for _, c := range dst[start:] {
-		if c == '.' {
-			return dst
-		}
-	}
-	return append(dst, '.', '0')
+	return dst
 }

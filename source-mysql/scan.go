@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,7 @@ type scanPlan struct {
 	list   string // the columns, as they are asked for
 	key    []keyTerm
 	keyAll string        // the key's columns, quoted
+	result string        // how results with these columns are described
 	bytes  *atomic.Int64 // that a row has, about; 0 until the first chunk was read
 }
 
@@ -87,8 +89,43 @@ func (d *driver) scanPlanOf(ctx context.Context, s *session, t *cdc.Table) (*sca
 		p.key, key = append(p.key, term), append(key, term.name)
 	}
 	p.list, p.keyAll = strings.Join(list, ", "), strings.Join(key, ", ")
-	p.rows, err = newRowPlan(t.ID, t.Key, names, codecs, false)
-	return p, err
+	if p.rows, err = newRowPlan(t.ID, t.Key, names, codecs, false); err != nil {
+		return nil, err
+	}
+	// Every result has to be described as the one is that comes before the catalog is found to be the same as above.
+	describe := func(columns []resultColumn) error {
+		p.result = description(columns)
+		return nil
+	}
+	if err := s.query(ctx, "SELECT "+p.list+p.from()+" LIMIT 0", describe, nil); err != nil {
+		return nil, err
+	}
+	again, err := d.readTables(ctx, s, []cdc.TableID{t.ID})
+	if err != nil {
+		return nil, err
+	}
+	if len(again) == 0 || !reflect.DeepEqual(again[0].columns, found[0].columns) {
+		return nil, fmt.Errorf("preparing to scan table %s: %w", t.ID, cdc.ErrReshaped)
+	}
+	return p, nil
+}
+
+// description is what of a result's columns decides how its values are read.
+func description(columns []resultColumn) string {
+	const unsigned, enum, set = 32, 256, 2048
+	var b strings.Builder
+	for _, c := range columns {
+		fmt.Fprintf(&b, "%s %d %d %d %d;", c.name, c.typ, c.collation, c.decimals, c.flags&(unsigned|enum|set))
+	}
+	return b.String()
+}
+
+// asPlanned checks that a result has the columns that the plan is for: the table may have been altered meanwhile.
+func (p *scanPlan) asPlanned(columns []resultColumn) error {
+	if description(columns) != p.result {
+		return fmt.Errorf("reading table %s: %w", p.table.ID, cdc.ErrReshaped)
+	}
+	return nil
 }
 
 // cachedPlan is scanPlanOf, asked for once a version.
@@ -202,6 +239,9 @@ func (d *driver) inScan(ctx context.Context, t *cdc.Table, f func(*session, *sca
 	if err == nil {
 		return nil
 	}
+	d.plans.mu.Lock()
+	delete(d.plans.plans, t.ID)
+	d.plans.mu.Unlock()
 	if ctx.Err() != nil {
 		s.broken = true
 		return ctx.Err()
@@ -221,6 +261,8 @@ func (d *driver) inScan(ctx context.Context, t *cdc.Table, f func(*session, *sca
 		return d.noSelect(t.ID, err)
 	}
 	switch {
+	case errors.Is(err, cdc.ErrRewritten), errors.Is(err, cdc.ErrReshaped), errors.Is(err, cdc.ErrInterrupted):
+		return err
 	case errors.Is(err, errLargePacket):
 		return usererr.New(err, "The table %s has a row of more than %d MiB, which cannot be captured. Make its values smaller, or leave out the column with them (excludeColumns).", t.ID, cdc.MaxRow>>20)
 	case isLost(err):
@@ -339,7 +381,7 @@ func (p *scanPlan) last(ctx context.Context, s *session) (key []string, empty bo
 	for i, k := range p.key {
 		descending[i] = k.name + " DESC"
 	}
-	err = s.query(ctx, "SELECT "+p.list+p.from()+" ORDER BY "+strings.Join(descending, ", ")+" LIMIT 1", nil, func(vals [][]byte) error {
+	err = s.query(ctx, "SELECT "+p.list+p.from()+" ORDER BY "+strings.Join(descending, ", ")+" LIMIT 1", p.asPlanned, func(vals [][]byte) error {
 		key = p.keyOf(vals)
 		return nil
 	})
@@ -364,7 +406,7 @@ func (p *scanPlan) read(ctx context.Context, s *session, c cdc.Chunk, r *scanRan
 	row := scanRow{plan: p.rows}
 	rows, size := 0, 0
 	r.After = nil
-	err := s.query(ctx, sql, nil, func(vals [][]byte) error {
+	err := s.query(ctx, sql, p.asPlanned, func(vals [][]byte) error {
 		row.vals = vals
 		rowSize := 0
 		for _, v := range vals {

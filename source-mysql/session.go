@@ -32,7 +32,6 @@ type resultColumn struct {
 	typ       byte
 	flags     uint16
 	decimals  byte
-	length    uint32
 }
 
 // serverError is what the server says of a statement that failed.
@@ -187,7 +186,7 @@ func packedNumber(b []byte) (n uint64, rest []byte, ok bool) {
 	if len(b) == 0 {
 		return 0, nil, false
 	}
-	size := 0
+	var size int
 	switch b[0] {
 	case 0xfc:
 		size = 2
@@ -222,7 +221,7 @@ func parseColumn(b []byte) (resultColumn, error) {
 		return resultColumn{}, fmt.Errorf("%w: a column's description that ends early", errPacket)
 	}
 	return resultColumn{
-		name: string(texts[4]), collation: int(binary.LittleEndian.Uint16(b[1:])), length: binary.LittleEndian.Uint32(b[3:]), typ: b[7],
+		name: string(texts[4]), collation: int(binary.LittleEndian.Uint16(b[1:])), typ: b[7],
 		flags: binary.LittleEndian.Uint16(b[8:]), decimals: b[10],
 	}, nil
 }

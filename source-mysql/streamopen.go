@@ -156,17 +156,21 @@ func gtidAt(ctx context.Context, s *session, at place) (gtid.Position, error) {
 
 // stillThere checks that the server has the log from a position on.
 func (d *driver) stillThere(ctx context.Context, s *session, from gtid.Position) error {
-	row, err := s.row(ctx, "SELECT @@GLOBAL.gtid_binlog_pos")
+	row, err := s.row(ctx, "SELECT @@GLOBAL.gtid_binlog_state")
 	if err != nil || len(row) == 0 {
 		return fmt.Errorf("asking for the GTID position: %w", err)
 	}
-	end, err := gtid.ParsePosition(row[0])
+	state, err := gtid.ParseState(row[0])
 	if err != nil {
-		return err
+		return err //nolint:wrapcheck // it says what it is
 	}
-	if ahead := end.Behind(from); len(ahead) > 0 {
-		return usererr.New(nil, "The server at %s lacks transactions that were captured already (%s; its log ends at %s). If it is a replica that lags behind, wait until it has them; "+
-			"if it was restored from a backup, or is another server, backfill all tables.", d.cfg.Address, ahead, end)
+	switch unknown, ahead := state.Compare(from); {
+	case len(unknown) > 0:
+		return usererr.New(nil, "The server at %s is not the one that was captured, nor a replica of it: its log (%s) has no transactions of the servers that were (%s). "+
+			"Enter the right address; or, if it is to be captured from now on, backfill all tables.", d.cfg.Address, row[0], from)
+	case len(ahead) > 0:
+		return usererr.New(nil, "The server at %s lacks transactions that were captured already (%s; its log has %s). If it is a replica that lags behind, wait until it has them; "+
+			"if it was restored from a backup, backfill all tables.", d.cfg.Address, ahead, row[0])
 	}
 	files, err := s.texts(ctx, "SHOW BINARY LOGS")
 	if err != nil {
@@ -213,7 +217,8 @@ func (d *driver) dump(ctx context.Context, st *stream) error {
 		}
 	}
 	number := 1<<31 | rand.Uint32()
-	command, body := byte(comBinlogDump), []byte(nil)
+	command := byte(comBinlogDump)
+	var body []byte
 	le := binary.LittleEndian
 	if d.server.mariadb {
 		body = le.AppendUint32(nil, 4)

@@ -137,23 +137,6 @@ func (w *wire) fill(deadline time.Time) (bool, error) {
 	return false, nil
 }
 
-// read gives the next payload, waiting for it until the deadline.
-func (w *wire) read(deadline time.Time) ([]byte, error) {
-	for {
-		payload, ok, err := w.packet()
-		if ok || err != nil {
-			return payload, err
-		}
-		got, err := w.fill(deadline)
-		if err != nil {
-			return nil, err
-		}
-		if !got && !deadline.IsZero() && !time.Now().Before(deadline) {
-			return nil, &lostError{os.ErrDeadlineExceeded}
-		}
-	}
-}
-
 // lostError says that the connection is of no use any more.
 type lostError struct{ err error }
 

@@ -60,7 +60,7 @@ const (
 	DeleteRowsCompressed Type = 168
 )
 
-var typeNames = map[Type]string{
+var typeNames = map[Type]string{ //nolint:gochecknoglobals // a table
 	Query: "QUERY", Stop: "STOP", Rotate: "ROTATE", IntVar: "INTVAR", Rand: "RAND", UserVar: "USER_VAR", FormatDescription: "FORMAT_DESCRIPTION",
 	XID: "XID", BeginLoadQuery: "BEGIN_LOAD_QUERY", ExecuteLoadQuery: "EXECUTE_LOAD_QUERY", TableMap: "TABLE_MAP",
 	WriteRowsV1: "WRITE_ROWS_V1", UpdateRowsV1: "UPDATE_ROWS_V1", DeleteRowsV1: "DELETE_ROWS_V1", Incident: "INCIDENT",

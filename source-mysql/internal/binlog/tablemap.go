@@ -127,11 +127,11 @@ func (col *Column) parseMeta(typ byte, c *cursor) error {
 		col.Meta = precision<<8 | int(c.byte())
 	case TypeString:
 		// The first byte is the real type; two of its bits, inverted, are the upper ones of a length above 255.
-		real, length := c.byte(), int(c.byte())
-		if real == TypeEnum || real == TypeSet {
-			col.Type = real
+		actual, length := c.byte(), int(c.byte())
+		if actual == TypeEnum || actual == TypeSet {
+			col.Type = actual
 		} else {
-			length |= int(^real&0x30) << 4
+			length |= int(^actual&0x30) << 4
 		}
 		col.Meta = length
 	default:

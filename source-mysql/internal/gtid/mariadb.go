@@ -76,3 +76,36 @@ func (p Position) Behind(o Position) Position {
 	}
 	return out
 }
+
+// State is all that MariaDB's log has: the last transaction of each server in each domain.
+type State map[[2]uint32]uint64
+
+// ParseState reads MariaDB's gtid_binlog_state: "0-1-100,0-2-97".
+func ParseState(text string) (State, error) {
+	out := State{}
+	for part := range strings.SplitSeq(text, ",") {
+		p, err := ParsePosition(part)
+		if err != nil {
+			return nil, err
+		}
+		for domain, last := range p {
+			out[[2]uint32{domain, last.Server}] = last.Sequence
+		}
+	}
+	return out, nil
+}
+
+// Compare finds out which of a position's transactions the log does not have: those of servers that it knows nothing of, and those
+// that it does not have yet, or any more.
+func (s State) Compare(p Position) (unknown, ahead Position) {
+	unknown, ahead = Position{}, Position{}
+	for domain, last := range p {
+		switch sequence, known := s[[2]uint32{domain, last.Server}]; {
+		case !known:
+			unknown[domain] = last
+		case sequence < last.Sequence:
+			ahead[domain] = last
+		}
+	}
+	return unknown, ahead
+}
