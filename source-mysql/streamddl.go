@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/usererr"
+	"github.com/sluicedata/sluice/source-mysql/internal/binlog"
+)
+
+// query takes a statement of the log.
+func (s *stream) query(ctx context.Context, h binlog.Header, body []byte) error {
+	q, err := binlog.ParseQuery(body, h.Type == binlog.QueryCompressed)
+	if err != nil {
+		return err
+	}
+	text := string(q.Statement)
+	first, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
+	t := &s.txn
+	switch word := strings.ToUpper(first); {
+	case !t.open:
+		return nil // MariaDB's statements that are no transactions
+	case word == "BEGIN":
+		t.begun = true
+		return nil
+	case word == "COMMIT":
+		return s.endTransaction(h)
+	case word == "ROLLBACK":
+		if t.touched {
+			return usererr.New(nil, "A transaction that changed captured tables was rolled back in part, and the log has it (at %s): it changed tables with other engines than InnoDB as well. Such transactions cannot be captured.", s.at)
+		}
+		if strings.HasPrefix(strings.ToUpper(rest), "TO") {
+			return nil
+		}
+		return s.endTransaction(h)
+	case word == "SAVEPOINT" || word == "RELEASE":
+		return nil
+	case word == "XA":
+		return s.distributed(h, strings.ToUpper(rest))
+	}
+	if err := s.statement(ctx, parseStatement(text, string(q.Schema))); err != nil {
+		return err
+	}
+	if !t.begun {
+		return s.endTransaction(h)
+	}
+	return nil
+}
+
+// distributed takes a statement about a distributed transaction.
+func (s *stream) distributed(h binlog.Header, what string) error {
+	switch {
+	case strings.HasPrefix(what, "START"), strings.HasPrefix(what, "BEGIN"):
+		s.txn.begun, s.txn.prepared = true, true
+		return nil
+	case strings.HasPrefix(what, "END"):
+		return nil
+	default: // the second half
+		return s.endTransaction(h)
+	}
+}
+
+// statement takes what a statement does to tables.
+func (s *stream) statement(ctx context.Context, st statement) error {
+	switch st.verb {
+	case "INSERT":
+		return s.changedByStatement(st)
+	case "TRUNCATE":
+		for _, id := range st.tables {
+			s.truncated(id)
+		}
+	case "DROP":
+		for _, id := range st.tables {
+			s.dropped(id, "The table "+id.String()+" was dropped.")
+		}
+	case "DROP DATABASE":
+		for id := range s.tables {
+			if id.Schema == st.tables[0].Schema {
+				s.dropped(id, "The table "+id.String()+" was dropped with its database.")
+			}
+		}
+	case "RENAME":
+		return s.renamed(ctx, st)
+	case "ALTER":
+		return s.alteredBy(ctx, st)
+	case "CREATE":
+		if st.empty {
+			s.dropped(st.tables[0], "The table "+st.tables[0].String()+" was replaced.")
+		}
+		return s.appeared(ctx, st.tables[0])
+	}
+	return nil
+}
+
+// changedByStatement refuses changes of rows that the log has as statements.
+func (s *stream) changedByStatement(st statement) error {
+	schemas := map[string]bool{}
+	for id := range s.tables {
+		schemas[id.Schema] = true
+	}
+	if len(st.tables) == 1 && !schemas[st.tables[0].Schema] {
+		return nil
+	}
+	what := "a table"
+	if len(st.tables) == 1 {
+		if s.tables[st.tables[0]] == nil && slices.Contains(systemSchemas, st.tables[0].Schema) {
+			return nil
+		}
+		what = "table " + st.tables[0].String()
+	}
+	return usererr.New(nil, "The log has a change of %s as a statement (at %s), not as rows: a session had another binlog_format than ROW. Which rows it changed cannot be told. "+
+		"Keep sessions from changing it, then backfill all tables.", what, s.at)
+}
+
+func (s *stream) truncated(id cdc.TableID) {
+	if s.tables[id] == nil {
+		return
+	}
+	s.txn.touched = true
+	s.queue = append(s.queue, cdc.Event{Op: cdc.Truncate, Table: id, Txn: s.txn.id, Mark: cdc.Mark(s.at.String()), CommitTime: s.txn.commit})
+}
+
+func (s *stream) dropped(id cdc.TableID, why string) {
+	if s.tables[id] == nil {
+		return
+	}
+	s.txn.touched = true
+	s.forget(id)
+	s.queue = append(s.queue, cdc.Event{Op: cdc.Drop, Table: id, Txn: s.txn.id, Err: usererr.New(nil, "%s", why)})
+}
+
+// forget has a table's description read anew.
+func (s *stream) forget(id cdc.TableID) {
+	for n, m := range s.mapped {
+		if m.table != nil && m.table.id == id {
+			delete(s.mapped, n)
+		}
+	}
+}
+
+func (s *stream) renamed(ctx context.Context, st statement) error {
+	for i, id := range st.tables {
+		s.dropped(id, "The table "+id.String()+" was renamed to "+st.to[i].String()+".")
+	}
+	for _, id := range st.to {
+		if err := s.appeared(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// appeared says that a table of this name came to be. It is another one than before, so all of it is captured.
+func (s *stream) appeared(ctx context.Context, id cdc.TableID) error {
+	t := s.tables[id]
+	if t == nil {
+		return nil
+	}
+	found, err := s.d.Discover(ctx, id)
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	next := *found[0]
+	next.Selection = t.table.Selection
+	next.Columns = slices.DeleteFunc(slices.Clone(next.Columns), func(c cdc.Column) bool { return !next.Selection.Has(c) })
+	t.table = &next
+	s.forget(id)
+	s.txn.touched = true
+	s.queue = append(s.queue, cdc.Event{Op: cdc.Shape, Table: id, Txn: s.txn.id, Shape: t.table, Rescan: true})
+	return nil
+}
+
+// alteredBy takes an ALTER TABLE. What the table is like from here on, its next rows say; but they do not say that a column which
+// they have is another one of the same name.
+func (s *stream) alteredBy(ctx context.Context, st statement) error {
+	id := st.tables[0]
+	if len(st.to) > 0 && st.to[0] != id {
+		st.verb = "RENAME"
+		return s.renamed(ctx, st)
+	}
+	t := s.tables[id]
+	if t == nil {
+		return nil
+	}
+	if st.empty {
+		s.truncated(id)
+	}
+	next := *t.table
+	next.Columns = slices.DeleteFunc(slices.Clone(next.Columns), func(c cdc.Column) bool {
+		return !slices.Contains(next.Key, c.Name) && slices.ContainsFunc(st.gone, func(name string) bool { return strings.EqualFold(name, c.Name) })
+	})
+	t.table = &next
+	s.forget(id)
+	s.txn.touched = true
+	s.queue = append(s.queue, cdc.Event{Op: cdc.Shape, Table: id, Txn: s.txn.id, Shape: t.table, Look: true})
+	return nil
+}
