@@ -72,6 +72,7 @@ func TestPgBouncer(t *testing.T) {
 	}
 	pg := server.Postgres(t)
 	db := databaseOn(t, pg)
+	db.cfg.Advanced.Options = nil // they would be refused first
 	db.exec("CREATE TABLE t (id int PRIMARY KEY)")
 	ignored := []string{"replication", "extra_float_digits"}
 	for _, settings := range []map[string]string{sessionSettings(), scanSettings(), aliveSettings()} {
