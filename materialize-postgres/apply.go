@@ -188,7 +188,7 @@ func (a *applier) create(name tableName, b *materialize.Binding[resource]) {
 	for i, f := range storedFields(b) {
 		def := quote(columnName(f.Name)) + " " + a.cat.want(a.cfg, f).name
 		// A change may leave out what is required of the documents that it adds up to.
-		if f.Required && !f.Nullable && (i < len(b.Keys) || !history) {
+		if f.Required && !f.Nullable && (i < len(b.Keys) || !b.Target.Delta) {
 			def += " NOT NULL"
 		}
 		defs = append(defs, def)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -153,4 +154,42 @@ func TestHistoryEvolves(t *testing.T) {
 	r.Task.Bindings[0].Resource = json.RawMessage(`{"table":"people"}`)
 	require.Equal(t, "Replaced table public.people for backfill 2.", r.MustApply())
 	require.Equal(t, "0", db.exec(t, `SELECT count(*) FROM pg_attribute WHERE attrelid = 'people'::regclass AND attname = 'is_current'`))
+}
+
+// Deletions and partial updates lack what the schema requires of whole documents. Where every change is kept, that is no error.
+func TestChangesLackWhatIsRequired(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	r := newHistory(t, db, frame.Proto, `{"table":"people","deltaUpdates":true}`)
+	r.Task.Bindings[0].Collection.Columns[1] = sinktest.Column{Name: "name", Types: []string{"string"}}
+	r.MustApply()
+	r.Log = []sinktest.Change{
+		{Doc: `{"id":1,"name":"Ada","grade":1,"_meta":{"op":"c","source":{"ts_ms":10000}}}`},
+		{Doc: `{"id":1,"grade":2,"_meta":{"op":"u","source":{"ts_ms":11000}}}`},
+		{Doc: `{"id":1,"_meta":{"op":"d","source":{"ts_ms":12000}}}`},
+	}
+	require.NoError(t, r.Run())
+	require.Empty(t, r.MustApply())
+	require.Equal(t, "c|Ada|1\nu||2\nd||7", db.exec(t, `SELECT "_meta/op", name, grade FROM people ORDER BY "_meta/source/ts_ms"`))
+}
+
+// Columns whose types have a length or a precision: what is stored is compared, and what does not fit is not cut.
+func TestHistoryOfLimitedTypes(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	r := newHistory(t, db, frame.Proto, `{"table":"people","history":"scd2"}`)
+	for i, to := range []string{1: "char(5)", 2: "varchar(5)", 3: "numeric(8,2)"} {
+		if to != "" {
+			r.Task.Bindings[0].Collection.Columns[i].Config = `{"columnType":"` + to + `"}`
+		}
+	}
+	r.Batch = 2
+	r.MustApply()
+	for i := range 3 {
+		r.Log = append(r.Log, sinktest.Change{Doc: fmt.Sprintf(`{"id":1,"name":"Ada","bio":"brief","grade":1,"_meta":{"op":"u","source":{"ts_ms":%d}}}`, i)})
+	}
+	require.NoError(t, r.Run())
+	require.Equal(t, "Ada  |brief|1.00|1", db.exec(t, "SELECT name, bio, grade, version_number FROM people"))
+	r.Log = append(r.Log, sinktest.Change{Doc: `{"id":1,"name":"Ada","bio":"brief text","grade":1,"_meta":{"op":"u","source":{"ts_ms":9}}}`})
+	require.ErrorContains(t, r.Run(), "value too long for type character varying(5)")
 }

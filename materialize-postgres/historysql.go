@@ -110,8 +110,21 @@ func (t *table) differs() string {
 	if len(h.compared) == 0 {
 		return "false"
 	}
-	row := "ROW(" + list(len(h.compared), ", ", func(i int) string { return fmt.Sprintf("c%d", h.compared[i]) }) + ")"
+	row := "ROW(" + list(len(h.compared), ", ", func(i int) string { return t.columns[h.compared[i]].comparable(h.compared[i]) }) + ")"
 	return row + " *<> lag(" + row + ") OVER w"
+}
+
+// comparable is a column as it would be stored: a type with a precision rounds, one with a length pads. A text is never cut,
+// since that it does not fit must come out when it is stored.
+func (c column) comparable(i int) string {
+	switch {
+	case c.typeName == c.castName:
+		return fmt.Sprintf("c%d", i)
+	case strings.Contains(c.castName, "char"), strings.Contains(c.castName, "bit"):
+		return fmt.Sprintf("c%d::text", i)
+	default:
+		return fmt.Sprintf("c%d::%s", i, c.typeName)
+	}
 }
 
 // fill writes the steps that fill in what rows lack, and returns the name of the last one. Only columns that some row of the

@@ -14,7 +14,7 @@ import (
 // changes leave out, several changes in one transaction, deletions, rows that come back, keys that change, and a kill.
 func TestHistoryAndChangesOfATable(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, `CREATE TABLE people (id integer PRIMARY KEY, name text, bio text)`,
+	w := newWorld(t, `CREATE TABLE people (id integer PRIMARY KEY, name text, bio text NOT NULL)`,
 		`ALTER TABLE people ALTER COLUMN bio SET STORAGE EXTERNAL`,
 		`INSERT INTO people SELECT i, 'p' || i, repeat('long ', 2000) || i FROM generate_series(1, 20) AS i`)
 	w.discover(t, "people")
