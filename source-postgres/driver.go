@@ -61,6 +61,7 @@ type serverInfo struct {
 	segment   uint64 // of the write-ahead log, in bytes
 	walLevel  string
 	standby   bool
+	encoding  string // of the database
 }
 
 func (s serverInfo) major() int { return s.version / 10000 }
@@ -77,7 +78,7 @@ func (s serverInfo) forgetsPublications() bool {
 const queryServer = `
 	SELECT current_setting('server_version_num')::int, current_setting('block_size')::bigint, current_setting('wal_block_size')::bigint,
 		(SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size'),
-		current_setting('wal_level'), pg_catalog.pg_is_in_recovery()`
+		current_setting('wal_level'), pg_catalog.pg_is_in_recovery(), current_setting('server_encoding')`
 
 // connect opens the driver of one session. It is the whole of what package cdc needs to know about Postgres.
 func connect(ctx context.Context, env capture.Env, cfg config) (cdc.Driver, cdc.Options, error) {
@@ -92,13 +93,17 @@ func connect(ctx context.Context, env capture.Env, cfg config) (cdc.Driver, cdc.
 func (d *driver) look(ctx context.Context) error {
 	err := d.conns.with(ctx, func(conn *pgx.Conn) error {
 		s := &d.server
-		return conn.QueryRow(ctx, queryServer).Scan(&s.version, &s.blockSize, &s.walPage, &s.segment, &s.walLevel, &s.standby)
+		return conn.QueryRow(ctx, queryServer).Scan(&s.version, &s.blockSize, &s.walPage, &s.segment, &s.walLevel, &s.standby, &s.encoding)
 	})
 	if err != nil {
 		return err
 	}
 	if d.server.major() < 12 {
 		return usererr.New(nil, "The server at %s is Postgres %d. Version 12 or newer is needed.", d.cfg.Address, d.server.major())
+	}
+	if d.server.encoding == "SQL_ASCII" {
+		return usererr.New(nil, "The database %q has the encoding SQL_ASCII: the server does not know what its text means, and hands out bytes that may be no Unicode. "+
+			"Make a database with ENCODING 'UTF8', fill it with pg_dump and pg_restore (with --encoding of what the text really is), and capture that one.", d.cfg.Database)
 	}
 	if d.server.standby && d.ephemeral {
 		d.publication = d.cfg.publicationName(d.task) // nobody could make another one

@@ -377,3 +377,27 @@ IXGdqVcKlwbBzWB+OYg7tx5xNpnR0lca7ITt0zI7YNMCIQDEeLGxuzlL7KIZFHtB
 nVyOL3KnLioDac6rTtJNV7oCug==
 -----END CERTIFICATE-----
 `
+
+// Text in SQL_ASCII is bytes of which nobody knows what they mean: they are not guessed. (The databases end with the server.)
+func TestDatabaseWithoutEncoding(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	name := db.cfg.Database + "_ascii"
+	db.exec("CREATE DATABASE " + name + " ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+	cfg := db.cfg
+	cfg.Database = name
+	_, _, err := connect(t.Context(), testEnv(t), cfg)
+	require.Equal(t, `The database "`+name+`" has the encoding SQL_ASCII: the server does not know what its text means, and hands out bytes that may be no Unicode. `+
+		"Make a database with ENCODING 'UTF8', fill it with pg_dump and pg_restore (with --encoding of what the text really is), and capture that one.", usererr.Message(err))
+
+	cfg.Database = db.cfg.Database + "_latin"
+	db.exec("CREATE DATABASE " + cfg.Database + " ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+	latin := *db
+	latin.cfg = cfg
+	latin.exec("CREATE TABLE t (a text)", "INSERT INTO t VALUES (chr(233))")
+	d := latin.driver()
+	table := latin.tables(d, "t")[0]
+	table.Origin = (&snapshot{xmin: 1 << 40, xmax: 1 << 40}).String()
+	rows, _ := latin.scanAll(d, table, 10)
+	require.Equal(t, []string{`{"a":"é"}`}, rows)
+}
