@@ -35,6 +35,7 @@ type blow struct {
 func allBlows() []blow {
 	capture := blow{"SIGKILL to the capture", func(c *chaos, _ context.Context) (string, error) { return c.connector(launch.SourcePostgres) }}
 	materialization := blow{"SIGKILL to a materialization", func(c *chaos, _ context.Context) (string, error) { return c.connector(launch.MaterializePostgres) }}
+	lake := blow{"SIGKILL to the materialization of files", func(c *chaos, _ context.Context) (string, error) { return c.connector(launch.MaterializeParquet) }}
 	runtime := blow{"SIGKILL to sluice", (*chaos).runtime}
 	copySessions := blow{"ending all sessions in the destination", func(c *chaos, ctx context.Context) (string, error) {
 		return c.sessions(ctx, c.w.copy, "datname = '"+c.w.copy.database+"'")
@@ -51,7 +52,7 @@ func allBlows() []blow {
 	sourceServer := blow{"SIGKILL to the source server", func(c *chaos, ctx context.Context) (string, error) { return c.server(ctx, c.w.source) }}
 	copyServer := blow{"SIGKILL to the destination server", func(c *chaos, ctx context.Context) (string, error) { return c.server(ctx, c.w.copy) }}
 	return []blow{
-		capture, capture, capture, materialization, materialization, materialization, runtime, runtime, runtime,
+		capture, capture, capture, materialization, materialization, materialization, lake, lake, runtime, runtime, runtime,
 		copySessions, oneCopySession, walsender, walsender, sourceSessions, sourceServer, copyServer,
 	}
 }
