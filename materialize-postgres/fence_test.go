@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -97,4 +98,36 @@ func TestInterleavings(t *testing.T) {
 	c := newDatabase(t).sinkCase()
 	c.Start = startHere
 	sinktest.Interleavings(t, c, frame.Proto)
+}
+
+// Who takes over ends the older session in the server, also one that hangs in the middle of its commit, with the checkpoint's lock; any
+// user may do that with sessions of his own.
+func TestHungSessionIsEnded(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	role := db.name + "_writer"
+	db.exec(t, "CREATE ROLE "+role+" LOGIN PASSWORD 'secret'", "GRANT ALL ON SCHEMA public TO "+role, "GRANT TEMPORARY ON DATABASE "+db.name+" TO "+role)
+	t.Cleanup(func() { db.exec(t, "DROP OWNED BY "+role, "DROP ROLE "+role) })
+	raw := db.config(func(c map[string]any) { c["user"] = role })
+	newTask(t, db, raw).MustApply()
+	var cfg config
+	require.NoError(t, json.Unmarshal(raw, &cfg))
+	open := func() *fence {
+		c, err := connect(t.Context(), cfg, "test")
+		require.NoError(t, err)
+		t.Cleanup(c.close)
+		return newFence(c, cfg, materialize.Env{Task: "acme/hung", Range: materialize.FullRange()})
+	}
+	older, newer := open(), open()
+	_, err := older.acquire(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, older.c.exec(t.Context(), "BEGIN"))
+	require.NoError(t, older.update(t.Context(), materialize.Checkpoint("not committed")))
+
+	cp, err := newer.acquire(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, cp)
+	err = older.c.exec(t.Context(), "COMMIT")
+	require.ErrorContains(t, older.why(t.Context(), cfg, err), "Another instance took over")
+	require.NoError(t, newer.update(t.Context(), materialize.Checkpoint("next")))
 }
