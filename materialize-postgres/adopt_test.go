@@ -131,3 +131,19 @@ func TestAdoptForDeltaUpdates(t *testing.T) {
 	require.NoError(t, r.Run())
 	require.Equal(t, "1|a\n1|b\n1|old", db.exec(t, "SELECT id, note FROM orders ORDER BY note"))
 }
+
+// Who wants partitions, defaults or constraints makes the table and has it adopted: rows find their
+// partitions.
+func TestAdoptPartitioned(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec(t, "CREATE TABLE orders (id bigint, region text, note text, PRIMARY KEY (id, region)) PARTITION BY LIST (region)",
+		"CREATE TABLE orders_north PARTITION OF orders FOR VALUES IN ('north')", "CREATE TABLE orders_rest PARTITION OF orders DEFAULT")
+	r := adopting(t, db, sinktest.Column{Name: "id", Types: []string{"integer"}, Key: true}, sinktest.Column{Name: "region", Types: []string{"string"}, Key: true},
+		sinktest.Column{Name: "note", Types: []string{"string"}, May: true}, sinktest.Column{Name: "size", Types: []string{"integer"}, May: true})
+	r.MustApply()
+	r.Log = []sinktest.Change{{Doc: `{"id":1,"region":"north","note":"a"}`}, {Doc: `{"id":1,"region":"south","note":"b"}`}}
+	require.NoError(t, r.Run())
+	require.NoError(t, addTo(r, `{"id":1,"region":"north","size":5}`))
+	require.Equal(t, "orders_north|1|a|5\norders_rest|1|b|", db.exec(t, "SELECT tableoid::regclass, id, note, size FROM orders ORDER BY 1"))
+}

@@ -51,7 +51,8 @@ func (t *existing) ours(column string) bool { return slices.Contains(t.made, col
 // replace empties a table for a new backfill. Unless its key must change, the table stays, and with it the views, grants and
 // indexes that people made.
 func (a *applier) replace(name tableName, t *existing, b *materialize.Binding[resource]) error {
-	if t.sameMode(name, b.Resource) != nil || t.sameKey(name, keyColumns(b)) != nil {
+	stays := t.sameMode(name, b.Resource) == nil && t.sameKey(name, keyColumns(b)) == nil
+	if !stays {
 		a.sql("DROP TABLE %s", name.sql())
 		a.create(name, b)
 		a.say("Replaced table %s for backfill %d.", name, b.Backfill)

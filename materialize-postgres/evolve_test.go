@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -115,7 +116,7 @@ func TestIncompatibleField(t *testing.T) {
 	r := newTask(t, db, db.config(nil))
 	columns := r.Task.Bindings[0].Collection.Columns
 	set := func(text string) {
-		r.Task.Bindings[0].Collection.Columns = append(columns[:len(columns):len(columns)], fieldOf("size", text))
+		r.Task.Bindings[0].Collection.Columns = append(slices.Clip(columns), fieldOf("size", text))
 	}
 	set("integer")
 	r.MustApply()
@@ -158,7 +159,7 @@ func TestFieldsThatComeBack(t *testing.T) {
 	r := newTask(t, db, db.config(nil))
 	columns := r.Task.Bindings[0].Collection.Columns
 	with := func(more ...sinktest.Column) {
-		r.Task.Bindings[0].Collection.Columns = append(columns[:len(columns):len(columns)], more...)
+		r.Task.Bindings[0].Collection.Columns = append(slices.Clip(columns), more...)
 	}
 	same, other, bad := fieldOf("same", "integer"), fieldOf("other", "integer"), fieldOf("bad", "boolean")
 	same.May, other.May, bad.May = false, false, false
@@ -260,13 +261,13 @@ func TestColumnTypes(t *testing.T) {
 	set := func(types, config string) error {
 		f := fieldOf("f", types)
 		f.Config = config
-		r.Task.Bindings[0].Collection.Columns = append(columns[:len(columns):len(columns)], f)
+		r.Task.Bindings[0].Collection.Columns = append(slices.Clip(columns), f)
 		_, err := r.Apply()
 		return err
 	}
 	require.ErrorContains(t, set("string", `{"columnType":"public.moody"}`), `The destination has no type "public.moody", which is chosen as the columnType of field "f". Correct it; types that are not Postgres' own are written with their schema, such as public.mood.`)
 	require.ErrorContains(t, set("string", `{"columnType":"text); DROP TABLE x; --"}`), `The destination has no type "text); DROP TABLE x; --"`)
-	r.Task.Bindings[0].Collection.Columns = append(columns[:len(columns):len(columns)], fieldOf("f", "string"))
+	r.Task.Bindings[0].Collection.Columns = append(slices.Clip(columns), fieldOf("f", "string"))
 	for config, text := range map[string]string{`{"columntype":1}`: "is not understood", `{"castToText":true}`: `unknown field "castToText"`, `{"castToString":true,"columnType":"date"}`: "castToString and columnType exclude each other"} {
 		f := sinktest.Column{Name: "f", Types: []string{"string"}, Key: true, Config: config}
 		r.Task.Bindings[0].Collection.Columns[len(columns)] = f
@@ -327,7 +328,7 @@ func TestNativeArrays(t *testing.T) {
 	r := newTask(t, db, db.config(func(c map[string]any) { c["advanced"] = map[string]any{"nativeArrays": true} }))
 	columns := r.Task.Bindings[0].Collection.Columns
 	set := func(items map[string][]string) {
-		r.Task.Bindings[0].Collection.Columns = columns[:len(columns):len(columns)]
+		r.Task.Bindings[0].Collection.Columns = slices.Clip(columns)
 		for _, name := range []string{"flags", "ints", "nums", "texts", "mixed"} {
 			f := fieldOf(name, "array")
 			f.Items = items[name]
