@@ -49,8 +49,8 @@ build: ## Build all binaries into bin/
 	done
 
 .PHONY: demo
-demo: build ## Capture one live Postgres into another, crash on the way, compare (DEMO_KEEP=1: stay up)
-	@scripts/services install default
+demo: build ## Capture one live Postgres into another and into Parquet files, crash on the way, compare (DEMO_KEEP=1: stay up)
+	@scripts/services install default duckdb
 	@cd runtime && go run ./demo -bin "$(CURDIR)/bin"
 
 .PHONY: services

@@ -1,13 +1,13 @@
 // Command demo shows Sluice at work, from nothing to a proof, in under a minute:
 //
-//	a throw-away Postgres ── bin/source-postgres ── sluice ── bin/materialize-postgres ── a second database
-//	       ▲                        ▲
+//	a throw-away Postgres ── bin/source-postgres ── sluice ─┬─ bin/materialize-postgres ──── a second database
+//	       ▲                        ▲                       └─ bin/materialize-s3-parquet ── a folder of Parquet files
 //	  a busy little shop      killed once on the way
 //
 // It starts the server, fills a shop (shop.go), lets clerks work in it without a pause (clerks.go), runs the pipeline, kills
 // the capture with SIGKILL, changes tables while they are being captured, and at the end compares the copy with the
 // shop row by row. The exit code is 0 only if they are equal. Everything lives in temporary folders and is gone
-// afterwards. With DEMO_KEEP=1 it stays up, for you to look around, until Ctrl-C.
+// afterwards. If DuckDB is here it has the last word, over the Parquet files. With DEMO_KEEP=1 it stays up, for you to look around, until Ctrl-C.
 package main
 
 import (
@@ -138,8 +138,11 @@ func (d *demo) writePipeline(ctx context.Context) (string, error) {
 	if err := catalog.Materialize("demo/"+copyDatabase, endpoint, nil); err != nil {
 		return "", err
 	}
+	if err := catalog.Materialize(lakeTask, launch.Parquet(d.bins, d.lakeFolder(), "1s"), launch.IntoPath); err != nil {
+		return "", err
+	}
 	file := filepath.Join(d.folder, "pipeline.yaml")
-	d.story.tell("sluice discover found %d tables; wrote %s with a capture of them and a materialization", len(catalog.Collections), file)
+	d.story.tell("sluice discover found %d tables; wrote %s with a capture of them and two materializations", len(catalog.Collections), file)
 	return file, catalog.Write(file)
 }
 
@@ -160,6 +163,9 @@ func (d *demo) live(ctx context.Context, pipeline string, sales *clerks) error {
 	err = d.trouble(ctx, sluice, sales)
 	if err == nil {
 		err = d.catchUp(ctx, sluice)
+	}
+	if err == nil {
+		err = d.queryLake(ctx, sluice, pipeline)
 	}
 	if stopErr := sluice.Stop(); err == nil {
 		err = stopErr

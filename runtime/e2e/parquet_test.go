@@ -41,7 +41,7 @@ func TestParquetIsTheTable(t *testing.T) {
 	w.source.exec(t, notesFill)
 	folder := t.TempDir()
 	w.discover(t)
-	require.NoError(t, w.catalog.Materialize("e2e/lake", launch.Parquet(w.bins, folder), launch.IntoPath))
+	require.NoError(t, w.catalog.Materialize("e2e/lake", launch.Parquet(w.bins, folder, "0s"), launch.IntoPath))
 	w.start(t)
 	sql, err := launch.DuckDB(t.Context(), w.bins, w.pipeline(), "e2e/lake")
 	require.NoError(t, err)

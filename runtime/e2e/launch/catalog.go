@@ -173,11 +173,11 @@ func (c *Catalog) Materialize(name string, endpoint Endpoint, change func(table 
 	return nil
 }
 
-// Parquet is the endpoint of materialize-s3-parquet into a folder, where new files appear as soon as possible.
-func Parquet(bins Binaries, folder string) Endpoint {
+// Parquet is the endpoint of materialize-s3-parquet into a folder, where new files appear after each interval, such as 1s; 0s is as soon as possible.
+func Parquet(bins Binaries, folder, interval string) Endpoint {
 	return Endpoint{Local: Local{
 		Command: []string{bins.Path(MaterializeParquet)}, Protobuf: true,
-		Config: map[string]any{"bucket": "file://" + folder, "uploadInterval": "0s"},
+		Config: map[string]any{"bucket": "file://" + folder, "uploadInterval": interval},
 	}}
 }
 
