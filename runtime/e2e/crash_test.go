@@ -41,7 +41,7 @@ func TestCrash(t *testing.T) {
 			return true
 		})
 	lake := t.TempDir()
-	require.NoError(t, w.catalog.Materialize("e2e/lake", launch.Parquet(bins, lake), launch.IntoPath))
+	require.NoError(t, w.catalog.Materialize("e2e/lake", launch.Parquet(bins, lake, "0s"), launch.IntoPath))
 	w.start(t)
 
 	c := newChaos(w, rand.New(rand.NewPCG(seed, 99)))
