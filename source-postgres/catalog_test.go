@@ -99,7 +99,7 @@ func TestDiscoverManyTables(t *testing.T) {
 	found, err := d.Discover(t.Context())
 	require.NoError(t, err)
 	require.Len(t, found, tables)
-	require.Less(t, time.Since(started), 10*time.Second)
+	require.Less(t, time.Since(started), time.Minute)
 }
 
 // A table that is dropped and created again all the time is there, whole, or not.

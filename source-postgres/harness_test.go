@@ -97,10 +97,8 @@ func (s *sessions) get(ctx context.Context, url string) (*pgconn.PgConn, error) 
 		if conn == nil {
 			return pgconn.Connect(ctx, url)
 		}
-		if conn.CheckConn() == nil {
-			if _, err := conn.Exec(ctx, "DISCARD ALL").ReadAll(); err == nil {
-				return conn, nil
-			}
+		if _, err := conn.Exec(ctx, "DISCARD ALL").ReadAll(); err == nil {
+			return conn, nil
 		}
 		_ = conn.Close(ctx) // the server was stopped, or the session ended
 	}
