@@ -34,6 +34,7 @@ func TestAdopt(t *testing.T) {
 	r := adopting(t, db)
 	require.Equal(t, `Adopted table public.orders with its rows. Altered table public.orders: ADD COLUMN "_meta/op" text.`, r.MustApply())
 	require.Empty(t, r.MustApply(), "applying twice must not change anything more")
+	require.Equal(t, `t|t|["_meta/op"]`, db.exec(t, "SELECT adopted, load_all, made FROM sluice_tables_v1"), "runtimes must not guess which keys are new")
 	r.Log = []sinktest.Change{{Doc: `{"id":1,"note":"new","_meta":{"op":"u"}}`}, {Doc: `{"id":2,"note":"two","_meta":{"op":"c"}}`}}
 	require.NoError(t, r.Run())
 	require.Equal(t, "1|1|new|2020-01-01|1|u\n2|7|nobody's|2020-01-01|0|\n3|2|two|2020-01-01|1|c", db.exec(t, "SELECT * FROM orders ORDER BY mine"))
