@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,7 +96,12 @@ func TestFinishTwice(t *testing.T) {
 		for range 3 {
 			require.NoError(t, g.place(t).finish(t.Context(), f))
 		}
+		// Stores differ in what they say of an upload that is completed; some do not know it any more.
+		f.Draft = "forgotten"
+		require.NoError(t, g.place(t).finish(t.Context(), f))
 		require.Equal(t, []string{"x/1.parquet"}, g.files(t))
+		f.Token, f.Sum = "another", f.Sum+1
+		require.ErrorContains(t, g.place(t).finish(t.Context(), f), "which this materialization has not written")
 	})
 }
 
@@ -303,4 +310,31 @@ func quiet() *logrus.Entry {
 	log := logrus.New()
 	log.SetOutput(&strings.Builder{})
 	return logrus.NewEntry(log)
+}
+
+// Some stores answer the second completion of an upload with an error. What counts is the object that is there; without one
+// the same answer means that the file is gone.
+func TestStoresThatForgetUploads(t *testing.T) {
+	t.Parallel()
+	g := newBucketGround(t)
+	gate, endpoint := newGate(t, g.s3.Endpoint())
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && r.URL.Query().Has("uploadId") {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = w.Write([]byte(`<Error><Code>NoSuchUpload</Code><Message>There is no such upload.</Message></Error>`))
+			return
+		}
+		gate.ServeHTTP(w, r)
+	}))
+	t.Cleanup(front.Close)
+	at := func(endpoint string) place {
+		p, err := openPlace(t.Context(), g.parsed(t, func(c map[string]any) { c["endpoint"] = endpoint }))
+		require.NoError(t, err)
+		return p
+	}
+	done, waiting := sealed(t, at(endpoint), "1.parquet", []byte("content")), sealed(t, at(endpoint), "2.parquet", []byte("content"))
+	require.NoError(t, at(endpoint).finish(t.Context(), done))
+	require.NoError(t, at(front.URL).finish(t.Context(), done))
+	var gone *goneError
+	require.ErrorAs(t, at(front.URL).finish(t.Context(), waiting), &gone)
 }

@@ -44,7 +44,7 @@ func (s *store) Resume(ctx context.Context, committed map[materialize.KeyRange]u
 	if len(committed) > 0 {
 		s.sweep(ctx, pending)
 	}
-	return nil
+	return ctx.Err()
 }
 
 // sweep removes what was abandoned for good: drafts of transactions whose numbers are committed, and which are not pending. What

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -29,6 +28,7 @@ type S3Server struct {
 
 	mu      sync.Mutex
 	running *s3Process
+	buckets int
 }
 
 // The store's only user, and its region.
@@ -51,8 +51,7 @@ func S3(t testing.TB) *S3Server {
 	if err != nil {
 		t.Skip(err)
 	}
-	dir, err := os.MkdirTemp("", "sluice-s3-")
-	require.NoError(t, err)
+	dir := t.TempDir()
 	s := &S3Server{program: program, dir: dir}
 	t.Cleanup(func() {
 		s.Stop()
@@ -60,7 +59,6 @@ func S3(t testing.TB) *S3Server {
 			text, _ := os.ReadFile(filepath.Join(dir, "log"))
 			t.Logf("the end of the object store's log:\n%s", tail(string(text), 40))
 		}
-		_ = os.RemoveAll(dir)
 	})
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "buckets"), 0o755))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "metadata"), 0o755))
@@ -99,10 +97,12 @@ func (s *S3Server) Endpoint() string { return "http://" + s.Address() }
 // NewBucket makes a bucket with a name of its own.
 func (s *S3Server) NewBucket(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp(filepath.Join(s.dir, "buckets"), "bucket-")
-	require.NoError(t, err)
-	require.NoError(t, os.Chmod(dir, 0o755))
-	return filepath.Base(dir)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.buckets++
+	name := fmt.Sprintf("bucket-%d", s.buckets)
+	require.NoError(t, os.Mkdir(s.Folder(name), 0o755))
+	return name
 }
 
 // Folder is where the objects of a bucket are, as files. What is not complete is in a hidden folder.
@@ -195,24 +195,4 @@ func (s *S3Server) waitReady() error {
 func (p *s3Process) stop() {
 	_ = p.pipe.Close()
 	<-p.gone
-}
-
-// Files lists the finished objects of a bucket, as names with slashes.
-func (s *S3Server) Files(t testing.TB, bucket string) []string {
-	t.Helper()
-	var names []string
-	root := s.Folder(bucket)
-	require.NoError(t, filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if entry.IsDir() && strings.HasPrefix(entry.Name(), ".sgwtmp") {
-			return filepath.SkipDir
-		}
-		if name, err := filepath.Rel(root, path); err == nil && !entry.IsDir() {
-			names = append(names, filepath.ToSlash(name))
-		}
-		return nil
-	}))
-	return names
 }

@@ -79,10 +79,9 @@ func candidates() []string {
 	return dirs
 }
 
-// cacheRoots are the folders that scripts/services fetches into: .cache at the root of the repository, found by going
+// CacheRoots are the folders that scripts/services fetches into: .cache at the root of the repository, found by going
 // up from the working folder (tests run in their package's folder), and a system folder which it uses when the
 // repository lies where the server's user may not look.
-// CacheRoots lists the folders into which scripts/services puts what it fetches or builds.
 func CacheRoots() []string {
 	roots := []string{"/var/cache/sluice"}
 	dir, err := os.Getwd()
