@@ -26,8 +26,11 @@ func specification(bucket, prefix string) *flowpb.MaterializationSpec {
 			ResourcePath: []string{"shop/o'rders"}, DeltaUpdates: true, Backfill: 2,
 			FieldSelection: &flowpb.FieldSelection{Keys: []string{"id"}, Values: []string{"_meta/op", "_meta/source/loc", `a"b`, "n"}, Document: "flow_document"},
 			Collection: &flowpb.CollectionSpec{Projections: []*flowpb.Projection{
-				{Field: "id", Ptr: "/id", Inference: must}, {Field: "_meta/op", Ptr: "/_meta/op", Inference: must},
-				{Field: "_meta/source/loc", Ptr: "/_meta/source/loc", Inference: may}, {Field: `a"b`, Ptr: `/a"b`, Inference: may}, {Field: "n", Ptr: "/n", Inference: may},
+				{Field: "id", Ptr: "/id", Inference: must},
+				{Field: "_meta/op", Ptr: "/_meta/op", Inference: must},
+				{Field: "_meta/source/loc", Ptr: "/_meta/source/loc", Inference: may},
+				{Field: `a"b`, Ptr: `/a"b`, Inference: may},
+				{Field: "n", Ptr: "/n", Inference: may},
 			}},
 		}},
 	}

@@ -41,6 +41,7 @@ func longOf(c *column, k kind, e *tuple.Element) (int64, error) {
 	case kindDecimal:
 		v, err := decimalOf(e, c.digits, c.scale)
 		return v.long(), err
+	default:
 	}
 	if e.Kind != tuple.String {
 		return 0, errNotString
@@ -71,6 +72,7 @@ func appendBytesOf(dst []byte, c *column, k kind, e *tuple.Element) ([]byte, err
 	case kindDecimal:
 		v, err := decimalOf(e, c.digits, c.scale)
 		return v.appendBytes(dst), err
+	default:
 	}
 	if e.Kind != tuple.String {
 		return dst, errNotString
@@ -97,6 +99,7 @@ func integer(e *tuple.Element) (int64, error) {
 		if e.Float == math.Trunc(e.Float) && e.Float >= -(1<<63) && e.Float < 1<<63 {
 			return int64(e.Float), nil
 		}
+	default:
 	}
 	return 0, errNotInt
 }
@@ -131,6 +134,7 @@ func double(e *tuple.Element) (float64, error) {
 		if v, err := strconv.ParseFloat(string(e.Bytes), 64); err == nil {
 			return v, nil
 		}
+	default:
 	}
 	return 0, errNotDouble
 }

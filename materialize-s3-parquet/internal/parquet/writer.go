@@ -48,7 +48,7 @@ type Writer struct {
 	options Options
 	buffers []*buffer
 	absent  *absentees
-	file    *pq.Writer // made when the first row group is written: a Writer that waits costs next to nothing
+	file    *pq.GenericWriter[any] // made when the first row group is written: a Writer that waits costs next to nothing
 	scratch []pq.Value
 	rows    int
 	bytes   int64 // of the buffers
@@ -263,7 +263,7 @@ func (w *Writer) open() error {
 	if w.options.BloomFilters {
 		options = append(options, pq.BloomFilters(w.schema.filters()...))
 	}
-	w.file = pq.NewWriter(w.out, append(options, w.schema.boundless()...)...)
+	w.file = pq.NewGenericWriter[any](w.out, append(options, w.schema.boundless()...)...)
 	w.scratch = make([]pq.Value, 0, portion)
 	return nil
 }
