@@ -21,7 +21,8 @@ import (
 func (s *session) gather(ctx context.Context) error {
 	for {
 		changed := s.task.Log.Changed()
-		if ctx.Err() == nil {
+		stopping := isDone(ctx)
+		if !stopping {
 			if err := s.look(ctx); err != nil {
 				return err
 			}
@@ -29,11 +30,11 @@ func (s *session) gather(ctx context.Context) error {
 		if err := s.proc.Flush(); err != nil {
 			return err
 		}
-		full := s.txn.bytes >= s.task.MaxTransactionBytes || s.evolved || ctx.Err() != nil
+		full := s.txn.bytes >= s.task.MaxTransactionBytes || s.evolved || stopping
 		switch {
 		case s.txn.empty() && full:
 			return nil
-		case !s.acknowledged && !s.asked && (s.evolved || ctx.Err() != nil):
+		case !s.acknowledged && !s.asked && (s.evolved || stopping):
 			// A connector may hold Acknowledged back for long, to let documents gather. What was gathered is read again by
 			// the next session: the connector has not heard of it.
 			s.txn = newTransaction(len(s.bindings))
@@ -50,6 +51,8 @@ func (s *session) gather(ctx context.Context) error {
 		}
 	}
 }
+
+func isDone(ctx context.Context) bool { return ctx.Err() != nil }
 
 // waitFor waits until the log has changed, a response arrived or the task stops.
 func (s *session) waitFor(ctx context.Context, changed <-chan struct{}) error {
