@@ -69,7 +69,13 @@ func (d *disk) apply(rows []memRow) {
 		case r.remove:
 			delete(t.rows, r.key)
 		default:
-			t.rows[r.key] = r.values
+			// Columns of fields that are not selected at the moment keep what they hold.
+			row := maps.Clone(t.rows[r.key])
+			if row == nil {
+				row = map[string]any{}
+			}
+			maps.Copy(row, r.values)
+			t.rows[r.key] = row
 		}
 	}
 }
