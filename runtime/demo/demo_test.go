@@ -108,5 +108,5 @@ func TestThousands(t *testing.T) {
 func TestMissingBinaries(t *testing.T) {
 	t.Parallel()
 	d := &demo{bins: "nowhere", story: newStory(tempFile(t))}
-	require.EqualError(t, d.run(t.Context()), "nowhere has no sluice, source-postgres, materialize-postgres: run `make build` first")
+	require.EqualError(t, d.run(t.Context()), "nowhere has no sluice, source-postgres, materialize-postgres, materialize-s3-parquet: run `make build` first")
 }
