@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/testkit/server"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
@@ -65,6 +67,27 @@ func TestSlotWaitsForTransactions(t *testing.T) {
 	}
 	rows, _ := db.scanAll(d, tables[0], 10)
 	require.Equal(t, []string{`{"id":1}`}, rows)
+}
+
+// Log that is gone although the slot needs it will not come back: the position is lost (hard case 1).
+func TestLogRemoved(t *testing.T) {
+	t.Parallel()
+	db := databaseOn(t, server.Postgres(t))
+	db.exec("CREATE TABLE t (id int PRIMARY KEY)")
+	d := db.driver()
+	tables := db.tables(d, "t")
+	s := db.open(d, tables...)
+	s.close()
+	file := strings.TrimSpace(db.exec("SELECT current_setting('data_directory') || '/pg_wal/' || pg_walfile_name(restart_lsn) FROM pg_replication_slots WHERE slot_name = '" + d.slot + "'"))
+	db.exec("SELECT pg_switch_wal()", "INSERT INTO t VALUES (1)")
+	require.NoError(t, os.Remove(file))
+	s = db.resume(d, s.Start(), tables...)
+	var err error
+	for deadline := time.Now().Add(patience); err == nil && time.Now().Before(deadline); {
+		_, err = s.Next(t.Context(), 100*time.Millisecond)
+	}
+	require.ErrorIs(t, err, cdc.ErrPositionLost)
+	require.Regexp(t, `^The server has removed a part of its log that the replication slot "`+d.slot+`" still needs: requested WAL segment [0-9A-F]{24} has already been removed\. `, usererr.Message(err))
 }
 
 // A publication that is dropped while a capture runs ends it with advice (hard case 9).

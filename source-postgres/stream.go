@@ -303,10 +303,19 @@ func (s *stream) handle(ctx context.Context, kind byte, body []byte) (*cdc.Event
 }
 
 func (s *stream) serverError(err *pgconn.PgError) error {
-	if err.Code == stateUndefinedObject {
+	switch {
+	case err.Code == stateUndefinedObject:
 		return s.undecodable(err)
+	case logIsGone(err):
+		return usererr.New(errors.Join(cdc.ErrPositionLost, err), "The server has removed a part of its log that the replication slot %q still needs: %s. Slots that are made while the server removes old log can come to that; so can log that was removed by hand.", s.d.slot, err.Message)
 	}
 	return usererr.New(err, "The server ended the replication stream: %s.", err.Message)
+}
+
+// logIsGone says whether a server does not find a part of its log. It has no code of its own for that, and its words are in its
+// own language; the routine is not: https://github.com/postgres/postgres/blob/REL_15_STABLE/src/backend/replication/walsender.c
+func logIsGone(err *pgconn.PgError) bool {
+	return err.Routine == "WalSndSegmentOpen" || err.Routine == "XLogRead" // that of Postgres 12
 }
 
 // notice takes what the server says beside the stream. From Postgres 18 on it warns that the publication does not exist, and
