@@ -165,9 +165,23 @@ func SharedPostgres(t testing.TB) *PostgresServer {
 	shared.once.Do(func() {
 		pg, err := cluster.Start(context.Background(), cluster.Options{})
 		shared.server, shared.err = &PostgresServer{pg}, err
+		if err == nil {
+			keepLog(t, shared.server)
+		}
 	})
 	require.NoError(t, shared.err, "starting the shared Postgres")
 	return shared.server
+}
+
+// keepLog has a server keep its log whatever slots need. Many tests make and drop slots at once, which may lead a server
+// to remove log that another slot needs: what one process has worked out overwrites what a slot has reserved meanwhile
+// (ReplicationSlotsComputeRequiredLSN).
+func keepLog(t testing.TB, pg *PostgresServer) {
+	setting := "wal_keep_size = '1GB'"
+	if pg.Major() < 13 {
+		setting = "wal_keep_segments = 64"
+	}
+	pg.Exec(t, "ALTER SYSTEM SET "+setting, "SELECT pg_reload_conf()")
 }
 
 // Versions lists the major versions on this machine, upwards.
