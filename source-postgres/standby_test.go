@@ -70,12 +70,13 @@ func TestStandby(t *testing.T) {
 	p.sayRunning(t)
 	t.Run("together", func(t *testing.T) {
 		for name, f := range map[string]func(*testing.T){
-			"publication": p.publication, "visibility": p.visibility, "captures": p.captures, "fences": p.fences, "goes back": p.goesBack,
+			"publication": p.publication, "visibility": p.visibility, "captures": p.captures, "fences": p.fences,
 			"keyless": p.keyless, "keyless, added later": p.keylessAddedLater,
 		} {
 			t.Run(name, func(t *testing.T) { t.Parallel(); f(t) })
 		}
 	})
+	t.Run("goes back", p.goesBack) // alone: it waits for log that nobody writes meanwhile
 	t.Run("conflict", p.conflict)
 	t.Run("slot given up", p.slotGivenUp)
 }
