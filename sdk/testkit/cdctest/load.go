@@ -73,9 +73,11 @@ func newLoad(t testing.TB, b Backend, db Database, seed uint64) *load {
 	whole := kinds()[0]
 	whole.name = "cdc_whole"
 	l.add(&loadTable{kind: whole, walking: walkingRows / 4, whole: true, ranged: true})
-	history := kinds()[0]
-	history.name, history.create = "cdc_history", "id BIGINT NOT NULL"
-	l.add(&loadTable{kind: history, walking: walkingRows / 2, whole: true, ranged: true, keyless: true})
+	if !b.NoKeyless {
+		history := kinds()[0]
+		history.name, history.create = "cdc_history", "id BIGINT NOT NULL"
+		l.add(&loadTable{kind: history, walking: walkingRows / 2, whole: true, ranged: true, keyless: true})
+	}
 	for i := range stressWriters {
 		conn := db.Connect(t)
 		t.Cleanup(func() { conn.Close(t) })

@@ -38,11 +38,14 @@ const (
 // Every document is checked when it comes, against what was done to its row (judge), and all tables every few seconds, when
 // the writers pause: every row and every column must be in the output.
 //
-// SLUICE_STRESS says how long it takes (25s), SLUICE_STRESS_SEED repeats the decisions of a run; but not what the scheduler
+// SLUICE_STRESS says how long it takes (25s, or Backend.StressFor), SLUICE_STRESS_SEED repeats the decisions of a run; but not what the scheduler
 // made of them, so a failure may need several attempts. A failure prints what happened to the row and what was captured
 // of it, and keeps the whole output.
 func Stress(t *testing.T, b Backend) {
-	duration, n := stressDuration, uint64(time.Now().UnixNano())
+	duration, n := b.StressFor, uint64(time.Now().UnixNano())
+	if duration == 0 {
+		duration = stressDuration
+	}
 	var err error
 	if text := os.Getenv(envDuration); text != "" {
 		duration, err = time.ParseDuration(text)

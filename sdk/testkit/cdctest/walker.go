@@ -291,6 +291,10 @@ func (w *walker) alter() {
 // truncate empties a table, and fills the rows that stand in again.
 func (w *walker) truncate(lt *loadTable) {
 	w.exec("TRUNCATE TABLE " + lt.kind.name)
+	if !w.load.b.AlterInTransaction { // then the truncation was a transaction of its own
+		w.exec("BEGIN")
+		defer w.exec("COMMIT")
+	}
 	for _, r := range lt.rows {
 		if r.alive {
 			w.happened(lt, r, event{op: truncation})

@@ -117,6 +117,7 @@ func (s *Server) arguments() []string {
 	}
 	if s.install.Flavor == MySQL {
 		all["gtid-mode"], all["enforce-gtid-consistency"] = "ON", "ON"
+		all["plugin-dir"] = filepath.Join(s.install.root, "/usr/lib/mysql/plugin")
 	} else {
 		all["binlog-format"], all["log-slave-updates"] = "ROW", "ON"
 	}
