@@ -1,0 +1,285 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluicedata/sluice/sdk/endpoint"
+	"github.com/sluicedata/sluice/sdk/schema"
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+// config is what users write.
+type config struct {
+	BootstrapServers string      `json:"bootstrapServers" title:"Bootstrap Servers" desc:"Some of the cluster's brokers, as host:port, separated by commas. The others are learned from them." order:"0"`
+	Credentials      credentials `json:"credentials,omitzero" title:"Credentials" desc:"How to log in." order:"1"`
+	TLS              tlsConfig   `json:"tls,omitzero" title:"TLS" desc:"How connections are protected." order:"2"`
+	SchemaRegistry   registry    `json:"schemaRegistry,omitzero" title:"Schema Registry" desc:"Where the schemas of Avro, Protobuf and JSON Schema records are, if they are in a registry." order:"3"`
+	Topics           selection   `json:"topics,omitzero" title:"Topics" desc:"Which topics are discovered." order:"4"`
+	StartAt          string      `json:"startAt" title:"Start At" desc:"Where the capture of a topic begins: earliest, latest, or a time such as 2025-03-01T00:00:00Z. Partitions that are added later are always read from their beginning." default:"earliest" order:"5"`
+	OnOffsetLoss     string      `json:"onOffsetLoss" title:"On Offset Loss" desc:"What follows when records are gone that were not captured yet, because the topic keeps them for too short a time, was truncated, or was deleted and created again: earliest goes on with the first record that is there, after saying how many were lost; fail ends the capture." default:"earliest" enum:"earliest,fail" order:"6"`
+	OnBadMessage     string      `json:"onBadMessage" title:"On Bad Message" desc:"What becomes of a record that cannot be decoded: fail ends the capture; skip leaves it out and says so in the log; deadletter captures its bytes and what is wrong with them." default:"fail" enum:"fail,skip,deadletter" order:"7"`
+	Advanced         advanced    `json:"advanced,omitzero" title:"Advanced Options" desc:"Options that most captures leave alone." advanced:"true" order:"8"`
+}
+
+type credentials struct {
+	Method             string        `json:"method,omitempty" title:"Method" desc:"How to log in: none, by a user and a password (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512), by a token (OAUTHBEARER), or by the IAM of Amazon (AWS_MSK_IAM)." enum:",none,PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER,AWS_MSK_IAM" order:"0"`
+	Username           string        `json:"username,omitempty" title:"User" desc:"The user, for PLAIN and SCRAM." order:"1"`
+	Password           schema.Secret `json:"password,omitzero" title:"Password" desc:"The user's password, for PLAIN and SCRAM." secret:"true" order:"2"`
+	Token              schema.Secret `json:"token,omitzero" title:"Token" desc:"A token that does not expire, for OAUTHBEARER. Tokens that do are fetched from tokenEndpoint." secret:"true" order:"3"`
+	TokenEndpoint      string        `json:"tokenEndpoint,omitempty" title:"Token Endpoint" desc:"The https address that gives out tokens for a client's credentials, for OAUTHBEARER." order:"4"`
+	ClientID           string        `json:"clientId,omitempty" title:"Client ID" desc:"The client that tokens are fetched for." order:"5"`
+	ClientSecret       schema.Secret `json:"clientSecret,omitzero" title:"Client Secret" desc:"The client's secret." secret:"true" order:"6"`
+	Scopes             []string      `json:"scopes,omitempty" title:"Scopes" desc:"The scopes to ask for, if the token endpoint wants any." order:"7"`
+	AWSAccessKeyID     string        `json:"awsAccessKeyId,omitempty" title:"AWS Access Key" desc:"The access key, for AWS_MSK_IAM. Empty means what the machine has: environment, profile, role." order:"8"`
+	AWSSecretAccessKey schema.Secret `json:"awsSecretAccessKey,omitzero" title:"AWS Secret Key" desc:"The secret of the access key." secret:"true" order:"9"`
+	AWSSessionToken    schema.Secret `json:"awsSessionToken,omitzero" title:"AWS Session Token" desc:"The session token, if the access key is a temporary one." secret:"true" order:"10"`
+}
+
+type tlsConfig struct {
+	Mode     string        `json:"mode,omitempty" title:"Mode" desc:"How connections are protected. Empty means verify-full, or disable if all bootstrap servers are loopback addresses. Only verify-full and verify-ca prove which server answers." enum:",disable,require,verify-ca,verify-full" order:"0"`
+	RootCert string        `json:"rootCert,omitempty" title:"Root Certificate" desc:"The certificate of the authority that signed the brokers' certificates, as PEM text. Empty means the authorities this machine trusts." multiline:"true" order:"1"`
+	Cert     string        `json:"cert,omitempty" title:"Client Certificate" desc:"The certificate that you show to the brokers, as PEM text, if they want one." multiline:"true" order:"2"`
+	Key      schema.Secret `json:"key,omitzero" title:"Client Key" desc:"The key of the client certificate, as PEM text without a passphrase." secret:"true" multiline:"true" order:"3"`
+}
+
+type registry struct {
+	Endpoint string        `json:"endpoint,omitempty" title:"Endpoint" desc:"The registry's address, such as https://registry.example.com. Empty means that there is none." order:"0"`
+	Username string        `json:"username,omitempty" title:"User" desc:"The user, or the API key, if the registry wants one." order:"1"`
+	Password schema.Secret `json:"password,omitzero" title:"Password" desc:"The user's password, or the API key's secret." secret:"true" order:"2"`
+	RootCert string        `json:"rootCert,omitempty" title:"Root Certificate" desc:"The certificate of the authority that signed the registry's certificate, as PEM text. Empty means the authorities this machine trusts." multiline:"true" order:"3"`
+}
+
+type selection struct {
+	Include []string `json:"include,omitempty" title:"Include" desc:"The only topics that are discovered; * stands for any characters, ? for one. Empty means all but the cluster's own." order:"0"`
+	Exclude []string `json:"exclude,omitempty" title:"Exclude" desc:"Topics that are not discovered." order:"1"`
+}
+
+type advanced struct {
+	FetchMaxBytes   int    `json:"fetchMaxBytes,omitempty" title:"Fetch Size" desc:"How many bytes of records, compressed, one answer of a broker should have at most. Zero means 8388608, 8 MiB." order:"0"`
+	CheckpointEvery string `json:"checkpointEvery,omitempty" title:"Checkpoint Interval" desc:"How long records are gathered for one checkpoint, at most, as long as they come faster than that. Empty means 100ms." order:"1"`
+	MetadataEvery   string `json:"metadataEvery,omitempty" title:"Metadata Interval" desc:"How often the cluster is asked for new partitions, and for topics that were deleted or created again. Empty means 30s." order:"2"`
+	StatusEvery     string `json:"statusEvery,omitempty" title:"Status Interval" desc:"How often the capture says in its log how far it is. Empty means 1m." order:"3"`
+	ReadTimeout     string `json:"readTimeout,omitempty" title:"Read Timeout" desc:"How long no broker may answer before the capture ends and is started again. Empty means 2m." order:"4"`
+}
+
+// The choices of startAt, onOffsetLoss and onBadMessage.
+const (
+	startEarliest = "earliest"
+	startLatest   = "latest"
+
+	lossEarliest = "earliest"
+	lossFail     = "fail"
+
+	badFail       = "fail"
+	badSkip       = "skip"
+	badDeadletter = "deadletter"
+)
+
+// The ways to log in.
+const (
+	methodNone     = "none"
+	methodPlain    = "PLAIN"
+	methodSCRAM256 = "SCRAM-SHA-256"
+	methodSCRAM512 = "SCRAM-SHA-512"
+	methodOAuth    = "OAUTHBEARER"
+	methodAWS      = "AWS_MSK_IAM"
+)
+
+const (
+	defaultPort            = 9092
+	defaultFetchMaxBytes   = 8 << 20
+	defaultCheckpointEvery = 100 * time.Millisecond
+	defaultMetadataEvery   = 30 * time.Second
+	defaultStatusEvery     = time.Minute
+	defaultReadTimeout     = 2 * time.Minute
+)
+
+// resource is what users write for one binding.
+type resource struct {
+	Topic       string   `json:"topic" title:"Topic" desc:"The topic's name." x-collection-name:"true" order:"0"`
+	KeyFormat   string   `json:"keyFormat,omitempty" title:"Key Format" desc:"How keys of records are read. Empty means auto: by their schema in the registry, or as text if they have none." enum:",auto,json,avro,protobuf,json-schema,string,bytes,csv" order:"1"`
+	ValueFormat string   `json:"valueFormat,omitempty" title:"Value Format" desc:"How values of records are read. Empty means auto: by their schema in the registry, or as JSON if they have none." enum:",auto,json,avro,protobuf,json-schema,string,bytes,csv" order:"2"`
+	Key         []string `json:"key,omitempty" title:"Key" desc:"JSON pointers to the members of a document that identify it, such as /_key/id, if those that discovery finds are not right." order:"3"`
+}
+
+// Validate checks what types cannot.
+func (r resource) Validate() error {
+	var errs []error
+	if r.Topic == "" {
+		errs = append(errs, usererr.New(nil, "Enter the topic's name."))
+	}
+	for _, ptr := range r.Key {
+		if !strings.HasPrefix(ptr, "/") || ptr == "/" {
+			errs = append(errs, usererr.New(nil, "The key %q of topic %s is not a JSON pointer. Write it like /_key/id.", ptr, r.Topic))
+		}
+	}
+	return usererr.Join("The resource has these problems:", errs)
+}
+
+// Validate checks what types cannot. It reports every problem at once.
+func (c config) Validate() error {
+	var errs []error
+	problem := func(format string, args ...any) { errs = append(errs, usererr.New(nil, format, args...)) }
+	if _, err := c.brokers(); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := parseStart(c.StartAt); err != nil {
+		problem("The start %q is neither earliest, nor latest, nor a time such as 2025-03-01T00:00:00Z.", c.StartAt)
+	}
+	for _, choice := range []struct {
+		name, value string
+		of          []string
+	}{
+		{"onOffsetLoss", c.OnOffsetLoss, []string{lossEarliest, lossFail}},
+		{"onBadMessage", c.OnBadMessage, []string{badFail, badSkip, badDeadletter}},
+	} {
+		if choice.value != "" && !slices.Contains(choice.of, choice.value) {
+			problem("The choice %q of %s does not exist. Choose from %s.", choice.value, choice.name, strings.Join(choice.of, ", "))
+		}
+	}
+	for _, glob := range slices.Concat(c.Topics.Include, c.Topics.Exclude) {
+		if _, err := path.Match(glob, ""); err != nil || glob == "" {
+			problem("The pattern %q of topics cannot be used. Write a name in which * stands for any characters.", glob)
+		}
+	}
+	errs = append(errs, c.Credentials.problems()...)
+	errs = append(errs, c.endpointTLS().Validate())
+	errs = append(errs, c.SchemaRegistry.problems()...)
+	return usererr.Join("The configuration has these problems:", append(errs, c.Advanced.problems()...))
+}
+
+func (c credentials) problems() []error {
+	var errs []error
+	problem := func(format string, args ...any) { errs = append(errs, usererr.New(nil, format, args...)) }
+	switch c.Method {
+	case "", methodNone:
+		if c.Username != "" || !c.Password.IsZero() || !c.Token.IsZero() || c.TokenEndpoint != "" || c.AWSAccessKeyID != "" {
+			problem("There are credentials, but no method to log in with. Choose one in credentials.method.")
+		}
+	case methodPlain, methodSCRAM256, methodSCRAM512:
+		if c.Username == "" {
+			problem("Enter the user to log in as, in credentials.username.")
+		}
+		if c.Password.IsZero() {
+			problem("Enter the user's password, in credentials.password.")
+		}
+	case methodOAuth:
+		switch u, err := url.Parse(c.TokenEndpoint); {
+		case c.Token.IsZero() == (c.TokenEndpoint == ""):
+			problem("Enter either a token, in credentials.token, or where tokens are fetched, in credentials.tokenEndpoint.")
+		case c.TokenEndpoint == "":
+		case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+			problem("The token endpoint %q is not an address such as https://login.example.com/oauth2/token.", c.TokenEndpoint)
+		case c.ClientID == "" || c.ClientSecret.IsZero():
+			problem("Enter the client that tokens are fetched for, in credentials.clientId and credentials.clientSecret.")
+		}
+	case methodAWS:
+		if (c.AWSAccessKeyID == "") != c.AWSSecretAccessKey.IsZero() {
+			problem("An access key of AWS has two parts: enter credentials.awsAccessKeyId and credentials.awsSecretAccessKey, or neither.")
+		}
+	default:
+		problem("The method %q to log in does not exist. Choose none, PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or AWS_MSK_IAM.", c.Method)
+	}
+	return errs
+}
+
+func (r registry) problems() []error {
+	if r.Endpoint == "" {
+		if r.Username != "" || !r.Password.IsZero() || r.RootCert != "" {
+			return []error{usererr.New(nil, "The schema registry has no address. Enter it in schemaRegistry.endpoint.")}
+		}
+		return nil
+	}
+	if u, err := url.Parse(r.Endpoint); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return []error{usererr.New(nil, "The schema registry's address %q is not one such as https://registry.example.com.", r.Endpoint)}
+	}
+	return nil
+}
+
+func (a advanced) problems() []error {
+	var errs []error
+	problem := func(format string, args ...any) { errs = append(errs, usererr.New(nil, format, args...)) }
+	if a.FetchMaxBytes != 0 && (a.FetchMaxBytes < 1<<16 || a.FetchMaxBytes > 1<<28) {
+		problem("The fetch size must be between 65536 and 268435456 bytes, not %d.", a.FetchMaxBytes)
+	}
+	for _, d := range []struct {
+		name, value string
+		least       time.Duration
+	}{
+		{"checkpoint interval", a.CheckpointEvery, 0},
+		{"metadata interval", a.MetadataEvery, time.Second},
+		{"status interval", a.StatusEvery, time.Second},
+		{"read timeout", a.ReadTimeout, 5 * time.Second},
+	} {
+		if d.value == "" {
+			continue
+		}
+		if v, err := time.ParseDuration(d.value); err != nil || v < d.least {
+			problem("The %s %q is not a duration of at least %v. Write it like 30s or 2m.", d.name, d.value, d.least)
+		}
+	}
+	return errs
+}
+
+// duration is a duration of a valid configuration.
+func duration(s string, otherwise time.Duration) time.Duration {
+	if d, err := time.ParseDuration(s); err == nil {
+		return d
+	}
+	return otherwise
+}
+
+// brokers are the bootstrap servers.
+func (c config) brokers() ([]endpoint.Address, error) {
+	var all []endpoint.Address
+	var errs []error
+	for one := range strings.SplitSeq(c.BootstrapServers, ",") {
+		if one = strings.TrimSpace(one); one == "" {
+			continue
+		}
+		addr, err := endpoint.ParseAddress(one, defaultPort)
+		errs = append(errs, err)
+		all = append(all, addr)
+	}
+	if len(all) == 0 {
+		errs = append(errs, usererr.New(nil, "Enter some of the cluster's brokers, such as broker1.example.com:9092,broker2.example.com:9092."))
+	}
+	return all, usererr.Join("The bootstrap servers have these problems:", errs)
+}
+
+// endpointTLS is how connections are protected. Without a word from the user that is verify-full, except that a cluster on
+// this machine, for which nothing about certificates was said, is reached in plain text.
+func (c config) endpointTLS() endpoint.TLS {
+	t := endpoint.TLS{Mode: c.TLS.Mode, RootCert: c.TLS.RootCert, Cert: c.TLS.Cert, Key: c.TLS.Key}
+	all, err := c.brokers()
+	remote := func(a endpoint.Address) bool { return !a.IsLoopback() }
+	if t.Mode == "" && t.RootCert == "" && t.Cert == "" && err == nil && !slices.ContainsFunc(all, remote) {
+		t.Mode = endpoint.Disable
+	}
+	return t
+}
+
+// start is where the capture of a topic begins.
+type start struct {
+	latest bool
+	at     time.Time // zero for the beginning, and for latest
+}
+
+func parseStart(s string) (start, error) {
+	switch s {
+	case "", startEarliest:
+		return start{}, nil
+	case startLatest:
+		return start{latest: true}, nil
+	}
+	at, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return start{}, fmt.Errorf("parsing the start %q: %w", s, err)
+	}
+	return start{at: at}, nil
+}

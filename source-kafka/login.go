@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/aws"
+	"github.com/twmb/franz-go/pkg/sasl/oauth"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
+)
+
+// mechanism is how we log in at brokers; nil if they want no login.
+func (c credentials) mechanism() (sasl.Mechanism, error) {
+	switch c.Method {
+	case "", methodNone:
+		return nil, nil //nolint:nilnil // no login
+	case methodPlain:
+		return plain.Auth{User: c.Username, Pass: c.Password.Reveal()}.AsMechanism(), nil
+	case methodSCRAM256:
+		return scram.Auth{User: c.Username, Pass: c.Password.Reveal()}.AsSha256Mechanism(), nil
+	case methodSCRAM512:
+		return scram.Auth{User: c.Username, Pass: c.Password.Reveal()}.AsSha512Mechanism(), nil
+	case methodOAuth:
+		tokens := c.tokens()
+		return oauth.Oauth(func(context.Context) (oauth.Auth, error) {
+			token, err := tokens.Token()
+			if err != nil {
+				return oauth.Auth{}, fmt.Errorf("fetching a token: %w", err)
+			}
+			return oauth.Auth{Token: token.AccessToken}, nil
+		}), nil
+	case methodAWS:
+		return c.aws(), nil
+	}
+	return nil, fmt.Errorf("logging in by %q is not known", c.Method)
+}
+
+// tokens are fetched when they are first needed, and anew before they expire.
+func (c credentials) tokens() oauth2.TokenSource {
+	if !c.Token.IsZero() {
+		return oauth2.StaticTokenSource(&oauth2.Token{AccessToken: c.Token.Reveal()})
+	}
+	client := clientcredentials.Config{
+		ClientID: c.ClientID, ClientSecret: c.ClientSecret.Reveal(), TokenURL: c.TokenEndpoint, Scopes: c.Scopes,
+	}
+	return client.TokenSource(context.Background()) // it outlives the call that needs the first one
+}
+
+// aws signs with the access key of the configuration, or with what the machine has, which may change while we run.
+func (c credentials) aws() sasl.Mechanism {
+	return aws.ManagedStreamingIAM(func(ctx context.Context) (aws.Auth, error) {
+		if c.AWSAccessKeyID != "" {
+			return aws.Auth{
+				AccessKey: c.AWSAccessKeyID, SecretKey: c.AWSSecretAccessKey.Reveal(), SessionToken: c.AWSSessionToken.Reveal(), UserAgent: clientID,
+			}, nil
+		}
+		machine, err := awsconfig.LoadDefaultConfig(ctx)
+		if err != nil {
+			return aws.Auth{}, fmt.Errorf("looking for AWS credentials: %w", err)
+		}
+		found, err := machine.Credentials.Retrieve(ctx)
+		if err != nil {
+			return aws.Auth{}, fmt.Errorf("looking for AWS credentials: %w", err)
+		}
+		return aws.Auth{AccessKey: found.AccessKeyID, SecretKey: found.SecretAccessKey, SessionToken: found.SessionToken, UserAgent: clientID}, nil
+	})
+}
