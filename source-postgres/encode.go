@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/sluicedata/sluice/sdk/jsonscan"
 	"github.com/sluicedata/sluice/sdk/rowjson"
 )
 
@@ -120,6 +121,14 @@ func (t *dataType) binaryEncoder() encoder {
 }
 
 func appendNull(dst []byte) []byte { return append(dst, "null"...) }
+
+// appendJSON appends a json value, which keeps its author's white space, on one line and without halves of characters.
+func appendJSON(dst, v []byte) ([]byte, error) {
+	if v == nil {
+		return appendNull(dst), nil
+	}
+	return jsonscan.AppendLine(dst, v), nil
+}
 
 func appendText(dst, v []byte) ([]byte, error) {
 	if v == nil {

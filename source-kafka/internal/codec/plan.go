@@ -1,0 +1,114 @@
+package codec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sluicedata/sluice/sdk/retry"
+	"github.com/sluicedata/sluice/source-kafka/internal/registry"
+)
+
+// plan is how the records of one schema of the registry are decoded, made once and then used for every record.
+type plan struct {
+	schema *Schema
+	append appender
+}
+
+// decoder is what appends the record's body, the schema that its values follow, and the body.
+func (p *plan) decoder(f frame) (appender, *Schema, []byte, error) {
+	return p.append, p.schema, f.data, nil
+}
+
+// refusal is why records of a schema cannot be decoded. It counts until the given time, or for ever if that is zero.
+type refusal struct {
+	err   error
+	until time.Time
+}
+
+// How long a registry's word that it has no such schema is believed. Registries with several servers may be behind for a
+// moment, so it is asked a few times; after that the topic's other bad records must not each cost a request.
+const unknownFor = 30 * time.Second
+
+// plan returns the plan of the schema that a record names. The record before mostly named the same.
+func (c *Codec) plan(ctx context.Context, f frame) (*plan, error) {
+	if f.guid == nil && c.last != nil && c.lastID == f.id {
+		return c.last, nil
+	}
+	p := c.plans[f.id]
+	if f.guid != nil {
+		p = c.headers[string(f.guid)]
+	}
+	if p == nil {
+		var err error
+		if p, err = c.newPlan(ctx, f); err != nil {
+			return nil, err
+		}
+	}
+	if f.guid == nil {
+		c.last, c.lastID = p, f.id
+	}
+	return p, nil
+}
+
+func (c *Codec) newPlan(ctx context.Context, f frame) (*plan, error) {
+	if c.opts.Registry == nil {
+		return nil, c.noRegistry(f)
+	}
+	name := f.name()
+	if r := c.refused[name]; r != nil && (r.until.IsZero() || time.Now().Before(r.until)) {
+		return nil, r.err
+	}
+	s, err := c.fetch(ctx, f)
+	switch {
+	case errors.Is(err, registry.ErrNotFound):
+		bad := c.bad(err, "the schema registry at %s does not have its %s", c.opts.Registry.Address(), name)
+		c.refused[name] = &refusal{err: bad, until: time.Now().Add(unknownFor)}
+		return nil, bad
+	case err != nil:
+		return nil, fmt.Errorf("decoding the %s of a record of topic %q: %w", c.opts.Side, c.opts.Topic, err)
+	}
+	p, err := c.compile(s)
+	if err != nil {
+		bad := c.bad(err, "its %s cannot be used: %s", name, err.Error())
+		c.refused[name] = &refusal{err: bad}
+		return nil, bad
+	}
+	if f.guid != nil {
+		c.headers[string(f.guid)] = p
+	} else {
+		c.plans[f.id] = p
+	}
+	return p, nil
+}
+
+// fetch reads the schema that a record names.
+func (c *Codec) fetch(ctx context.Context, f frame) (s *registry.Schema, err error) {
+	again := retry.Backoff{Min: 200 * time.Millisecond, Attempts: 4}
+	err = again.Do(ctx, func(ctx context.Context) (err error) {
+		if f.guid != nil {
+			s, err = c.opts.Registry.SchemaByGUID(ctx, formatGUID(f.guid))
+		} else {
+			s, err = c.opts.Registry.Schema(ctx, f.id)
+		}
+		return err
+	}, func(err error) bool { return errors.Is(err, registry.ErrNotFound) })
+	return s, err
+}
+
+// compile plans one schema, which must be of the topic's format if that names one.
+func (c *Codec) compile(s *registry.Schema) (*plan, error) {
+	if want, ok := languages[c.opts.Format]; ok && want != s.Type {
+		return nil, fmt.Errorf("it is of the type %s, and the topic's %sFormat is %s", s.Type, c.opts.Side, c.opts.Format)
+	}
+	switch s.Type {
+	case registry.JSON:
+		return &plan{schema: &Schema{ID: s.ID, JSON: anySchema.JSON}, append: appendJSON}, nil
+	default:
+		return nil, fmt.Errorf("schemas of the type %s cannot be read", s.Type)
+	}
+}
+
+//nolint:gochecknoglobals // a lookup table
+var languages = map[Format]registry.Type{Avro: registry.Avro, Protobuf: registry.Protobuf, JSONSchema: registry.JSON}

@@ -1,0 +1,29 @@
+package codec
+
+import "encoding/json"
+
+// Schema describes the JSON values that a codec makes of the records of one schema. It is immutable.
+type Schema struct {
+	// ID is the registry's number of it, 0 for values without.
+	ID int
+	// Name is what people call it: the full name of an Avro record or Protobuf message, or its title; empty for none.
+	Name string
+	// JSON is a JSON schema (2020-12) that every value follows. {} where nothing is known.
+	JSON json.RawMessage
+	// Object tells that every value is a JSON object; if not, any kind of value may come unless JSON says more.
+	Object bool
+	// Members are the names of all members that the values, objects, can have; nil if others may come.
+	Members []string
+	// Keys are pointers to members that can be a collection's key: always there, never null, of one type that compares
+	// exactly. "" means the value itself. They are in the order of the schema.
+	Keys []string
+}
+
+//nolint:gochecknoglobals // immutable, compared by their pointers
+var (
+	nullSchema   = &Schema{JSON: json.RawMessage(`{"type":"null"}`)}
+	anySchema    = &Schema{JSON: json.RawMessage(`{}`)}
+	stringSchema = &Schema{JSON: json.RawMessage(`{"type":"string"}`), Keys: []string{""}}
+	bytesSchema  = &Schema{JSON: json.RawMessage(`{"type":"string","contentEncoding":"base64"}`), Keys: []string{""}}
+	csvSchema    = &Schema{JSON: json.RawMessage(`{"type":"array","items":{"type":"string"}}`)}
+)
