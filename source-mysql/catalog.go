@@ -20,6 +20,7 @@ type table struct {
 	rows    int64
 	columns []column
 	key     []string
+	hashes  int   // columns that MariaDB has made for unique indexes over long values
 	problem error // why it cannot be captured, in words for people; nil if it can
 }
 
@@ -146,7 +147,7 @@ func (d *driver) readColumns(ctx context.Context, s *session, where string, byNa
 
 // readKeys finds what identifies the rows of each table: its primary key, or else a unique index over columns that are never null.
 func readKeys(ctx context.Context, s *session, where string, byName map[string]*table) error {
-	rows, err := s.texts(ctx, "SELECT TABLE_NAME, INDEX_NAME, COALESCE(COLUMN_NAME, ''), COALESCE(SUB_PART, ''), NULLABLE FROM information_schema.STATISTICS"+where+
+	rows, err := s.texts(ctx, "SELECT TABLE_NAME, INDEX_NAME, COALESCE(COLUMN_NAME, ''), COALESCE(SUB_PART, ''), NULLABLE, INDEX_TYPE FROM information_schema.STATISTICS"+where+
 		" AND NON_UNIQUE = 0 ORDER BY TABLE_NAME, INDEX_NAME = 'PRIMARY' DESC, INDEX_NAME, SEQ_IN_INDEX")
 	if err != nil {
 		return err
@@ -159,7 +160,13 @@ func readKeys(ctx context.Context, s *session, where string, byName map[string]*
 		index := rows[:n]
 		rows = rows[n:]
 		t := byName[index[0][0]]
-		if t == nil || t.key != nil {
+		if t == nil {
+			continue
+		}
+		if index[0][5] == "HASH" {
+			t.hashes++
+		}
+		if t.key != nil {
 			continue
 		}
 		usable := !slices.ContainsFunc(index, func(part []string) bool {

@@ -55,7 +55,8 @@ func (d *driver) checkSettings(ctx context.Context, s *session) ([]error, error)
 		problem("The binary log has rows without some of their columns: binlog_row_image is %s. Have an administrator run SET GLOBAL binlog_row_image = FULL; and put it into the server's configuration.", f)
 	}
 	if f := v["binlog_row_metadata"]; f != "FULL" {
-		problem("The binary log does not name the columns of its rows: binlog_row_metadata is %s. Have an administrator run SET GLOBAL binlog_row_metadata = FULL; and put it into the server's configuration.", f)
+		d.log.WithField("binlog_row_metadata", f).Info("the binary log does not name the columns of its rows, so a table that is altered twice while the capture is stopped has to be backfilled; " +
+			"SET GLOBAL binlog_row_metadata = FULL avoids that")
 	}
 	if f := v["binlog_row_value_options"]; f != "" {
 		problem("The binary log has only parts of JSON values: binlog_row_value_options is %s. Have an administrator run SET GLOBAL binlog_row_value_options = ''; and take it out of the server's configuration.", f)

@@ -10,11 +10,24 @@ import (
 // statement is what is understood of a statement in the log: enough to know which tables to look at. Rows are decoded by what the
 // log itself says of their tables, whatever stands here.
 type statement struct {
-	verb   string // ALTER, CREATE, DROP, RENAME, TRUNCATE, DROP DATABASE; INSERT and its like; empty for what concerns no table
-	tables []cdc.TableID
-	to     []cdc.TableID // what each of them is renamed to
-	gone   []string      // columns that an ALTER drops
-	empty  bool          // rows go without a word: partitions that are dropped, truncated or exchanged
+	verb    string // ALTER, CREATE, DROP, RENAME, TRUNCATE, DROP DATABASE; INSERT and its like; empty for what concerns no table
+	tables  []cdc.TableID
+	to      []cdc.TableID // what each of them is renamed to
+	gone    []string      // columns that an ALTER drops
+	columns bool          // an ALTER may change which columns there are
+	empty   bool          // rows go without a word: partitions that are dropped, truncated or exchanged
+}
+
+// reshapes reports whether a table may have other columns after the statement, or be another one.
+func (st statement) reshapes() bool {
+	switch st.verb {
+	case "ALTER":
+		return st.columns || len(st.to) > 0
+	case "DROP", "DROP DATABASE", "RENAME", "CREATE":
+		return true
+	default:
+		return false
+	}
 }
 
 // token is a word, a name, or a character of a statement.
@@ -149,7 +162,10 @@ func parseStatement(sql, schema string) statement {
 	verb := strings.ToUpper(p.next().text)
 	switch verb {
 	case "ALTER":
-		return p.alter()
+		st := p.alter()
+		// Whether a backslash means something within a text depends on the session, and with it where the text ends.
+		st.columns = st.columns || st.verb != "" && strings.Contains(sql, `\`)
+		return st
 	case "CREATE":
 		replace := false
 		for p.peek().is("OR", "REPLACE", "TEMPORARY") {
@@ -157,6 +173,10 @@ func parseStatement(sql, schema string) statement {
 				return statement{}
 			}
 			replace = p.next().is("REPLACE") || replace
+		}
+		if p.accept("UNIQUE") {
+			p.skip("INDEX")
+			return p.index()
 		}
 		if !p.accept("TABLE") {
 			return statement{}
@@ -184,9 +204,17 @@ func (p *parser) alter() statement {
 	}
 	p.skip("IF", "EXISTS")
 	out := statement{verb: "ALTER", tables: []cdc.TableID{p.name()}}
+	if p.accept("WAIT") {
+		p.next()
+	}
+	p.skip("NOWAIT")
+	out.columns = !p.keepsColumns()
 	depth := 0
 	for len(p.tokens) > 0 {
 		t := p.next()
+		if t.is(",") && depth == 0 && !p.keepsColumns() {
+			out.columns = true
+		}
 		switch {
 		case t.is("("):
 			depth++
@@ -213,9 +241,33 @@ func (p *parser) alter() statement {
 	return out
 }
 
+// keepsColumns reports whether the clause of an ALTER TABLE that begins here surely leaves every column as it is. Unique indexes
+// are not among these: MariaDB makes hidden columns for some.
+func (p *parser) keepsColumns() bool {
+	next := token{}
+	if len(p.tokens) > 1 {
+		next = p.tokens[1]
+	}
+	switch t := p.peek(); {
+	case t.is("ADD"):
+		return next.is("INDEX", "KEY", "FULLTEXT", "SPATIAL", "FOREIGN", "CHECK", "PARTITION")
+	case t.is("DROP"):
+		return next.is("FOREIGN", "CHECK", "PARTITION")
+	case t.is("RENAME", "ALTER"):
+		return next.is("INDEX", "KEY")
+	default:
+		return t.is("TRUNCATE", "REORGANIZE", "COALESCE", "EXCHANGE", "ANALYZE", "OPTIMIZE", "REBUILD", "PARTITION", "REMOVE", "ENABLE", "DISABLE",
+			"ENGINE", "COMMENT", "AUTO_INCREMENT", "ROW_FORMAT", "KEY_BLOCK_SIZE", "ALGORITHM", "LOCK", "FORCE",
+			"STATS_PERSISTENT", "STATS_AUTO_RECALC", "STATS_SAMPLE_PAGES")
+	}
+}
+
 func (p *parser) drop() statement {
 	if p.peek().is("TEMPORARY") {
 		return statement{}
+	}
+	if p.accept("INDEX") {
+		return p.index()
 	}
 	if p.accept("DATABASE", "SCHEMA") {
 		p.skip("IF", "EXISTS")
@@ -230,6 +282,13 @@ func (p *parser) drop() statement {
 		out.tables = append(out.tables, p.name())
 	}
 	return out
+}
+
+// index reads what follows CREATE UNIQUE INDEX or DROP INDEX: it may bring or end a hidden column of MariaDB.
+func (p *parser) index() statement {
+	for len(p.tokens) > 0 && !p.next().is("ON") {
+	}
+	return statement{verb: "ALTER", tables: []cdc.TableID{p.name()}, columns: true}
 }
 
 func (p *parser) rename() statement {

@@ -40,6 +40,8 @@ type serverInfo struct {
 	major    int
 	minor    int
 	identity identity
+	// foldNames says that names of tables are compared without case.
+	foldNames bool
 }
 
 // atLeast compares the version.
@@ -118,11 +120,12 @@ func (d *driver) session(ctx context.Context) (*session, error) {
 // look finds out what answers.
 func (d *driver) look(ctx context.Context) error {
 	return d.conns.with(ctx, func(s *session) error {
-		vars, err := s.variables(ctx, "version", "server_id", "server_uuid", "hostname", "server_uid")
+		vars, err := s.variables(ctx, "version", "server_id", "server_uuid", "hostname", "server_uid", "lower_case_table_names")
 		if err != nil {
 			return err
 		}
 		d.server = serverInfo{version: vars["version"], mariadb: strings.Contains(vars["version"], "MariaDB")}
+		d.server.foldNames = vars["lower_case_table_names"] != "0"
 		parts := strings.SplitN(d.server.version, ".", 3)
 		if len(parts) >= 2 {
 			d.server.major, _ = strconv.Atoi(parts[0]) // zero if it is no number, which is too old

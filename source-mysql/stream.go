@@ -38,6 +38,8 @@ type stream struct {
 	moved    bool      // since then
 	fences   []fence
 	floor    place
+	owed     int // tables of which rows were left out
+	ahead    *lookahead
 
 	opened time.Time
 	heard  atomic.Int64 // when something was received last, in nanoseconds since opened
@@ -58,6 +60,7 @@ type transaction struct {
 	open     bool
 	begun    bool // statements follow, up to its end
 	prepared bool // the first half of a distributed one
+	halfway  bool // the beginning, or the failure, of an ALTER that is logged in two halves
 	touched  bool // it changed tables that are captured
 	id       cdc.TxnID
 	commit   time.Time
@@ -99,6 +102,7 @@ func (s *stream) Heard() time.Time { return s.opened.Add(time.Duration(s.heard.L
 // Close implements cdc.Stream.
 func (s *stream) Close() error {
 	s.d.live.CompareAndSwap(s, nil)
+	s.closeAhead()
 	if s.payload != nil {
 		s.payload.Close()
 	}
@@ -129,6 +133,11 @@ func (s *stream) Next(ctx context.Context, wait time.Duration) (*cdc.Event, erro
 		}
 		if s.rows.More() {
 			return s.nextRow()
+		}
+		if s.owed > 0 && !s.txn.open {
+			if ev := s.paid(); ev != nil {
+				return ev, nil
+			}
 		}
 		if len(s.fences) > 0 && !s.txn.open {
 			if ev := s.passedFence(); ev != nil {
@@ -232,6 +241,9 @@ func (s *stream) passedFence() *cdc.Event {
 
 // idle says that nothing arrived. What others changed meanwhile need not be read again.
 func (s *stream) idle() *cdc.Event {
+	if s.ahead != nil && time.Since(s.ahead.used) > aheadIdle {
+		s.closeAhead()
+	}
 	s.event = cdc.Event{Op: cdc.Idle}
 	if s.moved && !s.txn.open && time.Since(s.cursorAt) >= idleCursorEvery {
 		s.event.Cursor = s.cursor()
@@ -354,7 +366,7 @@ func (s *stream) begin(h binlog.Header, body []byte) error {
 		if err != nil {
 			return err
 		}
-		t.begun, t.prepared = !g.Standalone, g.Prepared
+		t.begun, t.prepared, t.halfway = !g.Standalone, g.Prepared, g.Halfway
 		t.id = cdc.TxnID(s.d.server.identity.Server + " " + s.at.String())
 		t.add = func(p *position) { p.addMaria(g) }
 		name = mariaName(g)

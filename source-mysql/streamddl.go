@@ -40,8 +40,10 @@ func (s *stream) query(ctx context.Context, h binlog.Header, body []byte) error 
 	case word == "XA":
 		return s.distributed(h, strings.ToUpper(rest))
 	}
-	if err := s.statement(ctx, parseStatement(text, string(q.Schema))); err != nil {
-		return err
+	if !t.halfway {
+		if err := s.statement(ctx, s.fold(parseStatement(text, string(q.Schema)))); err != nil {
+			return err
+		}
 	}
 	if !t.begun {
 		return s.endTransaction(h)
@@ -133,6 +135,9 @@ func (s *stream) dropped(id cdc.TableID, why string) {
 
 // forget has a table's description read anew.
 func (s *stream) forget(id cdc.TableID) {
+	if t := s.tables[id]; t != nil {
+		t.last, t.layout = nil, nil
+	}
 	for n, m := range s.mapped {
 		if m.table != nil && m.table.id == id {
 			delete(s.mapped, n)
@@ -163,7 +168,7 @@ func (s *stream) appeared(ctx context.Context, id cdc.TableID) error {
 		return err
 	}
 	next := *found[0]
-	next.Selection = t.table.Selection
+	next.Selection, next.Unread = t.table.Selection, t.table.Unread
 	next.Columns = slices.DeleteFunc(slices.Clone(next.Columns), func(c cdc.Column) bool { return !next.Selection.Has(c) })
 	t.table = &next
 	s.forget(id)
@@ -187,7 +192,13 @@ func (s *stream) alteredBy(ctx context.Context, st statement) error {
 	if st.empty {
 		s.truncated(id)
 	}
+	if !st.columns {
+		return nil
+	}
 	next := *t.table
+	if next.Layout != layoutOwed {
+		next.Layout = layoutUnknown
+	}
 	next.Columns = slices.DeleteFunc(slices.Clone(next.Columns), func(c cdc.Column) bool {
 		return !slices.Contains(next.Key, c.Name) && slices.ContainsFunc(st.gone, func(name string) bool { return strings.EqualFold(name, c.Name) })
 	})

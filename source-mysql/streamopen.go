@@ -22,7 +22,14 @@ import (
 func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Table) (cdc.Stream, error) {
 	st := &stream{d: d, tables: map[cdc.TableID]*streamed{}, mapped: map[uint64]*mapping{}, opened: time.Now(), cursorAt: time.Now()}
 	for _, t := range tables {
-		st.tables[t.ID] = &streamed{id: t.ID, table: t}
+		known, err := parseLayout(t.Layout)
+		if err != nil {
+			return nil, err
+		}
+		one := &streamed{id: t.ID, table: t, layout: known, owed: t.Layout == layoutOwed}
+		if st.tables[t.ID] = one; one.owed {
+			st.owed++
+		}
 	}
 	if err := d.conns.with(ctx, func(s *session) error { return d.locate(ctx, s, st, from) }); err != nil {
 		return nil, err

@@ -19,6 +19,11 @@ import (
 type streamed struct {
 	id    cdc.TableID
 	table *cdc.Table // its present version
+
+	layout  layout // where its columns are in the log, if that does not say so; nil if that is not known
+	owed    bool   // rows were left out, so the table is to be backfilled
+	blindTo place  // … once the stream is here
+	last    *mapping
 }
 
 // mapping is one number that the log gives to a table, with how its rows become documents.
@@ -27,6 +32,10 @@ type mapping struct {
 	table *streamed
 	log   *binlog.Table
 	rows  *rowPlan
+
+	types  []*columnType // of the columns, where the log does not name them
+	silent bool          // the table changed without a word in the log
+	blind  bool          // its rows cannot be read
 }
 
 // streamRow is a row of the log. It implements cdc.Row.
@@ -66,7 +75,7 @@ func (s *stream) rowsEvent(typ binlog.Type, body []byte) error {
 	switch {
 	case m == nil:
 		return fmt.Errorf("%w: rows of a table %d that was not described, at %s", binlog.ErrFormat, id, s.at)
-	case m.table == nil:
+	case m.table == nil || m.blind:
 		return nil
 	case !s.txn.open:
 		return fmt.Errorf("%w: rows outside of a transaction, at %s", binlog.ErrFormat, s.at)
@@ -130,7 +139,12 @@ func (s *stream) tableMap(ctx context.Context, body []byte) error {
 		return err
 	}
 	m := &mapping{raw: bytes.Clone(body), table: s.tables[cdc.TableID{Schema: string(schema), Name: string(name)}]}
-	if m.table != nil {
+	switch t := m.table; {
+	case t == nil:
+	case t.last != nil && bytes.Equal(t.last.raw[tableIDSize:], body[tableIDSize:]):
+		// The server opened the table anew, and no statement has changed it.
+		m.log, m.rows = t.last.log, t.last.rows
+	default:
 		if err := s.describe(ctx, m); err != nil {
 			return err
 		}
@@ -138,6 +152,9 @@ func (s *stream) tableMap(ctx context.Context, body []byte) error {
 	s.mapped[id] = m
 	return nil
 }
+
+// tableIDSize is the length of the number at the front of a table map: the server may give another one to the same table.
+const tableIDSize = 6
 
 // hiddenColumn tells the columns that the server has made for itself: of hashes (MariaDB) and of indexes over expressions (MySQL).
 var hiddenColumn = regexp.MustCompile(`^(DB_ROW_HASH_\d+|!hidden!.*)$`)
@@ -154,8 +171,10 @@ func (s *stream) describe(ctx context.Context, m *mapping) error {
 		return err
 	}
 	if !m.log.Named {
-		return usererr.New(nil, "The log does not name the columns of table %s (at %s). Have an administrator run: SET GLOBAL binlog_row_metadata = FULL; "+
-			"and put it into the server's configuration. Then backfill all tables.", t.id, s.at)
+		if ok, err := s.lay(ctx, m); err != nil || !ok {
+			m.blind = true
+			return err
+		}
 	}
 	var now *table
 	err = s.d.conns.with(ctx, func(q *session) error {
@@ -173,7 +192,11 @@ func (s *stream) describe(ctx context.Context, m *mapping) error {
 		return err
 	}
 	changed, rescan := shapeChange(t.table, next)
-	t.table = next
+	if m.silent {
+		changed, rescan = true, true
+	}
+	changed = changed || next.Layout != t.table.Layout
+	t.table, t.last = next, m
 	if changed {
 		s.queue = append(s.queue, cdc.Event{Op: cdc.Shape, Table: t.id, Txn: s.txn.id, Shape: next, Rescan: rescan})
 		s.txn.touched = true
@@ -185,7 +208,10 @@ func (s *stream) describe(ctx context.Context, m *mapping) error {
 // be ahead of the log, counts only to the cautious side.
 func (s *stream) shapeOf(m *mapping, now *table) (*cdc.Table, error) {
 	old := m.table.table
-	out := &cdc.Table{ID: old.ID, Key: old.Key, Rows: old.Rows, Selection: old.Selection}
+	out := &cdc.Table{ID: old.ID, Key: old.Key, Rows: old.Rows, Selection: old.Selection, Unread: old.Unread}
+	if m.types != nil {
+		out.Layout = m.table.layout.encode()
+	}
 	names := make([]string, len(m.log.Columns))
 	codecs := make([]*codec, len(m.log.Columns))
 	for i := range m.log.Columns {
@@ -202,7 +228,7 @@ func (s *stream) shapeOf(m *mapping, now *table) (*cdc.Table, error) {
 		if !out.Selection.Has(cdc.Column{Name: c.Name}) {
 			continue
 		}
-		typ, err := s.d.logType(c, knownType(old.Columns, before, present))
+		typ, err := s.typeOf(m, i, knownType(old.Columns, before, present))
 		if err != nil {
 			return nil, fmt.Errorf("reading the description of table %s: column %q: %w", old.ID, c.Name, err)
 		}
@@ -222,6 +248,14 @@ func (s *stream) shapeOf(m *mapping, now *table) (*cdc.Table, error) {
 		return nil, usererr.New(err, "The table %s lost a column of its key (%s). Backfill it again into a new collection.", old.ID, strings.Join(out.Key, ", "))
 	}
 	return out, nil
+}
+
+// typeOf is the type of a column: as the log describes it, or as it is known by its place.
+func (s *stream) typeOf(m *mapping, i int, known *columnType) (*columnType, error) {
+	if m.types != nil {
+		return m.types[i], nil
+	}
+	return s.d.logType(&m.log.Columns[i], known)
 }
 
 // knownType is the type that a column of this name had or has, if it is one that the log does not tell from others.

@@ -125,63 +125,74 @@ func typeCases() []typeCase {
 // Every type gives the same values whether they are read by a backfill or come from the log, and as a key (hard cases 43 to 46).
 func TestTypes(t *testing.T) {
 	t.Parallel()
-	flavors(t, func(t *testing.T, flavor string) {
-		db := newDatabase(t, flavor)
-		cases := slices.DeleteFunc(typeCases(), func(c typeCase) bool { return c.flavor != "" && c.flavor != flavor })
-		var names []string
-		setup := []string{"SET sql_mode = '', time_zone = '-08:00'"}
-		for i, c := range cases {
-			name := fmt.Sprintf("t%d", i)
-			names = append(names, name)
-			key := "id INT PRIMARY KEY, v " + c.typ
+	flavors(t, func(t *testing.T, flavor string) { testTypes(t, newDatabase(t, flavor), flavor) })
+}
+
+func testTypes(t *testing.T, db *database, flavor string) {
+	t.Helper()
+	cases := slices.DeleteFunc(typeCases(), func(c typeCase) bool { return c.flavor != "" && c.flavor != flavor })
+	var names []string
+	setup := []string{"SET sql_mode = '', time_zone = '-08:00'"}
+	for i, c := range cases {
+		name := fmt.Sprintf("t%d", i)
+		names = append(names, name)
+		key := "id INT PRIMARY KEY, v " + c.typ
+		if !c.noKey {
+			key = "id INT NOT NULL, v " + c.typ + ", PRIMARY KEY (v)"
+		}
+		setup = append(setup, "CREATE TABLE "+name+" ("+key+")")
+	}
+	db.exec(setup...)
+	d := db.driver()
+	tables := db.tables(d, names...)
+	stream := db.open(d, tables...)
+	var rows []string
+	want := map[string][]string{}
+	for i, c := range cases {
+		for j, v := range c.values {
+			rows = append(rows, fmt.Sprintf("INSERT INTO t%d VALUES (%d, %s)", i, j, v))
+			doc := fmt.Sprintf(`{"id":%d,"v":%s}`, j, c.want[j])
 			if !c.noKey {
-				key = "id INT NOT NULL, v " + c.typ + ", PRIMARY KEY (v)"
-			}
-			setup = append(setup, "CREATE TABLE "+name+" ("+key+")")
-		}
-		db.exec(setup...)
-		d := db.driver()
-		tables := db.tables(d, names...)
-		stream := db.open(d, tables...)
-		var rows []string
-		want := map[string][]string{}
-		for i, c := range cases {
-			for j, v := range c.values {
-				rows = append(rows, fmt.Sprintf("INSERT INTO t%d VALUES (%d, %s)", i, j, v))
-				doc := fmt.Sprintf(`{"id":%d,"v":%s}`, j, c.want[j])
-				if !c.noKey {
-					if k := tables[i].Columns[1]; strings.HasPrefix(k.Type, "float") || strings.HasPrefix(k.Type, "double") {
-						doc = fmt.Sprintf(`{"id":%d,"v":"%s"}`, j, c.want[j])
-					}
+				if k := tables[i].Columns[1]; strings.HasPrefix(k.Type, "float") || strings.HasPrefix(k.Type, "double") {
+					doc = fmt.Sprintf(`{"id":%d,"v":"%s"}`, j, c.want[j])
 				}
-				want[names[i]] = append(want[names[i]], doc)
 			}
+			want[names[i]] = append(want[names[i]], doc)
 		}
-		db.exec(append([]string{"SET sql_mode = '', time_zone = '-08:00'"}, rows...)...)
-		logged := map[string][]string{}
-		keys := map[string][]string{}
-		require.NoError(t, stream.each(func(ev *cdc.Event) {
-			if !assertInsert(t, stream, ev) {
-				return
-			}
-			logged[ev.Table.Name] = append(logged[ev.Table.Name], fields(t, ev.Row))
-			key, err := ev.Row.AppendKey(nil)
+	}
+	db.exec(append([]string{"SET sql_mode = '', time_zone = '-08:00'"}, rows...)...)
+	logged := map[string][]string{}
+	keys := map[string][]string{}
+	require.NoError(t, stream.each(func(ev *cdc.Event) {
+		if ev.Op == cdc.Shape && ev.Shape.Layout != "" { // how it lies in the log, and nothing else
+			known := tables[slices.Index(names, ev.Table.Name)]
+			require.Equal(t, known.Columns[1].Type, ev.Shape.Columns[1].Type)
+			require.False(t, ev.Rescan, ev.Table.Name)
+			again, err := parseLayout(ev.Shape.Layout)
 			require.NoError(t, err)
-			keys[ev.Table.Name] = append(keys[ev.Table.Name], string(key))
-		}))
-		for i, c := range cases {
-			require.Equal(t, want[names[i]], logged[names[i]], "%s in the log", c.typ)
-			for _, chunk := range []int{1000, 1} {
-				scanned, scannedKeys := db.scanAll(d, tables[i], chunk)
-				require.ElementsMatch(t, want[names[i]], scanned, "%s in a scan of chunks of %d", c.typ, chunk)
-				texts := make([]string, len(scannedKeys))
-				for j, k := range scannedKeys {
-					texts[j] = string(k)
-				}
-				require.ElementsMatch(t, keys[names[i]], texts, "keys of %s", c.typ)
-			}
+			require.Equal(t, ev.Shape.Layout, again.encode())
+			return
 		}
-	})
+		if !assertInsert(t, stream, ev) {
+			return
+		}
+		logged[ev.Table.Name] = append(logged[ev.Table.Name], fields(t, ev.Row))
+		key, err := ev.Row.AppendKey(nil)
+		require.NoError(t, err)
+		keys[ev.Table.Name] = append(keys[ev.Table.Name], string(key))
+	}))
+	for i, c := range cases {
+		require.Equal(t, want[names[i]], logged[names[i]], "%s in the log", c.typ)
+		for _, chunk := range []int{1000, 1} {
+			scanned, scannedKeys := db.scanAll(d, tables[i], chunk)
+			require.ElementsMatch(t, want[names[i]], scanned, "%s in a scan of chunks of %d", c.typ, chunk)
+			texts := make([]string, len(scannedKeys))
+			for j, k := range scannedKeys {
+				texts[j] = string(k)
+			}
+			require.ElementsMatch(t, keys[names[i]], texts, "keys of %s", c.typ)
+		}
+	}
 }
 
 func assertInsert(t *testing.T, s *testStream, ev *cdc.Event) bool {

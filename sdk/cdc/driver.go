@@ -178,6 +178,10 @@ type Table struct {
 	Scope string
 	// Behind says that the log does not carry the table as it should, and will once the stream is opened again.
 	Behind bool
+	// Layout is the driver's notation of how the log lays out the rows of this version, where the log does not say that itself.
+	// Only shapes that come from a Stream may have one: the core stores the last one, true at the position that is stored beside it,
+	// and gives it back to the next Stream.
+	Layout string
 	// Selection is what of the table is captured, on tables that the core gives to a driver. Columns has no others.
 	Selection Selection
 	// Unread says, on tables that the core gives to a Stream, that nothing of the table is read but its changes: nobody else

@@ -226,9 +226,8 @@ func (r *reader) reshaped(t *table, ev *Event) error {
 	if replaced {
 		t.forget()
 	}
-	if ev.Look && !replaced && t.state.Phase != Missing && sameColumns(t.bound(ev.Shape), t.bound(t.state.shape(t.id, t.shape))) {
-		r.rediscover(t)
-		return nil // the log tells nothing new
+	if !replaced && !ev.Rescan && t.state.Phase != Missing && r.nothingNew(t, ev) {
+		return nil
 	}
 	now := complete(complete(t.bound(ev.Shape), t.state.shape(t.id, t.shape)), t.shape)
 	if err := t.fits(now); err != nil {
@@ -253,6 +252,23 @@ func (r *reader) reshaped(t *table, ev *Event) error {
 		r.rescan(t, replaced || t.state.Phase == Missing)
 	}
 	return nil
+}
+
+// nothingNew reports whether a shape from the log is the one that was known, but for how the log lays it out, which it stores.
+func (r *reader) nothingNew(t *table, ev *Event) bool {
+	known, now := t.bound(t.state.shape(t.id, t.shape)), t.bound(ev.Shape)
+	relaid := ev.Shape.Layout != t.state.Layout
+	if (!ev.Look || !sameColumns(now, known)) && (!relaid || !sameShape(now, known)) {
+		return false
+	}
+	if relaid {
+		t.state.Layout = ev.Shape.Layout
+		r.save(t)
+	}
+	if ev.Look {
+		r.rediscover(t)
+	}
+	return true
 }
 
 // join writes a list of columns for people.

@@ -109,6 +109,7 @@ func (r *reader) anew(t *table) {
 	t.restart(phase)
 	t.state.Origin, t.state.Scope = "", ""
 	t.state.setShape(t.shape)
+	t.state.Layout = ""
 	t.adopted = false
 	t.revision++
 	t.started = r.now()

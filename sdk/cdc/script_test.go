@@ -350,3 +350,49 @@ func TestKeylessTableRewritten(t *testing.T) {
 		})
 	}
 }
+
+// How the log lays out rows is kept beside the position, and given back to the next stream. It is nothing that anybody reads.
+func TestLayoutIsKept(t *testing.T) {
+	t.Parallel()
+	laid := func(layout string) *Table {
+		table := tableST()
+		table.Layout = layout
+		return table
+	}
+	shape := func(tb *Table, look bool) Event {
+		return Event{Op: Shape, Table: tableID, Txn: "1", Shape: tb, Look: look}
+	}
+	for name, c := range map[string]struct {
+		events []Event
+		want   string
+	}{
+		"learnt":        {[]Event{shape(laid("b"), false)}, "b"},
+		"unknown again": {[]Event{shape(laid("b"), false), shape(laid(""), true)}, ""},
+		"as before":     {[]Event{shape(laid("a"), true)}, "a"},
+		"lost":          {[]Event{shape(laid("b"), false)}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := bind(Live)
+			b.State.setShape(laid("a"))
+			d := &scriptDriver{tables: []*Table{tableST()}, events: append(c.events, Event{Op: Commit, Txn: "1", Cursor: "2"})}
+			if name == "lost" {
+				d.next = ErrPositionLost
+			}
+			s := script(t, d, b)
+			s.env.Shared = json.RawMessage(`{"cursor":"1"}`)
+			r, err := s.open()
+			require.NoError(t, err)
+			require.NoError(t, r.read(t.Context(), &scriptTx{}))
+			require.Equal(t, "a", d.asked[0].Layout)
+			tx := &scriptTx{}
+			require.NoError(t, r.read(t.Context(), tx))
+			if name == "lost" {
+				require.NoError(t, r.read(t.Context(), tx))
+			}
+			require.Equal(t, c.want, b.State.Layout)
+			require.NoError(t, r.connect(t.Context()))
+			require.Equal(t, c.want, d.asked[0].Layout)
+		})
+	}
+}

@@ -33,6 +33,8 @@ type TableState struct {
 	Key         []string      `json:"key,omitempty"`
 	// Parts are those of Table.Parts that were read, or are among Ranges.
 	Parts []string `json:"parts,omitempty"`
+	// Layout is Table.Layout.
+	Layout string `json:"layout,omitempty"`
 	// Scope is Table.Scope.
 	Scope string `json:"scope,omitempty"`
 	// Withheld are columns that the binding's selection leaves out, as Selection.Withheld.
@@ -85,7 +87,7 @@ func (s *TableState) setShape(t *Table) {
 		}
 	}
 	s.Dropped = slices.DeleteFunc(s.Dropped, t.has)
-	s.Incarnation, s.Key = t.Incarnation, t.Key
+	s.Incarnation, s.Key, s.Layout = t.Incarnation, t.Key, t.Layout
 	s.Columns = make([]ColumnState, len(t.Columns))
 	for i, c := range t.Columns {
 		s.Columns[i] = ColumnState{Name: c.Name, Type: c.Type, Nullable: c.Nullable, Incarnation: c.Incarnation}
@@ -126,7 +128,7 @@ func (s *TableState) shape(id TableID, discovered *Table) *Table {
 	if len(s.Columns) == 0 {
 		return discovered
 	}
-	t := &Table{ID: id, Incarnation: s.Incarnation, Key: s.Key, Parts: s.Parts, Rows: -1}
+	t := &Table{ID: id, Incarnation: s.Incarnation, Key: s.Key, Parts: s.Parts, Layout: s.Layout, Rows: -1}
 	if discovered != nil {
 		t.Rows = discovered.Rows
 	}

@@ -50,11 +50,15 @@ type MariaDBGTID struct {
 	Standalone bool
 	// Prepared and Completed say that the transaction is the first or the second half of a distributed one (XA).
 	Prepared, Completed bool
+	// Halfway says that the transaction is the beginning, or the failure, of an ALTER TABLE that the server logs in two halves
+	// (binlog_alter_two_phase): the table is not altered by it.
+	Halfway bool
 }
 
 // The flags of MariaDB's GTID event.
 const (
 	mariaStandalone  = 1
+	mariaGroupCommit = 2
 	mariaPreparedXA  = 64
 	mariaCompletedXA = 128
 )
@@ -66,7 +70,32 @@ func ParseMariaGTID(body []byte, server uint32) (MariaDBGTID, error) {
 	}
 	flags := body[12]
 	return MariaDBGTID{
+		Halfway:  mariaExtra(body, flags)&(mariaStartAlter|mariaRollbackAlter) != 0,
 		Sequence: binary.LittleEndian.Uint64(body), Domain: binary.LittleEndian.Uint32(body[8:]), Server: server,
 		Standalone: flags&mariaStandalone != 0, Prepared: flags&mariaPreparedXA != 0, Completed: flags&mariaCompletedXA != 0,
 	}, nil
+}
+
+// The extra flags of MariaDB's GTID event.
+const (
+	mariaStartAlter    = 2
+	mariaRollbackAlter = 8
+)
+
+// mariaExtra reads the extra flags, which stand behind the optional parts of the event.
+func mariaExtra(body []byte, flags byte) byte {
+	at := 19
+	if flags&mariaGroupCommit != 0 {
+		at = 21
+	}
+	if flags&(mariaPreparedXA|mariaCompletedXA) != 0 {
+		if len(body) < at+6 {
+			return 0
+		}
+		at += 6 + int(body[at+4]) + int(body[at+5])
+	}
+	if len(body) <= at {
+		return 0
+	}
+	return body[at]
 }

@@ -42,6 +42,7 @@ type Column struct {
 	// fraction of a second (temporal types).
 	Meta     int
 	Unsigned bool
+	Nullable bool
 	// Collation is the server's number of the collation, of columns with text; 63 is that of bytes.
 	Collation int
 	// Members are those of an enumeration or a set, in its character set; nil unless the log has full metadata.
@@ -55,6 +56,8 @@ type Table struct {
 	Schema, Name string
 	Columns      []Column
 	Named        bool // the log has the columns' names: binlog_row_metadata = FULL
+	Signs        bool // the log says which numbers have no sign: binlog_row_metadata = MINIMAL or FULL
+	Collated     bool // the log has the collations of columns with text: the same
 
 	mariadb bool
 }
@@ -97,9 +100,10 @@ func ParseTable(body []byte, mariadb bool) (*Table, error) {
 	}
 	types := c.take(int(count))
 	meta := cursor{b: c.packedBytes()}
-	c.skip((int(count) + 7) / 8)
+	nullable := c.take((int(count) + 7) / 8)
 	t.Columns = make([]Column, count)
 	for i, typ := range types {
+		t.Columns[i].Nullable = i/8 < len(nullable) && nullable[i/8]&(1<<(i%8)) != 0
 		if err := t.Columns[i].parseMeta(typ, &meta); err != nil {
 			return nil, fmt.Errorf("reading the description of table %s.%s: %w", t.Schema, t.Name, err)
 		}
@@ -174,10 +178,13 @@ func (t *Table) parseOptional(c cursor) error {
 func (t *Table) optional(kind byte, v *cursor) error {
 	switch kind {
 	case optSignedness:
+		t.Signs = true
 		t.signedness(v.b)
 	case optDefaultCharset:
+		t.Collated = true
 		t.defaultCollation(v, t.isText)
 	case optColumnCharset:
+		t.Collated = true
 		t.collations(v, t.isText)
 	case optEnumDefaultCharset:
 		t.defaultCollation(v, isChoice)
