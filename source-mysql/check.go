@@ -72,15 +72,19 @@ func (d *driver) checkSettings(ctx context.Context, s *session) ([]error, error)
 		return nil, err
 	}
 	if replica && v["log_slave_updates"] == "OFF" && v["log_replica_updates"] != "ON" {
-		problem("The server is a replica that does not log what it receives: log_slave_updates (log_replica_updates) is OFF. Have an administrator set it in the server's configuration, and restart it; or capture the primary.")
+		problems = append(problems, errNoUpdates)
 	}
 	return append(problems, d.retention(v)...), nil
 }
 
-// isReplica reports whether the server applies another one's changes now.
+// isReplica reports whether the server applies another one's changes.
 func (d *driver) isReplica(ctx context.Context, s *session) (bool, error) {
 	if d.server.mariadb {
-		row, err := s.row(ctx, "SHOW GLOBAL STATUS LIKE 'Slaves_running'")
+		rows, err := s.texts(ctx, "SHOW ALL SLAVES STATUS")
+		if code(err) != errNoRight {
+			return len(rows) > 0, err
+		}
+		row, err := s.row(ctx, "SHOW GLOBAL STATUS LIKE 'Slaves_running'") // which anybody may ask, but it passes over stopped ones
 		return err == nil && len(row) == 2 && row[1] != "0", err
 	}
 	rows, err := s.texts(ctx, map[bool]string{true: "SHOW REPLICA STATUS", false: "SHOW SLAVE STATUS"}[d.server.atLeast(8, 1)])

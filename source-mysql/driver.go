@@ -29,6 +29,8 @@ type driver struct {
 	charsets charsets
 	plans    planCache
 
+	behindPatience time.Duration // see the constant of this name
+
 	// live is the stream that is open, for those who ask how far it is.
 	live atomic.Pointer[stream]
 }
@@ -86,7 +88,7 @@ func newDriver(env capture.Env, cfg config) (*driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &driver{cfg: cfg, log: env.Log, location: location, dialer: newDialer(cfg, env.Log)}
+	d := &driver{cfg: cfg, log: env.Log, location: location, dialer: newDialer(cfg, env.Log), behindPatience: behindPatience}
 	d.conns = &pool{dial: d.session}
 	return d, nil
 }

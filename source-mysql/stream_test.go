@@ -146,6 +146,7 @@ func TestLostPositions(t *testing.T) {
 		require.NotErrorIs(t, err, cdc.ErrPositionLost, "it is another server")
 		require.Contains(t, err.Error(), "is not the one that was captured, nor a replica of it")
 		db.exec(map[string]string{mysqld.MySQL: "RESET BINARY LOGS AND GTIDS", mysqld.MariaDB: "RESET MASTER"}[flavor], "INSERT INTO a VALUES (4)")
+		d.behindPatience = 300 * time.Millisecond
 		_, err = d.Stream(t.Context(), end, tables)
 		require.ErrorContains(t, err, "lacks transactions that were captured already")
 		require.NotErrorIs(t, err, cdc.ErrPositionLost)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/sluicedata/sluice/sdk/cdc"
 	"github.com/sluicedata/sluice/sdk/usererr"
-	"github.com/sluicedata/sluice/source-mysql/internal/gtid"
 )
 
 // Stream implements cdc.Driver.
@@ -31,7 +29,7 @@ func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Ta
 			st.owed++
 		}
 	}
-	if err := d.conns.with(ctx, func(s *session) error { return d.locate(ctx, s, st, from) }); err != nil {
+	if err := d.locate(ctx, st, from); err != nil {
 		return nil, err
 	}
 	st.start = cdc.Position{Cursor: cdc.Cursor(st.done.append(nil, st.done.last)), Identity: d.server.identity.encode()}
@@ -47,154 +45,6 @@ func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Ta
 	st.heard.Store(int64(time.Since(st.opened)))
 	d.live.Store(st)
 	return st, nil
-}
-
-// locate finds out where the stream begins, and that the server has what follows.
-func (d *driver) locate(ctx context.Context, s *session, st *stream, from cdc.Position) error {
-	if d.server.mariadb {
-		return d.locateMariaDB(ctx, s, st, from)
-	}
-	vars, err := s.variables(ctx, "gtid_executed", "gtid_purged", "gtid_mode")
-	if err != nil {
-		return err
-	}
-	if vars["gtid_mode"] != "ON" {
-		return errGTIDMode(vars["gtid_mode"])
-	}
-	executed, err := parseGTIDSet(vars["gtid_executed"])
-	if err != nil {
-		return err
-	}
-	if from.Cursor == "" {
-		st.done.set = executed
-		return nil
-	}
-	purged, err := parseGTIDSet(vars["gtid_purged"])
-	if err != nil {
-		return err
-	}
-	if st.done.position, st.done.last, err = parseCursor(from.Cursor, false); err != nil {
-		return err
-	}
-	set := st.done.set
-	ahead := set.Minus(executed)
-	switch missing := purged.Minus(set); {
-	case !set.Empty() && !set.Meets(executed):
-		return usererr.New(nil, "The server at %s is not the one that was captured, nor a replica of it: it knows none of the transactions that were (%s). "+
-			"Enter the right address; or, if it is to be captured from now on, backfill all tables.", d.cfg.Address, short(set))
-	case !ahead.Empty():
-		return usererr.New(nil, "The server at %s lacks transactions that were captured already (%s). If it is a replica that lags behind, wait until it has them; "+
-			"if it was restored from a backup, backfill all tables.", d.cfg.Address, short(ahead))
-	case !missing.Empty():
-		return usererr.New(cdc.ErrPositionLost, "The server at %s has thrown away a part of its binary log that was not captured yet: the transactions %s. "+
-			"Have an administrator raise binlog_expire_logs_seconds, so that the log outlives any pause of the capture.", d.cfg.Address, short(missing))
-	}
-	return nil
-}
-
-func errGTIDMode(mode string) error {
-	return usererr.New(nil, "The server gives its transactions no global identifiers: gtid_mode is %q. They are needed to tell what a backfill sees. Have an administrator run, one after the other and on every server of the group: "+
-		"SET GLOBAL enforce_gtid_consistency = ON; SET GLOBAL gtid_mode = OFF_PERMISSIVE; SET GLOBAL gtid_mode = ON_PERMISSIVE; SET GLOBAL gtid_mode = ON; and put gtid_mode and enforce_gtid_consistency into the server's configuration.", mode)
-}
-
-// short is a set for people, not too long.
-func short(set fmt.Stringer) string {
-	const most = 300
-	if text := set.String(); len(text) <= most {
-		return text
-	}
-	return set.String()[:most] + "…"
-}
-
-// The server's error for a place in the log that it does not have.
-const errNoPlaceMaria = 1236
-
-func (d *driver) locateMariaDB(ctx context.Context, s *session, st *stream, from cdc.Position) error {
-	// Begins where a snapshot sees all that came before, so that nothing that the stream leaves out is hidden from a backfill.
-	visible, err := d.mariaSnapshot(ctx, s)
-	if err != nil {
-		return err
-	}
-	if err := s.exec(ctx, "COMMIT"); err != nil {
-		return err
-	}
-	here, ok := visible.(*upTo)
-	if !ok {
-		return errNoSnapshot
-	}
-	if from.Cursor == "" {
-		st.floor = here.place
-		st.done.domain, err = gtidAt(ctx, s, here.place)
-		return err
-	}
-	if st.done.position, st.done.last, err = parseCursor(from.Cursor, true); err != nil {
-		return err
-	}
-	if err := d.stillThere(ctx, s, st.done.domain); err != nil {
-		return err
-	}
-	var stored identity
-	if err := json.Unmarshal(from.Identity, &stored); err != nil || stored == d.server.identity {
-		st.floor = here.place
-		return nil //nolint:nilerr // without an identity, the transactions decide
-	}
-	d.log.WithField("server", d.server.identity.Server).Info("the log goes on at another server")
-	seen, err := gtidAt(ctx, s, here.place)
-	if err != nil {
-		return err
-	}
-	if behind := seen.Behind(st.done.domain); len(behind) > 0 {
-		return usererr.New(nil, "The server at %s has not applied all transactions that were captured already (%s). If it is a replica that lags behind, wait until it has them; "+
-			"if it was restored from a backup, backfill all tables.", d.cfg.Address, behind)
-	}
-	st.floor = here.place
-	st.done.last = cdc.TxnID(stored.Server + " " + here.place.String())
-	return nil
-}
-
-// gtidAt is MariaDB's position at a place in its log.
-func gtidAt(ctx context.Context, s *session, at place) (gtid.Position, error) {
-	row, err := s.row(ctx, "SELECT BINLOG_GTID_POS("+quoteText(at.file)+", "+strconv.FormatUint(at.at, 10)+")")
-	if err != nil || len(row) == 0 {
-		return nil, fmt.Errorf("asking for the GTID position at %s: %w", at, err)
-	}
-	return gtid.ParsePosition(row[0])
-}
-
-// stillThere checks that the server has the log from a position on.
-func (d *driver) stillThere(ctx context.Context, s *session, from gtid.Position) error {
-	row, err := s.row(ctx, "SELECT @@GLOBAL.gtid_binlog_state")
-	if err != nil || len(row) == 0 {
-		return fmt.Errorf("asking for the GTID position: %w", err)
-	}
-	state, err := gtid.ParseState(row[0])
-	if err != nil {
-		return err //nolint:wrapcheck // it says what it is
-	}
-	switch unknown, ahead := state.Compare(from); {
-	case len(unknown) > 0:
-		return usererr.New(nil, "The server at %s is not the one that was captured, nor a replica of it: its log (%s) has no transactions of the servers that were (%s). "+
-			"Enter the right address; or, if it is to be captured from now on, backfill all tables.", d.cfg.Address, row[0], from)
-	case len(ahead) > 0:
-		return usererr.New(nil, "The server at %s lacks transactions that were captured already (%s; its log has %s). If it is a replica that lags behind, wait until it has them; "+
-			"if it was restored from a backup, backfill all tables.", d.cfg.Address, ahead, row[0])
-	}
-	files, err := s.texts(ctx, "SHOW BINARY LOGS")
-	if err != nil {
-		return d.statusAdvice(err)
-	}
-	if len(files) == 0 {
-		return errNoLog
-	}
-	oldest, err := gtidAt(ctx, s, place{files[0][0], 4})
-	if err != nil {
-		return err
-	}
-	if gone := from.Behind(oldest); len(gone) > 0 {
-		return usererr.New(cdc.ErrPositionLost, "The server at %s has thrown away a part of its binary log that was not captured yet: the transactions up to %s; the last captured is %s. "+
-			"Have an administrator raise expire_logs_days, so that the log outlives any pause of the capture.", d.cfg.Address, gone, from)
-	}
-	return nil
 }
 
 // dump asks for the log. Every attempt has a server number and a UUID of its own: the server ends a connection for another one

@@ -12,10 +12,10 @@ import (
 // may be called from any goroutine.
 type Proxy struct {
 	listener net.Listener
-	target   string
 	running  sync.WaitGroup
 
 	mu     sync.Mutex
+	target string
 	thawed chan struct{} // closed unless frozen
 	conns  map[net.Conn]struct{}
 	closed bool
@@ -70,6 +70,13 @@ func (p *Proxy) Thaw() {
 	}
 }
 
+// Retarget has new connections go to another server.
+func (p *Proxy) Retarget(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
+
 // Cut closes all connections that there are; new ones can be made.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
@@ -85,7 +92,10 @@ func (p *Proxy) accept() {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", p.target)
+		p.mu.Lock()
+		target := p.target
+		p.mu.Unlock()
+		server, err := net.Dial("tcp", target)
 		if err != nil {
 			_ = client.Close()
 			continue
