@@ -26,6 +26,8 @@ type captured struct {
 	state json.RawMessage
 	rows  map[string]map[string]map[string]json.RawMessage // table, key, row
 	docs  int
+	// schemas are those that were announced for each binding, where a test looks at them (untilAll).
+	schemas map[int][]string
 
 	ended     error // how the last session ended
 	compared  time.Time
@@ -41,7 +43,7 @@ func newCapture(t testing.TB, db *database, codec frame.Codec) *captured {
 	spec := s.Task(db.cfg)
 	s.CloseRequests()
 	require.NoError(t, s.Wait())
-	c := &captured{t: t, connector: connector, spec: spec, state: json.RawMessage(`{}`), rows: map[string]map[string]map[string]json.RawMessage{}}
+	c := &captured{t: t, connector: connector, spec: spec, state: json.RawMessage(`{}`), rows: map[string]map[string]map[string]json.RawMessage{}, schemas: map[int][]string{}}
 	for _, b := range spec.Bindings {
 		c.rows[b.ResourcePath[1]] = map[string]map[string]json.RawMessage{}
 	}
@@ -91,11 +93,13 @@ func (c *captured) run(codec frame.Codec, stop func(tx *session.Transaction) boo
 	s := session.Start(c.t, c.connector(), codec)
 	s.Open(c.spec, c.state)
 	transactions := make(chan *session.Transaction)
+	var broken error // what kept transactions from coming
 	go func() {
 		defer close(transactions)
 		for {
 			tx, err := s.Transaction()
 			if err != nil {
+				broken = err
 				return
 			}
 			transactions <- tx
@@ -103,8 +107,9 @@ func (c *captured) run(codec frame.Codec, stop func(tx *session.Transaction) boo
 	}()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	cut := false
 	for deadline := time.Now().Add(5 * time.Minute); ; {
-		require.True(c.t, time.Now().Before(deadline), "the capture did not come to what is expected of it")
+		require.True(c.t, time.Now().Before(deadline), "the capture did not come to what is expected of it; it has this state: %s", c.state)
 		select {
 		case <-tick.C:
 			if !stop(nil) {
@@ -118,13 +123,16 @@ func (c *captured) run(codec frame.Codec, stop func(tx *session.Transaction) boo
 					continue
 				}
 			}
+			cut = !ok
 		}
 		break
 	}
 	s.Cancel()
 	for range transactions {
 	}
-	c.ended = s.Wait()
+	if c.ended = s.Wait(); c.ended == nil && cut {
+		c.ended = broken
+	}
 }
 
 // fails runs a session until the connector fails, and returns with what.

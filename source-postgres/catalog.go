@@ -200,6 +200,7 @@ func (d *driver) describe(t *table) *cdc.Table {
 			Type:        c.typeText,
 			Filled:      c.filled,
 			Small:       d.types.get(c.typ).small(),
+			Form:        d.types.get(c.typ).form(slices.Contains(t.key, c.name)),
 		})
 	}
 	return out

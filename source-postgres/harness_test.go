@@ -232,6 +232,57 @@ type testStream struct {
 	once   sync.Once
 	shapes []*cdc.Table
 	cursor cdc.Cursor
+	idle   time.Time // since when nothing has come
+}
+
+// Next is the stream's, with an end to patience: when nothing comes for too long, it fails the test with what stream and
+// server are doing.
+func (s *testStream) Next(ctx context.Context, wait time.Duration) (*cdc.Event, error) {
+	began := time.Now()
+	ev, err := s.Stream.Next(ctx, wait)
+	switch {
+	case err != nil || ev.Op != cdc.Idle || ev.Cursor != "":
+		s.idle = time.Time{}
+	case s.idle.IsZero():
+		s.idle = began
+	}
+	if !s.idle.IsZero() && time.Since(s.idle) >= patience {
+		require.FailNow(s.t, "nothing has come for "+patience.String(), s.doing())
+	}
+	return ev, err
+}
+
+// doing is what the stream and the server are doing, for who waits too long.
+func (s *testStream) doing() string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), 30*time.Second)
+	defer cancel()
+	st, ok := s.Stream.(*stream)
+	if !ok {
+		return "not a stream of ours"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "started at %s, passed %s, gave %s, acknowledged %s, last heard %s ago, fences %v, %d bytes unread, pieces of %d transactions\n",
+		st.start.Cursor, st.passed, st.cursor, lsn(st.feedback.acked.Load()), time.Since(st.Heard()), st.fences, st.wire.w-st.wire.r, len(st.pieces))
+	conn, err := pgconn.Connect(ctx, "host="+strings.Split(s.d.cfg.Address, ":")[0]+" port="+strings.Split(s.d.cfg.Address, ":")[1]+" user=postgres password=secret dbname=postgres")
+	if err != nil {
+		return b.String() + err.Error()
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	for _, sql := range []string{
+		"SELECT r.* FROM pg_replication_slots r",
+		"SELECT r.* FROM pg_stat_replication r",
+		"SELECT pid, backend_type, datname, state, backend_xid, backend_xmin, wait_event_type, wait_event, now() - xact_start, left(query, 100) FROM pg_stat_activity WHERE xact_start IS NOT NULL OR backend_type = 'walsender'",
+	} {
+		results, err := conn.Exec(ctx, sql).ReadAll()
+		if err != nil {
+			return b.String() + err.Error()
+		}
+		b.WriteString(sql + "\n")
+		for _, row := range results[0].Rows {
+			b.WriteString("  " + string(bytes.Join(row, []byte{'|'})) + "\n")
+		}
+	}
+	return b.String()
 }
 
 func (s *testStream) close() {

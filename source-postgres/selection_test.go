@@ -36,11 +36,17 @@ func (c *captured) choose(table string, change func(*cdc.Resource)) {
 // onTruncate changes a policy in the capture's configuration.
 func (c *captured) onTruncate(policy string) {
 	c.t.Helper()
+	c.advanced("onTruncate", policy)
+}
+
+// advanced changes an option in the capture's configuration.
+func (c *captured) advanced(name string, value any) {
+	c.t.Helper()
 	var cfg map[string]any
 	require.NoError(c.t, json.Unmarshal(c.spec.ConfigJson, &cfg))
 	options, ok := cfg["advanced"].(map[string]any)
 	require.True(c.t, ok)
-	options["onTruncate"] = policy
+	options[name] = value
 	raw, err := json.Marshal(cfg)
 	require.NoError(c.t, err)
 	c.spec.ConfigJson = raw
@@ -60,6 +66,9 @@ func (c *captured) untilAll(tables map[string][]string) (docs []string) {
 		if tx != nil {
 			for _, doc := range tx.Documents {
 				docs = append(docs, string(doc.Doc))
+			}
+			for _, s := range tx.Schemas {
+				c.schemas[s.Binding] = append(c.schemas[s.Binding], string(s.Schema))
 			}
 		}
 		reached = false
@@ -129,6 +138,10 @@ func TestExcludedColumnsNeverLeave(t *testing.T) {
 		require.NotContains(t, doc, "secret")
 		require.NotContains(t, doc, "ssn")
 	}
+	require.Len(t, c.schemas, len(tables))
+	for _, schemas := range c.schemas {
+		require.NotContains(t, strings.Join(schemas, ""), "ssn", "not announced either")
+	}
 	if db.driver().server.major() >= 15 {
 		require.Equal(t, "keyless {id,ssn}\nlisted {id}\nt {id,a}\nwhole {id,a,ssn}",
 			db.exec("SELECT tablename || ' ' || attnames::text FROM pg_publication_tables WHERE pubname LIKE 'sluice%' ORDER BY tablename"))
@@ -149,6 +162,10 @@ func TestExcludedColumnRenamed(t *testing.T) {
 	db.exec("ALTER TABLE t ADD ssn text", "UPDATE t SET ssn = 'secret', note = 'y'", "ALTER TABLE t RENAME social TO again", "UPDATE t SET again = 'secret', note = 'z'")
 	docs = append(docs, c.until("t", `{"id":1,"note":"z"}`, `{"id":2,"note":"z"}`, `{"id":3,"note":"z"}`)...)
 	require.NotContains(t, strings.Join(docs, "\n"), "secret")
+	require.NotContains(t, strings.Join(c.schemas[0], "\n"), "ssn")
+	require.NotContains(t, strings.Join(c.schemas[0], "\n"), "social")
+	require.NotContains(t, strings.Join(c.schemas[0], "\n"), "again")
+	require.Contains(t, strings.Join(c.schemas[0], "\n"), "note")
 }
 
 // A column that comes while others are left out is captured, also what was written to it before the publication had it; and
@@ -167,8 +184,12 @@ func TestSelectionChanges(t *testing.T) {
 		third = `{"a":"a","id":3}` // without lists of columns the publication has the new one at once, and no row is read again for a null
 	}
 	c.until("t", `{"a":"a","id":1,"n":1}`, `{"a":"a","id":2,"n":2}`, third)
+	require.NotContains(t, strings.Join(c.schemas[0], ""), `"ssn"`)
+	clear(c.schemas)
 	c.choose("t", func(r *cdc.Resource) { r.ExcludeColumns = []string{"a"} })
 	c.until("t", `{"a":"a","id":1,"n":1,"ssn":"s"}`, `{"a":"a","id":2,"n":2,"ssn":"s"}`, `{"a":"a","id":3,"n":null,"ssn":"s"}`)
+	require.Contains(t, strings.Join(c.schemas[0], ""), `"ssn"`)
+	require.NotContains(t, strings.Join(c.schemas[0], ""), `"a"`, "what is left out from now on is not announced again")
 	db.exec("UPDATE t SET ssn = 't', a = 'b' WHERE id = 1")
 	c.until("t", `{"a":"a","id":1,"n":1,"ssn":"t"}`, `{"a":"a","id":2,"n":2,"ssn":"s"}`, `{"a":"a","id":3,"n":null,"ssn":"s"}`)
 	// The owner changes what the log has of old rows: a list of columns would have the server refuse updates.
@@ -180,6 +201,31 @@ func TestSelectionChanges(t *testing.T) {
 	}
 	db.exec("UPDATE t SET a = 'c', n = 7")
 	c.until("t", `{"a":"a","id":1,"n":7,"ssn":"t"}`, `{"a":"a","id":2,"n":7,"ssn":"s"}`, `{"a":"a","id":3,"n":7,"ssn":"s"}`, `{"id":4,"n":7,"ssn":"s"}`)
+}
+
+// What advanced.lossless writes in another form than before is read again, so that a collection has one form; other tables go on,
+// and so does the next session.
+func TestLosslessChanges(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec("CREATE TABLE t (id int PRIMARY KEY, at timestamptz, j json, a int[])", `INSERT INTO t VALUES (1, 'infinity', '{"a": 1}', '[0:0]={7}'), (2, '2026-01-01Z', NULL, NULL)`,
+		"CREATE TABLE k (at timestamptz PRIMARY KEY, n int)", "INSERT INTO k VALUES ('2026-01-01Z', 1)", "CREATE TABLE other (id int PRIMARY KEY, n numeric)", "INSERT INTO other VALUES (1, 1)")
+	c := newCapture(t, db, frame.JSON)
+	second := `{"a":null,"at":"2026-01-01T00:00:00Z","id":2,"j":null}`
+	c.untilAll(map[string][]string{
+		"t": {`{"a":[7],"at":"9999-12-31T23:59:59Z","id":1,"j":{"a":1}}`, second},
+		"k": {`{"at":"2026-01-01T00:00:00Z","n":1}`}, "other": {`{"id":1,"n":"1"}`},
+	})
+	c.advanced("lossless", []string{losslessTimes, losslessArrays})
+	docs := c.until("t", `{"a":"[0:0]={7}","at":"infinity","id":1,"j":{"a":1}}`, second)
+	require.Len(t, docs, 2, "the rows of this table, and of no other")
+	db.exec("UPDATE t SET at = '-infinity' WHERE id = 1", "ALTER TABLE t ADD n int", "UPDATE t SET n = 2 WHERE id = 2")
+	second = `{"a":null,"at":"2026-01-01T00:00:00Z","id":2,"j":null,"n":2}`
+	require.Len(t, c.until("t", `{"a":"[0:0]={7}","at":"-infinity","id":1,"j":{"a":1}}`, second), 2, "what the log describes has the form too")
+	db.exec("UPDATE t SET n = 1 WHERE id = 1")
+	require.Len(t, c.until("t", `{"a":"[0:0]={7}","at":"-infinity","id":1,"j":{"a":1},"n":1}`, second), 1, "nothing is read again")
+	c.advanced("lossless", []string{losslessJSON})
+	c.until("t", `{"a":[7],"at":"0001-01-01T00:00:00Z","id":1,"j":"{\"a\": 1}","n":1}`, second)
 }
 
 // A filter leaves rows out of the backfill, by any kind of scan, and nothing out of the log.

@@ -77,6 +77,25 @@ func (l lossless) covers(k kind) bool {
 	}
 }
 
+// form is the notation for cdc.Column.Form: what advanced.lossless changes. In a key it changes no value: one that JSON's notation
+// cannot hold is refused there, not replaced.
+func (t *dataType) form(asKey bool) string {
+	form := ""
+	if asKey {
+		return form
+	}
+	if t.exact {
+		form = "lossless"
+	}
+	if t.elem == nil {
+		return form
+	}
+	if elem := t.elem.form(false); elem != "" {
+		form += "[" + elem + "]"
+	}
+	return form
+}
+
 // small reports whether no value of the type is ever too large for a document.
 func (t *dataType) small() bool {
 	switch t.kind {

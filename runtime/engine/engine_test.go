@@ -71,6 +71,9 @@ func (r *rig) sink(name, fake string, codec frame.Codec, config fakeConfig) *pip
 	return r.sinkOf(name, fake, codec, config, `{"table":"things"}`, historyTable)
 }
 
+// patience bounds every wait, on a machine that may have much else to do.
+const patience = 3 * time.Minute
+
 const historyTable = `{"table":"history","delta":true}`
 
 func (r *rig) sinkOf(name, fake string, codec frame.Codec, config fakeConfig, resources ...string) *pipeline.Materialization {
@@ -118,7 +121,7 @@ func (r *rig) start() (stop func()) {
 			select {
 			case err := <-done:
 				require.NoError(r.t, err)
-			case <-time.After(30 * time.Second):
+			case <-time.After(patience):
 				r.t.Fatalf("the engine does not stop\n%s", r.log)
 			}
 		})
@@ -180,7 +183,7 @@ func (r *rig) rows(name string) (rows map[string]string, history int) {
 func (r *rig) wait(name string) {
 	r.t.Helper()
 	want := r.expect()
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		rows, history := r.rows(name)
 		if fmt.Sprint(rows) == fmt.Sprint(want.rows) && (r.source.Deletes || history >= want.total) {
@@ -188,6 +191,7 @@ func (r *rig) wait(name string) {
 		}
 		if time.Now().After(deadline) {
 			require.Equal(r.t, want.rows, rows, "%.5000s", r.log)
+			require.FailNow(r.t, "the history has not come", "%d documents of %d: %.5000s", history, want.total, r.log)
 		}
 		time.Sleep(5 * time.Millisecond) //nolint:forbidigo // polling with a deadline
 	}

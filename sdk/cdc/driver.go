@@ -209,6 +209,10 @@ type Column struct {
 	// in shapes that come from a log which does not tell: then discovery is asked at once. (Only a column that is added,
 	// dropped and added again before that, without a word in the log, is taken for the one that replaced it.)
 	Incarnation string
+	// Form is the driver's notation of how the column's values are written, where the configuration decides that; empty for
+	// the default. Streamed shapes have it too. The core stores it and compares it when a session opens: with another form
+	// the table is read again, and a column of the key is refused, since its documents would get other keys.
+	Form string
 	// Filled is true if rows that are older than the column may have a value in it other than null, or if that is not
 	// known: such a table is backfilled again when discovery finds the column before the log mentions it.
 	Filled bool

@@ -53,7 +53,7 @@ func (r *reader) load(ctx context.Context) error {
 	var errs []error
 	anew := true
 	for _, t := range r.tables {
-		errs = append(errs, t.load(discovered[t.id]))
+		errs = append(errs, t.load(discovered[t.id]), r.sayLeftOver(t, discovered[t.id]))
 		t.started = r.now()
 		anew = anew && t.binding.New
 	}
@@ -105,6 +105,9 @@ func (t *table) load(discovered *Table) error {
 	t.selection.Withheld = s.Withheld
 	if discovered != nil && !t.binding.New {
 		t.added = t.widened(discovered)
+		if err := t.reform(discovered); err != nil {
+			return err
+		}
 	}
 	t.shape = s.shape(t.id, discovered)
 	if discovered == nil {
@@ -205,6 +208,12 @@ func (r *reader) reconcile(t *table) error {
 	if added := t.added; len(added) > 0 {
 		t.added = nil
 		r.log.WithFields(logrus.Fields{"table": t.id.String(), "columns": join(added)}).Info("columns are captured that were left out before")
+		r.rescan(t, false)
+	}
+	if reformed := t.reformed; len(reformed) > 0 {
+		t.reformed = nil
+		r.log.WithFields(logrus.Fields{"table": t.id.String(), "columns": join(reformed)}).
+			Info("columns are written in another form than before, because the configuration says so; discover again, so that the collection's schema says so too")
 		r.rescan(t, false)
 	}
 	return r.adopt(t, found)

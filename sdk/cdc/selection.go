@@ -74,7 +74,7 @@ func (t *table) withhold(found *Table) (changed bool) {
 		return false
 	}
 	for _, c := range found.Columns {
-		w := ColumnState{Name: c.Name, Type: c.Type, Nullable: c.Nullable, Incarnation: c.Incarnation}
+		w := columnState(c)
 		same := func(o ColumnState) bool {
 			return o.Incarnation == w.Incarnation && (o.Name == w.Name || w.Incarnation != "")
 		}
@@ -110,7 +110,7 @@ func (t *table) widened(found *Table) []string {
 			c := found.Columns[i]
 			names = append(names, c.Name)
 			if len(t.state.Columns) > 0 && !slices.ContainsFunc(t.state.Columns, func(o ColumnState) bool { return o.Name == c.Name }) {
-				w.Name = c.Name
+				w.Name, w.Form = c.Name, c.Form
 				t.state.Columns = append(t.state.Columns, w)
 			}
 		}

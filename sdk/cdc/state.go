@@ -72,6 +72,11 @@ type ColumnState struct {
 	Type        string `json:"type,omitempty"`
 	Nullable    bool   `json:"nullable,omitempty"`
 	Incarnation string `json:"incarnation,omitempty"`
+	Form        string `json:"form,omitempty"`
+}
+
+func columnState(c Column) ColumnState {
+	return ColumnState{Name: c.Name, Type: c.Type, Nullable: c.Nullable, Incarnation: c.Incarnation, Form: c.Form}
 }
 
 // sharedState is what all tables of a capture share.
@@ -90,7 +95,7 @@ func (s *TableState) setShape(t *Table) {
 	s.Incarnation, s.Key, s.Layout = t.Incarnation, t.Key, t.Layout
 	s.Columns = make([]ColumnState, len(t.Columns))
 	for i, c := range t.Columns {
-		s.Columns[i] = ColumnState{Name: c.Name, Type: c.Type, Nullable: c.Nullable, Incarnation: c.Incarnation}
+		s.Columns[i] = columnState(c)
 	}
 }
 
@@ -133,7 +138,7 @@ func (s *TableState) shape(id TableID, discovered *Table) *Table {
 		t.Rows = discovered.Rows
 	}
 	for _, c := range s.Columns {
-		col := Column{Name: c.Name, Type: c.Type, Nullable: c.Nullable, Incarnation: c.Incarnation}
+		col := Column{Name: c.Name, Type: c.Type, Nullable: c.Nullable, Incarnation: c.Incarnation, Form: c.Form}
 		if discovered != nil {
 			i := slices.IndexFunc(discovered.Columns, func(d Column) bool { return d.Name == c.Name && d.Type == c.Type })
 			if i >= 0 {

@@ -17,6 +17,7 @@ type table struct {
 	joining     bool // the stream does not carry it yet (Joiner)
 	selection   Selection
 	added       []string // columns that the selection left out in the session before, until the first Read
+	reformed    []string // columns of which documents have values in another form, until the first Read
 
 	// shape is the newest version of the table that is known, by which chunks are read. The stored one is as of the
 	// position in the log.

@@ -212,7 +212,7 @@ func (s *suite) stop(t *testing.T) {
 // requireGoroutines waits until no more goroutines run than before.
 func requireGoroutines(t *testing.T, before int) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for runtime.NumGoroutine() > before {
 		if time.Now().After(deadline) {
 			stacks := make([]byte, 1<<20)

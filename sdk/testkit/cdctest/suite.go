@@ -20,7 +20,7 @@ import (
 )
 
 // patience bounds the waits for the output to become what the tables hold.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // Run runs the suite:
 //

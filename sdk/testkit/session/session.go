@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -21,8 +22,8 @@ import (
 	"github.com/sluicedata/sluice/sdk/capture"
 )
 
-// patience bounds every wait for the connector.
-const patience = 30 * time.Second
+// patience bounds every wait for the connector, on a machine that may have much else to do.
+const patience = 2 * time.Minute
 
 // Session is the runtime's end of one process of a connector. It is used by the test's goroutine; Ack may be called from
 // another one.
@@ -112,10 +113,11 @@ func (s *Session) SendBytes(text []byte) {
 
 // Next is the next response; io.EOF when the connector has closed its output.
 func (s *Session) Next() (*capturepb.Response, error) {
-	timer := time.AfterFunc(patience, func() { _ = s.output.CloseWithError(errors.New("the connector does not answer")) })
-	defer timer.Stop()
+	timer := time.AfterFunc(patience, s.CloseResponses)
 	res := &capturepb.Response{}
-	if err := s.responses.Read(res); err != nil {
+	if err := s.responses.Read(res); !timer.Stop() {
+		return nil, fmt.Errorf("the connector has sent nothing for %s: %w", patience, errors.Join(err, os.ErrDeadlineExceeded))
+	} else if err != nil {
 		return nil, err
 	}
 	if err := res.Check(); err != nil {
