@@ -14,6 +14,8 @@ type statement struct {
 	tables  []cdc.TableID
 	to      []cdc.TableID // what each of them is renamed to
 	gone    []string      // columns that an ALTER drops
+	edits   []edit        // what an ALTER does to columns,
+	vague   bool          // unless that is not certain
 	columns bool          // an ALTER may change which columns there are
 	empty   bool          // rows go without a word: partitions that are dropped, truncated or exchanged
 }
@@ -164,7 +166,9 @@ func parseStatement(sql, schema string) statement {
 	case "ALTER":
 		st := p.alter()
 		// Whether a backslash means something within a text depends on the session, and with it where the text ends.
-		st.columns = st.columns || st.verb != "" && strings.Contains(sql, `\`)
+		if st.verb != "" && strings.Contains(sql, `\`) {
+			st.columns, st.vague = true, true
+		}
 		return st
 	case "CREATE":
 		replace := false
@@ -209,6 +213,7 @@ func (p *parser) alter() statement {
 	}
 	p.skip("NOWAIT")
 	out.columns = !p.keepsColumns()
+	out.edits, out.vague = editsOf(p.tokens)
 	depth := 0
 	for len(p.tokens) > 0 {
 		t := p.next()

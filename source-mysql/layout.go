@@ -49,9 +49,9 @@ func (l layout) encode() string {
 	return string(text)
 }
 
-// parseLayout reads a stored layout; nil if it is not known.
+// parseLayout reads a stored layout; nil if it is not known, or only derived.
 func parseLayout(text string) (layout, error) {
-	if text == layoutUnknown || text == layoutOwed {
+	if !strings.HasPrefix(text, "[") {
 		return nil, nil
 	}
 	var l layout

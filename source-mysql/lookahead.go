@@ -12,13 +12,20 @@ import (
 // columns a table has. It is what makes the catalog, which is ahead of the log, say something about a place in the log: if no such
 // statement lies between that place and where the log ended after the catalog was read, the table was the same at both.
 type lookahead struct {
-	log  *stream               // delivers nothing; it is what reads events
-	last map[cdc.TableID]place // of each table: behind the last such statement
-	all  map[string]place      // of each database: behind the last statement that is about all its tables
-	used time.Time
-	fold func(statement) statement
+	log   *stream // delivers nothing; it is what reads events
+	found map[cdc.TableID][]foundStatement
+	all   map[string]place // of each database: behind the last statement that is about all its tables
+	used  time.Time
+	fold  func(statement) statement
+	bound func(cdc.TableID) bool // whether a table is of interest
 	// halfway says that the transaction is the beginning, or the failure, of an ALTER that MariaDB logs in two halves.
 	halfway bool
+}
+
+// foundStatement is a statement, and the place behind it.
+type foundStatement struct {
+	statement
+	at place
 }
 
 // aheadIdle is how long a connection is kept that was opened for looking ahead: tables that are first seen, or altered, mostly
@@ -34,7 +41,7 @@ func (s *stream) openLookahead(ctx context.Context) (*lookahead, error) {
 		return nil, err
 	}
 	log.s = conn
-	a := &lookahead{log: log, last: map[cdc.TableID]place{}, all: map[string]place{}, fold: s.fold}
+	a := &lookahead{log: log, found: map[cdc.TableID][]foundStatement{}, all: map[string]place{}, fold: s.fold, bound: func(id cdc.TableID) bool { return s.tables[id] != nil }}
 	if err := s.d.dump(ctx, log); err != nil {
 		a.close()
 		return nil, err
@@ -116,16 +123,32 @@ func (a *lookahead) note(st statement) {
 		return
 	}
 	for _, id := range append(st.tables, st.to...) {
-		a.last[id] = a.log.at
+		if a.bound(id) {
+			a.found[id] = append(a.found[id], foundStatement{st, a.log.at})
+		}
 	}
 }
 
 // lastChange is the place behind the last statement, as far as was read, that may have changed a table's columns; the zero place
 // if there is none.
 func (a *lookahead) lastChange(id cdc.TableID) place {
-	if one, all := a.last[id], a.all[id.Schema]; one.before(all) {
-		return all
-	} else {
-		return one
+	last := a.all[id.Schema]
+	if found := a.found[id]; len(found) > 0 && last.before(found[len(found)-1].at) {
+		last = found[len(found)-1].at
 	}
+	return last
+}
+
+// statements are those behind a place that may have changed a table's columns.
+func (a *lookahead) statements(id cdc.TableID, behind place) []statement {
+	var out []statement
+	if behind.before(a.all[id.Schema]) {
+		out = append(out, statement{verb: "DROP DATABASE"})
+	}
+	for _, f := range a.found[id] {
+		if behind.before(f.at) {
+			out = append(out, f.statement)
+		}
+	}
+	return out
 }

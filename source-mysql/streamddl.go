@@ -136,7 +136,7 @@ func (s *stream) dropped(id cdc.TableID, why string) {
 // forget has a table's description read anew.
 func (s *stream) forget(id cdc.TableID) {
 	if t := s.tables[id]; t != nil {
-		t.last, t.layout = nil, nil
+		t.last, t.layout, t.derived = nil, nil, nil
 	}
 	for n, m := range s.mapped {
 		if m.table != nil && m.table.id == id {
@@ -195,15 +195,21 @@ func (s *stream) alteredBy(ctx context.Context, st statement) error {
 	if !st.columns {
 		return nil
 	}
+	was := t.derived
+	if t.layout != nil {
+		was = deriveFrom(t.layout)
+	}
+	after := was.apply(st)
 	next := *t.table
 	if next.Layout != layoutOwed {
-		next.Layout = layoutUnknown
+		next.Layout = after.encode()
 	}
 	next.Columns = slices.DeleteFunc(slices.Clone(next.Columns), func(c cdc.Column) bool {
 		return !slices.Contains(next.Key, c.Name) && slices.ContainsFunc(st.gone, func(name string) bool { return strings.EqualFold(name, c.Name) })
 	})
 	t.table = &next
 	s.forget(id)
+	t.derived = after
 	s.txn.touched = true
 	s.queue = append(s.queue, cdc.Event{Op: cdc.Shape, Table: id, Txn: s.txn.id, Shape: t.table, Look: true})
 	return nil

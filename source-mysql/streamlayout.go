@@ -41,6 +41,11 @@ func (s *stream) lay(ctx context.Context, m *mapping) (bool, error) {
 		return false, err
 	}
 	if s.at.before(changes) {
+		if l := s.derive(t, m, now); l != nil {
+			t.layout = l
+			m.types = l.name(m.log)
+			return true, nil
+		}
 		return false, s.blind(t, changes)
 	}
 	if now == nil || !now.fits(m.log, &s.d.charsets) {
@@ -49,6 +54,25 @@ func (s *stream) lay(ctx context.Context, m *mapping) (bool, error) {
 	t.layout = now
 	m.types = now.name(m.log)
 	return true, nil
+}
+
+// derive is how the rows of a table map are laid out by the statements since that was certain, if these and those ahead
+// explain what the catalog says now; nil if they do not.
+func (s *stream) derive(t *streamed, m *mapping, now layout) layout {
+	if now == nil {
+		return nil
+	}
+	l := t.derived.settle(s.ahead.statements(t.id, s.at), now)
+	if len(l) != len(m.log.Columns) {
+		return nil
+	}
+	for i := range l {
+		l[i].Nullable = m.log.Columns[i].Nullable // which is not derived
+	}
+	if !l.fits(m.log, &s.d.charsets) {
+		return nil
+	}
+	return l
 }
 
 // presentLayout is what the catalog says of a table now, nil if it has no such table, and where the log ended after that.

@@ -24,7 +24,7 @@ func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Ta
 		if err != nil {
 			return nil, err
 		}
-		one := &streamed{id: t.ID, table: t, layout: known, owed: t.Layout == layoutOwed}
+		one := &streamed{id: t.ID, table: t, layout: known, derived: parseDerived(t.Layout), owed: t.Layout == layoutOwed}
 		if st.tables[t.ID] = one; one.owed {
 			st.owed++
 		}

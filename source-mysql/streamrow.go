@@ -20,9 +20,10 @@ type streamed struct {
 	id    cdc.TableID
 	table *cdc.Table // its present version
 
-	layout  layout // where its columns are in the log, if that does not say so; nil if that is not known
-	owed    bool   // rows were left out, so the table is to be backfilled
-	blindTo place  // … once the stream is here
+	layout  layout   // where its columns are in the log, if that does not say so; nil if that is not certain
+	derived *derived // what it is like after statements since it was certain; nil if these were not understood
+	owed    bool     // rows were left out, so the table is to be backfilled
+	blindTo place    // … once the stream is here
 	last    *mapping
 }
 
