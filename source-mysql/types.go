@@ -329,6 +329,9 @@ func (t *columnType) jsonSchema(nullable, asKey bool, zero string) json.RawMessa
 	switch t.kind {
 	case kindInt, kindUint, kindBit, kindYear:
 		c.Types = []string{"integer"}
+		if t.kind == kindUint && t.size == 8 || t.kind == kindBit && t.size == 64 {
+			c.Minimum, c.Maximum = "0", "18446744073709551615" // destinations take 64 bits with a sign for enough otherwise
+		}
 	case kindFloat, kindDouble:
 		if c.Format = "number"; !asKey {
 			c = schema.Column{Types: []string{"number"}}
@@ -345,6 +348,10 @@ func (t *columnType) jsonSchema(nullable, asKey bool, zero string) json.RawMessa
 		c.Format = "date-time"
 	case kindUUID:
 		c.Format = "uuid"
+	case kindInet4:
+		c.Format = "ipv4"
+	case kindInet6:
+		c.Format = "ipv6"
 	case kindVector:
 		c = schema.Column{Types: []string{"array"}}
 	default:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,6 +22,7 @@ type chaos struct {
 	random *rand.Rand
 	began  time.Time
 	blows  int
+	kinds  []blow
 	bag    []blow // what is to come before any blow is dealt again
 	lines  []string
 }
@@ -31,9 +33,21 @@ type blow struct {
 	deal func(c *chaos, ctx context.Context) (hit string, err error)
 }
 
-// allBlows is a bag of blows, the commoner ones several times.
+// allBlows is a bag of blows, the commoner ones several times: those that hit every world, and those to a source that is a Postgres.
 func allBlows() []blow {
-	capture := blow{"SIGKILL to the capture", func(c *chaos, _ context.Context) (string, error) { return c.connector(launch.SourcePostgres) }}
+	walsender := blow{"ending the replication session", func(c *chaos, ctx context.Context) (string, error) {
+		return c.sessions(ctx, c.w.source, "backend_type = 'walsender'")
+	}}
+	sourceSessions := blow{"ending all sessions of the capture", func(c *chaos, ctx context.Context) (string, error) {
+		return c.sessions(ctx, c.w.source, "datname = '"+c.w.source.database+"' AND application_name <> '"+writerName+"'")
+	}}
+	sourceServer := blow{"SIGKILL to the source server", func(c *chaos, ctx context.Context) (string, error) { return c.server(ctx, c.w.source.server.Postgres) }}
+	return append(commonBlows(launch.SourcePostgres), walsender, walsender, sourceSessions, sourceServer)
+}
+
+// commonBlows are those that need not know what the source is, but for its connector's name.
+func commonBlows(connector string) []blow {
+	capture := blow{"SIGKILL to the capture", func(c *chaos, _ context.Context) (string, error) { return c.connector(connector) }}
 	materialization := blow{"SIGKILL to a materialization", func(c *chaos, _ context.Context) (string, error) { return c.connector(launch.MaterializePostgres) }}
 	lake := blow{"SIGKILL to the materialization of files", func(c *chaos, _ context.Context) (string, error) { return c.connector(launch.MaterializeParquet) }}
 	runtime := blow{"SIGKILL to sluice", (*chaos).runtime}
@@ -43,22 +57,23 @@ func allBlows() []blow {
 	oneCopySession := blow{"ending one session in the destination", func(c *chaos, ctx context.Context) (string, error) {
 		return c.sessions(ctx, c.w.copy, "pid IN (SELECT pid FROM pg_stat_activity WHERE datname = '"+c.w.copy.database+"' ORDER BY md5(pid::text) LIMIT 1)")
 	}}
-	walsender := blow{"ending the replication session", func(c *chaos, ctx context.Context) (string, error) {
-		return c.sessions(ctx, c.w.source, "backend_type = 'walsender'")
-	}}
-	sourceSessions := blow{"ending all sessions of the capture", func(c *chaos, ctx context.Context) (string, error) {
-		return c.sessions(ctx, c.w.source, "datname = '"+c.w.source.database+"' AND application_name <> '"+writerName+"'")
-	}}
-	sourceServer := blow{"SIGKILL to the source server", func(c *chaos, ctx context.Context) (string, error) { return c.server(ctx, c.w.source) }}
-	copyServer := blow{"SIGKILL to the destination server", func(c *chaos, ctx context.Context) (string, error) { return c.server(ctx, c.w.copy) }}
+	copyServer := blow{"SIGKILL to the destination server", func(c *chaos, ctx context.Context) (string, error) { return c.server(ctx, c.w.copy.server.Postgres) }}
 	return []blow{
 		capture, capture, capture, materialization, materialization, materialization, lake, lake, runtime, runtime, runtime,
-		copySessions, oneCopySession, walsender, walsender, sourceSessions, sourceServer, copyServer,
+		copySessions, oneCopySession, copyServer,
 	}
 }
 
-func newChaos(w *world, random *rand.Rand) *chaos {
-	return &chaos{w: w, random: random, began: time.Now()}
+// newChaos is a chaos whose transcript is shown when the test fails, or by -v.
+func newChaos(t *testing.T, w *world, seed uint64, kinds []blow) *chaos {
+	t.Helper()
+	c := &chaos{w: w, random: rand.New(rand.NewPCG(seed, 99)), kinds: kinds, began: time.Now()}
+	t.Cleanup(func() {
+		if t.Failed() || testing.Verbose() {
+			t.Logf("what was done, by seconds since the start:\n%s", c.transcript())
+		}
+	})
+	return c
 }
 
 // wait lets the world work for a random while.
@@ -78,7 +93,7 @@ func (c *chaos) wait(t *testing.T) {
 func (c *chaos) strike(ctx context.Context) error {
 	for range 20 {
 		if len(c.bag) == 0 {
-			c.bag = allBlows()
+			c.bag = slices.Clone(c.kinds)
 			c.random.Shuffle(len(c.bag), func(i, j int) { c.bag[i], c.bag[j] = c.bag[j], c.bag[i] })
 		}
 		next := c.bag[0]
@@ -140,9 +155,15 @@ func (c *chaos) sessions(ctx context.Context, s side, condition string) (string,
 	return out + " of them", nil
 }
 
+// killable is a server of any kind.
+type killable interface {
+	Kill() error
+	Start(ctx context.Context) error
+}
+
 // server kills a server with all its sessions and starts it again.
-func (c *chaos) server(ctx context.Context, s side) (string, error) {
-	if err := s.server.Postgres.Kill(); err != nil {
+func (c *chaos) server(ctx context.Context, s killable) (string, error) {
+	if err := s.Kill(); err != nil {
 		return "", err
 	}
 	pause := time.Duration(c.random.IntN(300)) * time.Millisecond
@@ -151,5 +172,5 @@ func (c *chaos) server(ctx context.Context, s side) (string, error) {
 		return "", ctx.Err()
 	case <-time.After(pause):
 	}
-	return fmt.Sprintf("started again after %s", pause), s.server.Postgres.Start(ctx)
+	return fmt.Sprintf("started again after %s", pause), s.Start(ctx)
 }

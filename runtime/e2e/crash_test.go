@@ -26,31 +26,18 @@ const blowsPerMinute = 20
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	bins := binaries(t)
-	seed, length := crashSeed(t), crashLength(t)
+	seed, length := crashSeed(t), crashLength(t, time.Minute)
 	t.Logf("SLUICE_CRASH_SEED=%d SLUICE_CRASH_FOR=%s", seed, length)
 
 	source := newSide(t, server.Postgres(t))
 	w := newWorldOn(t, bins, source, newSide(t, server.Postgres(t)), workloadTables,
 		"ALTER TABLE keyless DISABLE TRIGGER keep_account", workloadRows, "ALTER TABLE keyless ENABLE TRIGGER keep_account")
 	w.discover(t, append(keyed(), "keyless")...)
-	w.materialize(t, "e2e/deleting", map[string]any{"hardDelete": true, "schema": "deleting"},
-		func(table string, _ *launch.MaterializationBinding) bool { return table != "keyless" })
-	w.materialize(t, "e2e/marking", map[string]any{"schema": "marking"},
-		func(table string, b *launch.MaterializationBinding) bool {
-			b.Resource["deltaUpdates"] = table == "keyless"
-			return true
-		})
-	lake := t.TempDir()
-	require.NoError(t, w.catalog.Materialize("e2e/lake", launch.Parquet(bins, lake, "0s"), launch.IntoPath))
+	lake := w.intoThree(t)
 	w.start(t)
 
-	c := newChaos(w, rand.New(rand.NewPCG(seed, 99)))
-	t.Cleanup(func() {
-		if t.Failed() || testing.Verbose() {
-			t.Logf("what was done, by seconds since the start:\n%s", c.transcript())
-		}
-	})
-	writing := startWriters(t, source, seed, 4*time.Millisecond)
+	c := newChaos(t, w, seed, allBlows())
+	writing := startWriters(t, source, inPostgres, seed, 4*time.Millisecond)
 	backfilled := false
 	// A slow machine gets more time for as many blows, so that the table without a key is written to under blows, too.
 	blows := int(blowsPerMinute * length / time.Minute)
@@ -75,29 +62,51 @@ func TestCrash(t *testing.T) {
 	w.same(t, crashPairs()...)
 	_, noDuckDB := duckdb.Find()
 	if noDuckDB == nil {
-		w.sameLake(t, lake)
+		w.sameLake(t)
+		w.sameLakeAccount(t, lake)
 	}
 	c.note("all is equal")
 	require.Equal(t, "1000|1000", w.copy.exec(t, `SELECT count(*), count(DISTINCT id) FROM marking.keyless WHERE id < 0`), "rows from before, each once")
 	require.NoError(t, w.sluice.Stop(), "a clean stop after all that")
 	w.same(t, crashPairs()...)
 	if noDuckDB == nil {
-		w.sameLake(t, lake)
+		w.sameLake(t)
+		w.sameLakeAccount(t, lake)
 	}
+}
+
+// intoThree materializes what is captured into tables that delete, into tables that mark, and into Parquet files in the folder that it
+// returns. The table without a key is not among those that delete.
+func (w *world) intoThree(t *testing.T) (lake string) {
+	t.Helper()
+	w.materialize(t, "e2e/deleting", map[string]any{"hardDelete": true, "schema": "deleting"},
+		func(table string, _ *launch.MaterializationBinding) bool { return table != "keyless" })
+	w.materialize(t, "e2e/marking", map[string]any{"schema": "marking"},
+		func(table string, b *launch.MaterializationBinding) bool {
+			b.Resource["deltaUpdates"] = table == "keyless"
+			return true
+		})
+	lake = t.TempDir()
+	require.NoError(t, w.catalog.Materialize("e2e/lake", launch.Parquet(w.bins, lake, "0s"), launch.IntoPath))
+	return lake
 }
 
 // crashPairs is all that must be equal.
 func crashPairs() []compare.Pair {
-	var pairs []compare.Pair
-	for _, table := range keyed() {
-		pairs = append(pairs, in("deleting", table), softly(in("marking", table)))
-	}
-	return append(pairs, compare.Pair{
+	return append(keyedPairs(), compare.Pair{
 		Source: pgx.Identifier{"account"}, Destination: pgx.Identifier{"marking", "keyless"},
 		Key:     []string{"op", "id", "what", "amount"},
 		Renamed: map[string]string{"op": "_meta/op"},
 		Only:    "id >= 0",
 	})
+}
+
+// keyedPairs are the tables with keys.
+func keyedPairs() (pairs []compare.Pair) {
+	for _, table := range keyed() {
+		pairs = append(pairs, in("deleting", table), softly(in("marking", table)))
+	}
+	return pairs
 }
 
 // copyHas tells whether a table of the copy is there and has so many rows.
@@ -121,11 +130,12 @@ func crashSeed(t *testing.T) uint64 {
 	return seed
 }
 
-func crashLength(t *testing.T) time.Duration {
+// crashLength is SLUICE_CRASH_FOR, or what is usual.
+func crashLength(t *testing.T, usual time.Duration) time.Duration {
 	t.Helper()
 	text := os.Getenv("SLUICE_CRASH_FOR")
 	if text == "" {
-		return time.Minute
+		return usual
 	}
 	length, err := time.ParseDuration(text)
 	require.NoError(t, err, "SLUICE_CRASH_FOR")

@@ -19,31 +19,39 @@ func lakeTables() map[string]string {
 	}
 }
 
-// sameLake waits until the Parquet files of the materialization e2e/lake have every change of the table without a key once, and
-// make up the other tables. Files are read by a real DuckDB, the latest versions through what `sluice sql` prints.
-func (w *world) sameLake(t *testing.T, folder string) {
+// sameLake waits until the Parquet files of the materialization e2e/lake make up the tables with keys. Files are read by a real DuckDB,
+// the latest versions through what `sluice sql` prints.
+func (w *world) sameLake(t *testing.T) {
 	t.Helper()
-	sums := `count(*) AS n, coalesce(md5(string_agg(line, chr(10) ORDER BY line)), '') AS sum FROM (SELECT %s AS line FROM %s) AS lines`
-	same := func(what, postgres, lake string) {
-		t.Helper()
-		want, got := w.source.exec(t, "SELECT "+postgres), ""
-		eventually(t, arrival, func() bool {
-			sql, err := launch.DuckDB(t.Context(), w.bins, w.pipeline(), "e2e/lake")
-			require.NoError(t, err)
-			if _, err := duckdb.Run(t.Context(), "", "csv", sql); err != nil { // such as a table without files yet
-				got = err.Error()
-				return false
-			}
-			rows := duckdb.Query(t, "", "SET threads = 2;"+sql+";SELECT "+lake)
-			got = fmt.Sprintf("%v|%v", rows[0]["n"], rows[0]["sum"])
-			return got == want
-		}, func() string { return fmt.Sprintf("%s in the lake is %s, and %s in the source", what, got, want) })
-	}
 	for table, row := range lakeTables() {
-		collated := fmt.Sprintf(sums, row+` COLLATE "C"`, table)
-		same(table, collated, fmt.Sprintf(sums, row, table))
+		w.sameSum(t, table, fmt.Sprintf(sums, row+` COLLATE "C"`, table), fmt.Sprintf(sums, row, table))
 	}
-	same("the account of the table without a key",
+}
+
+// sums counts the lines, that rows are made into, of a table, and makes one figure of them.
+const sums = `count(*) AS n, coalesce(md5(string_agg(line, chr(10) ORDER BY line)), '') AS sum FROM (SELECT %s AS line FROM %s) AS lines`
+
+// sameSum waits until sums, of the source and of the lake, are equal.
+func (w *world) sameSum(t *testing.T, what, postgres, lake string) {
+	t.Helper()
+	want, got := w.source.exec(t, "SELECT "+postgres), ""
+	eventually(t, arrival, func() bool {
+		sql, err := launch.DuckDB(t.Context(), w.bins, w.pipeline(), "e2e/lake")
+		require.NoError(t, err)
+		if _, err := duckdb.Run(t.Context(), "", "csv", sql); err != nil { // such as a table without files yet
+			got = err.Error()
+			return false
+		}
+		rows := duckdb.Query(t, "", "SET threads = 2;"+sql+";SELECT "+lake)
+		got = fmt.Sprintf("%v|%v", rows[0]["n"], rows[0]["sum"])
+		return got == want
+	}, func() string { return fmt.Sprintf("%s in the lake is %s, and %s in the source", what, got, want) })
+}
+
+// sameLakeAccount waits until the files have every change of the table without a key once.
+func (w *world) sameLakeAccount(t *testing.T, folder string) {
+	t.Helper()
+	w.sameSum(t, "the account of the table without a key",
 		fmt.Sprintf(sums, `concat_ws('|', op, id, what, amount) COLLATE "C"`, "account"),
 		fmt.Sprintf(sums, `concat_ws('|', "_meta/op", id, what, amount)`, fmt.Sprintf(`(SELECT * FROM read_parquet('%s/keyless/v0000/**/*.parquet', union_by_name = true) WHERE id >= 0) AS keyless`, folder)))
 	before := duckdb.Query(t, "", fmt.Sprintf(`SELECT count(*) AS n, count(DISTINCT id) AS ids FROM read_parquet('%s/keyless/v0000/**/*.parquet', union_by_name = true) WHERE id < 0`, folder))

@@ -39,7 +39,8 @@ var build = sync.OnceValues(func() (launch.Binaries, error) {
 		return "", err
 	}
 	for program, pkg := range map[string]string{
-		"sluice": "./runtime/cmd/sluice", launch.SourcePostgres: "./source-postgres", launch.MaterializePostgres: "./materialize-postgres", launch.MaterializeParquet: "./materialize-s3-parquet",
+		"sluice": "./runtime/cmd/sluice", launch.SourcePostgres: "./source-postgres", launch.SourceMySQL: "./source-mysql",
+		launch.MaterializePostgres: "./materialize-postgres", launch.MaterializeParquet: "./materialize-s3-parquet",
 	} {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, program), pkg)
 		cmd.Dir = root

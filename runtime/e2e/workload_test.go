@@ -70,31 +70,48 @@ type generator struct {
 	random  *rand.Rand
 	worker  int
 	workers int
-	keyless bool // this worker writes to the keyless table, and only there
 	count   int
+	language
 }
 
-func newGenerator(seed uint64, worker, workers int, keyless bool) *generator {
-	return &generator{random: rand.New(rand.NewPCG(seed, uint64(worker))), worker: worker, workers: workers, keyless: keyless}
+// language is a workload in the words of one kind of database: statements on rows of this worker, one that changes many rows, and one on
+// the row that all fight for, which may be nil.
+type language struct {
+	one   func(*generator) []statement
+	bulk  func(*generator) statement
+	fight func(*generator) statement
 }
+
+func newGenerator(seed uint64, worker, workers int, words language) *generator {
+	return &generator{random: rand.New(rand.NewPCG(seed, uint64(worker))), worker: worker, workers: workers, language: words}
+}
+
+// inPostgres writes to the tables with keys, onlyKeyless to the one without.
+var (
+	inPostgres  = language{one: (*generator).onAny, bulk: (*generator).onMany, fight: (*generator).onShared}
+	onlyKeyless = language{one: func(g *generator) []statement { return []statement{g.onKeyless()} }}
+)
 
 // next is a transaction; with rollback it is to be rolled back.
 func (g *generator) next() (transaction []statement, rollback bool) {
 	g.count++
-	if g.count%150 == 0 && !g.keyless {
-		return []statement{g.bulk()}, g.random.IntN(4) == 0
+	if g.count%150 == 0 && g.bulk != nil {
+		return []statement{g.bulk(g)}, g.random.IntN(4) == 0
 	}
 	for range 1 + g.random.IntN(5) {
-		transaction = append(transaction, g.one()...)
+		transaction = append(transaction, g.one(g)...)
 	}
-	if g.random.IntN(10) == 0 && !g.keyless {
-		transaction = append(transaction, statement{"UPDATE numbered SET n = n + 1, note = $1 WHERE id = 0", []any{fmt.Sprint(g.worker, " ", g.count)}})
+	if g.random.IntN(10) == 0 && g.fight != nil {
+		transaction = append(transaction, g.fight(g))
 	}
 	return transaction, g.random.IntN(12) == 0
 }
 
-// bulk is one statement that changes many rows.
-func (g *generator) bulk() statement {
+func (g *generator) onShared() statement {
+	return statement{"UPDATE numbered SET n = n + 1, note = $1 WHERE id = 0", []any{fmt.Sprint(g.worker, " ", g.count)}}
+}
+
+func (g *generator) onMany() statement {
 	from := 1_000_000*(g.worker+1) + 1000*g.random.IntN(3)
 	if g.random.IntN(3) == 0 {
 		return statement{"DELETE FROM numbered WHERE id BETWEEN $1 AND $2", []any{from, from + 1500}}
@@ -103,10 +120,7 @@ func (g *generator) bulk() statement {
 		ON CONFLICT (id) DO UPDATE SET n = numbered.n + 1`, []any{from}}
 }
 
-func (g *generator) one() []statement {
-	if g.keyless {
-		return []statement{g.onKeyless()}
-	}
+func (g *generator) onAny() []statement {
 	switch g.random.IntN(6) {
 	case 0, 1:
 		return g.onNumbered()
@@ -214,9 +228,26 @@ func (g *generator) onKeyless() statement {
 	return statement{"INSERT INTO keyless VALUES ($1, $2, $3)", []any{id, g.text(), g.count}}
 }
 
+// A writable is a database that writers write to.
+type writable interface {
+	// open opens a session. It may fail while the server is gone.
+	open(ctx context.Context) (writing, error)
+}
+
+// writing is a session of a writer.
+type writing interface {
+	// execute runs a transaction. It returns errConflict if the server chose to roll it back, and any other error of a session that
+	// is still open ends the test.
+	execute(ctx context.Context, transaction []statement, rollback bool) error
+	closed() bool
+	close()
+}
+
+var errConflict = errors.New("rolled back by the server")
+
 // writers run generators against the source until they are stopped.
 type writers struct {
-	source    side
+	source    writable
 	seed      uint64
 	pause     time.Duration // between two transactions of a worker
 	cancel    context.CancelFunc
@@ -229,8 +260,8 @@ const (
 	writerName    = "e2e-writer" // of their sessions
 )
 
-// startWriters starts the workers that write to tables with keys. Stop them with stop.
-func startWriters(t testing.TB, source side, seed uint64, pause time.Duration) *writers {
+// startWriters starts the workers that write to tables with keys, in the words of their database. Stop them with stop.
+func startWriters(t testing.TB, source writable, words language, seed uint64, pause time.Duration) *writers {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	group, ctx := errgroup.WithContext(ctx)
@@ -242,7 +273,7 @@ func startWriters(t testing.TB, source side, seed uint64, pause time.Duration) *
 		}
 	})
 	for worker := range writersAtOnce {
-		group.Go(func() error { return w.run(ctx, newGenerator(seed, worker, writersAtOnce, false)) })
+		group.Go(func() error { return w.run(ctx, newGenerator(seed, worker, writersAtOnce, words)) })
 	}
 	return w
 }
@@ -254,7 +285,7 @@ func (w *writers) startKeyless(t testing.TB) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	stop := w.cancel
 	w.cancel = func() { cancel(); stop() }
-	w.group.Go(func() error { return w.run(ctx, newGenerator(w.seed, writersAtOnce, writersAtOnce+1, true)) })
+	w.group.Go(func() error { return w.run(ctx, newGenerator(w.seed, writersAtOnce, writersAtOnce+1, onlyKeyless)) })
 }
 
 // stop lets every worker finish the transaction at hand.
@@ -265,10 +296,10 @@ func (w *writers) stop(t testing.TB) {
 }
 
 func (w *writers) run(ctx context.Context, g *generator) error {
-	var conn *pgx.Conn
+	var conn writing
 	defer func() {
 		if conn != nil {
-			_ = conn.Close(context.Background())
+			conn.close()
 		}
 	}()
 	tick := time.NewTicker(w.pause)
@@ -282,27 +313,41 @@ func (w *writers) run(ctx context.Context, g *generator) error {
 		case <-tick.C:
 		}
 		var err error
-		if conn == nil || conn.IsClosed() {
-			if conn, err = pgx.Connect(ctx, w.source.server.URL(w.source.database)+"&application_name="+writerName); err != nil {
+		if conn == nil || conn.closed() {
+			if conn, err = w.source.open(ctx); err != nil {
 				conn = nil
 				continue // the server was killed, and comes back
 			}
 		}
 		transaction, rollback = g.next()
-		err = execute(context.WithoutCancel(ctx), conn, transaction, rollback)
+		err = conn.execute(context.WithoutCancel(ctx), transaction, rollback)
 		switch {
 		case err == nil:
 			w.committed.Add(1)
-		case !conn.IsClosed():
+		case !conn.closed() && !errors.Is(err, errConflict):
 			return fmt.Errorf("transaction %d of worker %d, %v: %w", g.count, g.worker, transaction, err)
 		}
 	}
 }
 
-func execute(ctx context.Context, conn *pgx.Conn, transaction []statement, rollback bool) error {
+// open implements writable.
+func (s side) open(ctx context.Context) (writing, error) {
+	conn, err := pgx.Connect(ctx, s.server.URL(s.database)+"&application_name="+writerName)
+	if err != nil {
+		return nil, err
+	}
+	return postgresWriting{conn}, nil
+}
+
+type postgresWriting struct{ conn *pgx.Conn }
+
+func (p postgresWriting) closed() bool { return p.conn.IsClosed() }
+func (p postgresWriting) close()       { _ = p.conn.Close(context.Background()) }
+
+func (p postgresWriting) execute(ctx context.Context, transaction []statement, rollback bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	tx, err := conn.Begin(ctx)
+	tx, err := p.conn.Begin(ctx)
 	if err != nil {
 		return err
 	}
@@ -322,7 +367,7 @@ func TestWorkloadIsDecidedByItsSeed(t *testing.T) {
 	t.Parallel()
 	transactions := func(seed uint64, worker int) string {
 		var text strings.Builder
-		g := newGenerator(seed, worker, 3, false)
+		g := newGenerator(seed, worker, 3, inPostgres)
 		for range 500 {
 			transaction, rollback := g.next()
 			fmt.Fprintln(&text, transaction, rollback)
@@ -339,7 +384,7 @@ func TestWorkload(t *testing.T) {
 	t.Parallel()
 	source := newSide(t, server.SharedPostgres(t))
 	source.exec(t, workloadTables, "ALTER TABLE keyless DISABLE TRIGGER keep_account", workloadRows, "ALTER TABLE keyless ENABLE TRIGGER keep_account")
-	w := startWriters(t, source, 7, time.Millisecond)
+	w := startWriters(t, source, inPostgres, 7, time.Millisecond)
 	w.startKeyless(t)
 	for table, want := range map[string]string{
 		"numbered": "n_tup_ins > 100 AND n_tup_upd > 100 AND n_tup_del > 50", "named": "n_tup_ins > 100 AND n_tup_upd > 50 AND n_tup_del > 10",

@@ -16,6 +16,8 @@ type Column struct {
 	Format, ContentEncoding string
 	// ContentMediaType says what a string's text is: "application/json".
 	ContentMediaType string
+	// Minimum and Maximum bound a number, as JSON; empty means no bound.
+	Minimum, Maximum string
 	// MaxLength bounds a string's characters; 0 means no bound.
 	MaxLength int
 	// Description is for people; the column's type in the database's words, for example.
@@ -45,6 +47,12 @@ func (c Column) Schema(nullable bool) json.RawMessage {
 		if m[1] != "" {
 			b.text(m[0], m[1])
 		}
+	}
+	if c.Minimum != "" {
+		b.raw("minimum", c.Minimum)
+	}
+	if c.Maximum != "" {
+		b.raw("maximum", c.Maximum)
 	}
 	if c.MaxLength > 0 {
 		b.raw("maxLength", strconv.Itoa(c.MaxLength))

@@ -224,6 +224,7 @@ func (b Binaries) Check() error {
 // The connectors' programs.
 const (
 	SourcePostgres      = "source-postgres"
+	SourceMySQL         = "source-mysql"
 	MaterializePostgres = "materialize-postgres"
 	MaterializeParquet  = "materialize-s3-parquet"
 )

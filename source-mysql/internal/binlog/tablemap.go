@@ -85,7 +85,7 @@ func TableName(body []byte) (schema, name []byte, err error) {
 	return schema, name, nil
 }
 
-// ParseTable reads the body of a table map event of MySQL or MariaDB: these differ in which columns have a sign and a collation.
+// ParseTable reads the body of a table map event of MySQL or MariaDB: these differ in which columns have a collation.
 func ParseTable(body []byte, mariadb bool) (*Table, error) {
 	c := cursor{b: body}
 	t := &Table{ID: c.uint(6), mariadb: mariadb}
@@ -220,11 +220,7 @@ func (t *Table) signedness(bits []byte) {
 	n := 0
 	for i := range t.Columns {
 		switch t.Columns[i].Type {
-		case TypeTiny, TypeShort, TypeInt24, TypeLong, TypeLongLong, TypeDecimal, TypeFloat, TypeDouble:
-		case TypeYear:
-			if !t.mariadb {
-				continue
-			}
+		case TypeTiny, TypeShort, TypeInt24, TypeLong, TypeLongLong, TypeDecimal, TypeFloat, TypeDouble, TypeYear:
 		default:
 			continue
 		}
