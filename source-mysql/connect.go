@@ -6,16 +6,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/go-mysql-org/go-mysql/client"
-	"github.com/go-mysql-org/go-mysql/mysql"
 	"github.com/sirupsen/logrus"
 
-	"github.com/sluicedata/sluice/sdk/cdc"
 	"github.com/sluicedata/sluice/sdk/endpoint"
 	"github.com/sluicedata/sluice/sdk/tunnel"
 	"github.com/sluicedata/sluice/sdk/usererr"
@@ -49,7 +44,7 @@ func (d *dialer) close() error {
 	return d.tunnel.Close()
 }
 
-// open opens a connection and logs in. The library does that; what comes after is read by our own wire, without its copies.
+// open opens a connection and logs in.
 func (d *dialer) open(ctx context.Context) (*session, error) {
 	addr, err := d.cfg.address()
 	if err != nil {
@@ -61,27 +56,20 @@ func (d *dialer) open(ctx context.Context) (*session, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	stop := func() bool { return true }
-	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
-		raw, err := d.net.DialContext(ctx, network, address)
-		if err != nil {
-			return nil, err //nolint:wrapcheck // it names the address
-		}
-		stop = context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) }) // has the library's reads end
-		return raw, nil
-	}
-	conn, err := client.ConnectWithDialer(ctx, "tcp", addr.String(), d.cfg.User, d.cfg.Password.Reveal(), "", dial, func(c *client.Conn) error {
-		c.UnsetCapability(mysql.CLIENT_QUERY_ATTRIBUTES)
-		c.SetTLSConfig(tlsConfig)
-		return nil
-	})
+	conn, err := d.net.DialContext(ctx, "tcp", addr.String())
 	if err != nil {
 		return nil, d.advice(addr, err)
 	}
-	s := &session{wire: newWire(conn.Conn.Conn, cdc.MaxRow), id: conn.GetConnectionID()}
-	if !stop() {
-		s.broken = true
-		return nil, errors.Join(ctx.Err(), s.close())
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // has reads and writes end
+	l := login{user: d.cfg.User, password: d.cfg.Password, tls: tlsConfig}
+	l.verified = tlsConfig != nil && (!tlsConfig.InsecureSkipVerify || tlsConfig.VerifyConnection != nil)
+	s, err := l.open(conn)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		_ = conn.Close() // it is of no use any more
+		return nil, d.advice(addr, err)
 	}
 	return s, nil
 }
@@ -97,22 +85,27 @@ const (
 
 // advice explains why a connection could not be opened.
 func (d *dialer) advice(addr endpoint.Address, err error) error {
-	var my *mysql.MyError
+	if usererr.Message(err) != err.Error() {
+		return err // it says what is wrong
+	}
+	my, _ := errors.AsType[*serverError](err)
 	_, unverified := errors.AsType[*tls.CertificateVerificationError](err)
 	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
 	_, otherName := errors.AsType[x509.HostnameError](err)
 	switch {
-	case errors.As(err, &my) && my.Code == errAccessDenied:
+	case my != nil && my.code == errAccessDenied:
 		return usererr.New(err, "The server at %s does not let the user %q in. Check user and password, and that the user may connect from here (CREATE USER %s@'%%' IDENTIFIED BY '…').",
 			addr, d.cfg.User, "'"+d.cfg.User+"'")
-	case errors.As(err, &my) && (my.Code == errHostBlocked || my.Code == errHostNotAllowed):
-		return usererr.New(err, "The server at %s refuses connections from this machine: %s", addr, my.Message)
-	case errors.As(err, &my) && (my.Code == errTooMany || my.Code == errTooManyOfUser):
+	case my != nil && (my.code == errHostBlocked || my.code == errHostNotAllowed):
+		return usererr.New(err, "The server at %s refuses connections from this machine: %s", addr, my.message)
+	case my != nil && (my.code == errTooMany || my.code == errTooManyOfUser):
 		return usererr.New(err, "The server at %s has no connection left for the user %q. Raise max_connections or the user's limit, or lower advanced.backfillWorkers.", addr, d.cfg.User)
 	case unverified, unknown, otherName:
 		return usererr.New(err, "The certificate of the server at %s is not trusted: %s. Enter the certificate of its authority in sslRootCert; or choose another sslmode, if you know what answers at that address.", addr, lastCause(err))
-	case strings.Contains(err.Error(), "does not support TLS"):
+	case errors.Is(err, errNoTLS):
 		return usererr.New(err, "The server at %s speaks no TLS. Give it a certificate, or set sslmode to disable if nobody else can read the network between here and there.", addr)
+	case errors.Is(err, errPacket):
+		return usererr.New(err, "What answers at %s is no MySQL or MariaDB server, or is not to be trusted: %s.", addr, err)
 	case d.tunnel == nil:
 		return usererr.New(err, "The server at %s cannot be reached: %s.", addr, lastCause(err))
 	default:

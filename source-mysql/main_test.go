@@ -12,7 +12,11 @@ import (
 const envConnector = "SLUICE_TEST_CONNECTOR"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(envConnector) != "" {
+	switch os.Getenv(envConnector) {
+	case "":
+	case "panics":
+		panicking()
+	default:
 		main()
 	}
 	runAtOnce(6)

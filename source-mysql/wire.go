@@ -48,6 +48,20 @@ func (w *wire) send(command byte, body []byte) error {
 	return nil
 }
 
+// reply sends a packet that continues the sequence.
+func (w *wire) reply(body []byte) error {
+	n := len(body)
+	if n >= maxPacket {
+		return fmt.Errorf("%w: a packet of %d bytes", errPacket, n)
+	}
+	out := append([]byte{byte(n), byte(n >> 8), byte(n >> 16), w.next}, body...)
+	w.next++
+	if _, err := w.conn.Write(out); err != nil {
+		return fmt.Errorf("writing to the server: %w", err)
+	}
+	return nil
+}
+
 // packet gives the next payload if all of it is here. It is valid until the next call of a method.
 func (w *wire) packet() (payload []byte, ok bool, err error) {
 	b := w.buf[w.r:w.w]
