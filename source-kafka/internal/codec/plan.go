@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/sluicedata/sluice/sdk/retry"
+	"github.com/sluicedata/sluice/source-kafka/internal/codec/avro"
+	"github.com/sluicedata/sluice/source-kafka/internal/codec/jsontype"
 	"github.com/sluicedata/sluice/source-kafka/internal/registry"
 )
 
@@ -103,11 +105,29 @@ func (c *Codec) compile(s *registry.Schema) (*plan, error) {
 		return nil, fmt.Errorf("it is of the type %s, and the topic's %sFormat is %s", s.Type, c.opts.Side, c.opts.Format)
 	}
 	switch s.Type {
+	case registry.Avro:
+		return c.avro(s)
 	case registry.JSON:
 		return &plan{schema: &Schema{ID: s.ID, JSON: anySchema.JSON}, append: appendJSON}, nil
 	default:
 		return nil, fmt.Errorf("schemas of the type %s cannot be read", s.Type)
 	}
+}
+
+func (c *Codec) avro(s *registry.Schema) (*plan, error) {
+	var refs []avro.Text
+	s.Walk(func(name string, s *registry.Schema) { refs = append(refs, avro.Text{Name: name, Schema: s.Text}) })
+	a, err := avro.Compile(s.Text, refs, avro.Options{Key: c.opts.Side == Key})
+	if err != nil {
+		return nil, err
+	}
+	return &plan{schema: describe(s.ID, a.Name(), a.Describe()), append: a.Append}, nil
+}
+
+// describe is the schema of what a decoder appends.
+func describe(id int, name string, doc *jsontype.Document) *Schema {
+	members, object := doc.Members()
+	return &Schema{ID: id, Name: name, JSON: doc.JSON(), Object: object, Members: members, Keys: doc.Keys()}
 }
 
 //nolint:gochecknoglobals // a lookup table
