@@ -52,7 +52,7 @@ func (d *driver) checkSettings(ctx context.Context, s *session) ([]error, error)
 		problem("The binary log has statements, not rows: binlog_format is %s. Have an administrator run SET GLOBAL binlog_format = ROW; put it into the server's configuration, and have all sessions connect anew.", f)
 	}
 	if f := v["binlog_row_image"]; f != "" && f != "FULL" {
-		problem("The binary log has rows without some of their columns: binlog_row_image is %s. Have an administrator run SET GLOBAL binlog_row_image = FULL; and put it into the server's configuration.", f)
+		d.log.WithField("binlog_row_image", f).Info("the binary log has rows without some of their columns, so changes of keys and some new rows are read from their tables, too; SET GLOBAL binlog_row_image = FULL avoids that")
 	}
 	if f := v["binlog_row_metadata"]; f != "FULL" {
 		d.log.WithField("binlog_row_metadata", f).Info("the binary log does not name the columns of its rows, so a table that is altered twice while the capture is stopped has to be backfilled; " +

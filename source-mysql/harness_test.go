@@ -255,3 +255,16 @@ func (db *database) scanAll(d *driver, t *cdc.Table, maxRows int) (rows []string
 	}
 	return rows, keys
 }
+
+// scanKeys reads rows of a table by their keys.
+func (db *database) scanKeys(d *driver, t *cdc.Table, keys [][]byte) (rows []string) {
+	db.t.Helper()
+	scanned, err := d.ScanKeys(db.t.Context(), cdc.Chunk{Table: t, MaxRows: 1, MaxBytes: 1}, keys, func(row cdc.Row) error {
+		rows = append(rows, fields(db.t, row))
+		return nil
+	})
+	require.NoError(db.t, err)
+	require.NotEmpty(db.t, scanned.High)
+	require.Empty(db.t, scanned.Rest)
+	return rows
+}

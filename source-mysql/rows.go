@@ -15,6 +15,7 @@ type rowPlan struct {
 	shape   *rowjson.Shape[[]byte]
 	keys    []keyColumn
 	names   []string
+	kept    []bool // the value is in documents
 	source  []byte // "schema":…,"table":…
 	scratch []byte
 }
@@ -29,9 +30,10 @@ type keyColumn struct {
 
 // newRowPlan plans rows whose i-th value has the i-th name and codec. A value without a codec is left out of documents.
 func newRowPlan(id cdc.TableID, key, names []string, codecs []*codec, logged bool) (*rowPlan, error) {
-	p := &rowPlan{names: names}
+	p := &rowPlan{names: names, kept: make([]bool, len(names))}
 	encoders := make([]encoder, len(names))
 	for i, c := range codecs {
+		p.kept[i] = c != nil
 		switch {
 		case c == nil:
 		case logged:

@@ -147,6 +147,27 @@ func (d *driver) Scan(ctx context.Context, c cdc.Chunk, yield func(cdc.Row) erro
 }
 
 func (d *driver) scan(ctx context.Context, s *session, p *scanPlan, c cdc.Chunk, r scanRange, yield func(cdc.Row) error) (*cdc.Scanned, error) {
+	return d.snapshot(ctx, s, func(out *cdc.Scanned) error {
+		if r.Open {
+			var empty bool
+			var err error
+			if r.UpTo, empty, err = p.last(ctx, s); err != nil || empty {
+				return err
+			}
+			r.Open = false
+		}
+		if err := p.read(ctx, s, c, &r, yield); err != nil {
+			return err
+		}
+		if r.After != nil {
+			out.Rest = r.encode()
+		}
+		return nil
+	})
+}
+
+// snapshot runs f within one snapshot, and says what that sees. f may break the session.
+func (d *driver) snapshot(ctx context.Context, s *session, f func(*cdc.Scanned) error) (*cdc.Scanned, error) {
 	out := &cdc.Scanned{}
 	var err error
 	if d.server.mariadb {
@@ -157,20 +178,8 @@ func (d *driver) scan(ctx context.Context, s *session, p *scanPlan, c cdc.Chunk,
 	if err != nil {
 		return nil, err
 	}
-	empty := false
-	if r.Open {
-		if r.UpTo, empty, err = p.last(ctx, s); err != nil {
-			return nil, err
-		}
-		r.Open = false
-	}
-	if !empty {
-		if err := p.read(ctx, s, c, &r, yield); err != nil {
-			return nil, err
-		}
-		if r.After != nil {
-			out.Rest = r.encode()
-		}
+	if err := f(out); err != nil {
+		return nil, err
 	}
 	if d.server.mariadb && !s.broken {
 		if err := s.exec(ctx, "COMMIT"); err != nil {

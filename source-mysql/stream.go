@@ -29,6 +29,7 @@ type stream struct {
 	txn       transaction
 	rows      binlog.Rows
 	rowsOf    *mapping
+	part      bool // rows need not have all columns
 	op        cdc.Op
 	payload   *binlog.Payload
 	queue     []cdc.Event

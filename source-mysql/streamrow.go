@@ -45,10 +45,15 @@ type streamRow struct {
 	vals    [][]byte
 	s       *stream
 	ordinal int64
+	part    bool // it need not have all columns
+	lacks   []string
 }
 
 // AppendFields implements cdc.Row.
 func (r *streamRow) AppendFields(dst []byte) ([]byte, error) {
+	if r.part {
+		return r.plan.shape.AppendFields(dst, r.vals, binlog.IsAbsent)
+	}
 	return r.plan.shape.AppendFields(dst, r.vals, nil)
 }
 
@@ -63,8 +68,19 @@ func (r *streamRow) AppendSource(dst []byte) ([]byte, error) {
 	return append(dst, r.plan.source...), nil
 }
 
-// Omitted implements cdc.Row: the log has whole rows, or is refused.
-func (r *streamRow) Omitted() []string { return nil }
+// Omitted implements cdc.Row.
+func (r *streamRow) Omitted() []string {
+	if !r.part {
+		return nil
+	}
+	r.lacks = r.lacks[:0]
+	for i, v := range r.vals {
+		if r.plan.kept[i] && binlog.IsAbsent(v) {
+			r.lacks = append(r.lacks, r.plan.names[i])
+		}
+	}
+	return r.lacks
+}
 
 // rowsEvent begins to read the rows of an event.
 func (s *stream) rowsEvent(typ binlog.Type, body []byte) error {
@@ -86,11 +102,7 @@ func (s *stream) rowsEvent(typ binlog.Type, body []byte) error {
 	if s.rows, err = binlog.ParseRows(typ, body); err != nil {
 		return err
 	}
-	if !s.rows.Whole() {
-		s.rows = binlog.Rows{}
-		return usererr.New(binlog.ErrPartialImage, "The log has rows of table %s that lack columns (%s at %s). Have an administrator set binlog_row_image to FULL, for all sessions, then backfill the table.", m.table.id, typ, s.at)
-	}
-	s.rowsOf, s.txn.touched = m, true
+	s.rowsOf, s.txn.touched, s.part = m, true, !s.rows.Whole()
 	switch typ {
 	case binlog.WriteRows, binlog.WriteRowsV1, binlog.WriteRowsCompressed:
 		s.op = cdc.Insert
@@ -104,19 +116,22 @@ func (s *stream) rowsEvent(typ binlog.Type, body []byte) error {
 
 // nextRow gives the next row of the event at hand. It is the hot path.
 func (s *stream) nextRow() (*cdc.Event, error) {
+	if s.part {
+		return s.nextPart()
+	}
 	m := s.rowsOf
 	s.txn.ordinal++
 	s.event = cdc.Event{Op: s.op, Table: m.table.id, Txn: s.txn.id}
 	var err error
 	if s.op != cdc.Insert {
-		s.before.plan, s.before.s, s.before.ordinal = m.rows, s, s.txn.ordinal
+		s.before.plan, s.before.s, s.before.ordinal, s.before.part = m.rows, s, s.txn.ordinal, false
 		if s.before.vals, err = s.rows.Next(m.log, s.before.vals[:0]); err != nil {
 			return nil, err
 		}
 		s.event.Before = &s.before
 	}
 	if s.op != cdc.Delete {
-		s.row.plan, s.row.s, s.row.ordinal = m.rows, s, s.txn.ordinal
+		s.row.plan, s.row.s, s.row.ordinal, s.row.part = m.rows, s, s.txn.ordinal, false
 		if s.row.vals, err = s.rows.Next(m.log, s.row.vals[:0]); err != nil {
 			return nil, err
 		}

@@ -20,6 +20,7 @@ type Rows struct {
 	present  []byte // bits of the columns that (old) rows have
 	presentN []byte // … that new rows have, in updates
 	update   bool
+	second   bool // the next row is the new one of an update; only kept up by NextPart
 }
 
 // ParseRows reads the body of a rows event of any of the types, whose rows it keeps a reference to; those of compressed ones are
