@@ -9,8 +9,10 @@ import (
 	"github.com/sluicedata/sluice/sdk/jsonscan"
 )
 
-// What change captures say of where a document comes from.
-var sourcePointers = jsonscan.NewPointers([]string{"/_meta/source/snapshot", "/_meta/source/ts_ms"}) //nolint:gochecknoglobals // a compiled table
+// newOrigins looks up what change captures say of where a document comes from.
+func newOrigins() *jsonscan.Pointers {
+	return jsonscan.NewPointers([]string{"/_meta/source/snapshot", "/_meta/source/ts_ms"})
+}
 
 // report updates the board after a commit. Delay, and phase unless the connector tells it, are read off the newest
 // document of each binding.
@@ -24,7 +26,7 @@ func (s *session) report() {
 		}
 		b.status.Count(b.docs, b.bytes)
 		b.docs, b.bytes = 0, 0
-		sourcePointers.Find(b.last, found[:])
+		s.origins.Find(b.last, found[:])
 		told := b.told.Load()
 		if string(found[0]) == "true" {
 			if !told {

@@ -44,6 +44,7 @@ type session struct {
 	size    int  // bytes of the group and of what is open
 	pending bool // something came after the newest checkpoint
 	message capturepb.Response_Captured
+	origins *jsonscan.Pointers
 }
 
 // stream gathers the documents of one collection.
@@ -68,7 +69,7 @@ func (t *Task) open(ctx context.Context, spec *flowpb.CaptureSpec, version strin
 	if err != nil {
 		return nil, err
 	}
-	s := &session{task: t, writer: writer, state: state}
+	s := &session{task: t, writer: writer, state: state, origins: newOrigins()}
 	byName := map[string]*stream{}
 	for i, b := range t.Def.Bindings {
 		st := byName[b.Target]

@@ -21,8 +21,8 @@ type binding struct {
 	version  *collection.Version
 	delta    bool
 	priority int32
-	document bool // the destination keeps whole documents
-	keys     extractor
+	document bool      // the destination keeps whole documents
+	keys     extractor // and behind the keys, where a document says that it is a deletion, if it does so in one place
 	values   extractor
 	merger   *reduce.Merger
 	status   *status.Binding
@@ -35,21 +35,38 @@ func newBinding(i int, spec *flowpb.MaterializationSpec_Binding, version *collec
 		document: spec.FieldSelection.Document != "", merger: version.Plan.NewMerger(), status: st,
 	}
 	var err error
-	if b.keys, err = newExtractor(spec.Collection, spec.FieldSelection.Keys); err != nil {
+	var mark []string
+	if pointer, ok := version.Plan.Mark(); ok {
+		mark = []string{pointer}
+	}
+	if b.keys, err = newExtractor(spec.Collection, spec.FieldSelection.Keys, mark...); err != nil {
 		return nil, err
 	}
 	b.values, err = newExtractor(spec.Collection, spec.FieldSelection.Values)
 	return b, err
 }
 
-// extractor takes the values of some fields out of documents.
-type extractor struct {
-	pointers *jsonscan.Pointers
-	defaults [][]byte // for locations that a document does not have
-	found    [][]byte
+// appendKey appends the packed key of a document, and tells whether the document is a deletion.
+func (b *binding) appendKey(dst, doc []byte) (key []byte, deleted bool, err error) {
+	e := &b.keys
+	e.pointers.Find(doc, e.found)
+	if dst, err = e.pack(dst); err != nil {
+		return dst, false, err
+	}
+	if n := len(e.defaults); n < len(e.found) {
+		return dst, b.version.Plan.Marked(e.found[n]), nil
+	}
+	return dst, b.version.Plan.Deletes(doc), nil
 }
 
-func newExtractor(c *flowpb.CollectionSpec, fields []string) (extractor, error) {
+// extractor takes the values of some fields out of documents, and looks up other locations in the same walk.
+type extractor struct {
+	pointers *jsonscan.Pointers
+	defaults [][]byte // of the fields, for locations that a document does not have
+	found    [][]byte // the fields, and behind them the others
+}
+
+func newExtractor(c *flowpb.CollectionSpec, fields []string, others ...string) (extractor, error) {
 	var pointers []string
 	e := extractor{}
 	for _, field := range fields {
@@ -64,8 +81,8 @@ func newExtractor(c *flowpb.CollectionSpec, fields []string) (extractor, error) 
 		}
 		e.defaults = append(e.defaults, missing)
 	}
-	e.pointers = jsonscan.NewPointers(pointers)
-	e.found = make([][]byte, len(fields))
+	e.pointers = jsonscan.NewPointers(append(pointers, others...))
+	e.found = make([][]byte, e.pointers.Len())
 	return e, nil
 }
 
@@ -74,27 +91,22 @@ func (e *extractor) appendFields(dst []byte, c frame.Codec, doc []byte) ([]byte,
 	e.pointers.Find(doc, e.found)
 	if c == frame.JSON {
 		dst = append(dst, '[')
-		for i, value := range e.found {
+		for i, missing := range e.defaults {
 			if i > 0 {
 				dst = append(dst, ',')
 			}
-			dst = append(dst, orDefault(value, e.defaults[i])...)
+			dst = append(dst, orDefault(e.found[i], missing)...)
 		}
 		return append(dst, ']'), nil
 	}
 	return e.pack(dst)
 }
 
-// appendPacked appends the fields of doc as a packed tuple.
-func (e *extractor) appendPacked(dst, doc []byte) ([]byte, error) {
-	e.pointers.Find(doc, e.found)
-	return e.pack(dst)
-}
-
+// pack appends what was found of the fields as a packed tuple.
 func (e *extractor) pack(dst []byte) ([]byte, error) {
 	var err error
-	for i, value := range e.found {
-		if dst, err = tuple.AppendJSON(dst, orDefault(value, e.defaults[i])); err != nil {
+	for i, missing := range e.defaults {
+		if dst, err = tuple.AppendJSON(dst, orDefault(e.found[i], missing)); err != nil {
 			return dst, fmt.Errorf("packing a value: %w", err)
 		}
 	}

@@ -4,15 +4,24 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
+	"github.com/sluicedata/sluice/runtime/reduce"
+	"github.com/sluicedata/sluice/sdk/jsonscan"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
 // transaction reduces the documents that were read since the last one, by binding and key. Those of delta updates are not
-// reduced: who asks for every change gets every change, in the order of the log.
+// reduced: who asks for every change gets every change, in the order of the log. One is used again for the next, by reset.
+//
+// Two goroutines meet in it: the session's adds what it reads from the log, and the receiver's what the connector loads meanwhile,
+// which so need not be kept for later. Which of the two comes first makes no difference to a reduction.
 type transaction struct {
+	mu      sync.Mutex        // held by add and loaded
 	entries map[string]*entry // by index of the binding and packed key
 	order   []*entry
+	slab    []entry // room for the next entries
+	arena   []byte  // reduced documents; the end of a piece of memory that several share
 	scratch []byte
 	bytes   int // of the documents that were read
 	count   int
@@ -34,8 +43,23 @@ type entry struct {
 	deleted bool // the newest document is a deletion
 }
 
+const (
+	slabEntries = 512
+	arenaBytes  = 256 << 10
+)
+
 func newTransaction(bindings int) *transaction {
 	return &transaction{entries: map[string]*entry{}, read: map[string]int64{}, perBind: make([]counts, bindings)}
+}
+
+// reset empties the transaction for the next one. Nothing of the last one may be in use.
+func (x *transaction) reset() {
+	clear(x.entries)
+	clear(x.order)
+	clear(x.read)
+	clear(x.perBind)
+	x.order, x.slab, x.arena = x.order[:0], nil, nil
+	x.bytes, x.count, x.begun = 0, 0, false
 }
 
 func (x *transaction) empty() bool { return len(x.read) == 0 && !x.begun }
@@ -43,61 +67,90 @@ func (x *transaction) empty() bool { return len(x.read) == 0 && !x.begun }
 // add takes one document, which must stay unchanged until the transaction ends. It returns the entry of a key that the
 // transaction did not have yet, else nil.
 func (x *transaction) add(b *binding, doc []byte) (*entry, error) {
-	key, err := x.document(b, doc)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	key, deleted, err := x.document(b, doc)
 	if err != nil {
 		return nil, err
 	}
 	if b.delta {
-		e := &entry{binding: b, key: string(key), doc: doc}
-		x.order = append(x.order, e)
-		return e, nil
+		return x.entry(b, key, doc), nil
 	}
-	deleted := b.version.Plan.Deletes(doc)
 	e := x.entries[string(key)]
 	if e == nil {
-		e = &entry{binding: b, key: string(key), doc: doc, deleted: deleted}
+		e = x.entry(b, key, doc)
+		e.deleted = deleted
 		x.entries[e.key] = e
-		x.order = append(x.order, e)
 		return e, nil
 	}
 	if e.deleted {
 		// What comes after a deletion is a new beginning, not a change of what was deleted.
 		e.doc, e.fresh = doc, true
-	} else if e.doc, err = b.merger.Merge(nil, e.doc, doc); err != nil {
+	} else if e.doc, err = x.merge(b.merger, e.doc, doc); err != nil {
 		return nil, usererr.New(err, "two documents of the collection %s cannot be reduced: %v", b.source, err)
 	}
 	e.deleted = deleted
 	return nil, nil
 }
 
-// document counts a document and returns its entry key, which is valid until the next call.
-func (x *transaction) document(b *binding, doc []byte) ([]byte, error) {
-	key, err := x.key(b, doc)
+func (x *transaction) entry(b *binding, key, doc []byte) *entry {
+	if len(x.slab) == 0 {
+		x.slab = make([]entry, slabEntries)
+	}
+	e := &x.slab[0]
+	x.slab = x.slab[1:]
+	e.binding, e.key, e.doc = b, string(key), doc
+	x.order = append(x.order, e)
+	return e
+}
+
+// merge reduces two documents into memory that lives as long as the transaction.
+func (x *transaction) merge(m *reduce.Merger, left, right []byte) ([]byte, error) {
+	if size := len(left) + len(right); cap(x.arena)-len(x.arena) < size {
+		x.arena = make([]byte, 0, max(size, arenaBytes))
+	}
+	start := len(x.arena)
+	out, err := m.Merge(x.arena, left, right)
 	if err != nil {
-		return nil, usererr.New(err, "a document of the collection %s has a key that cannot be used: %v: %.200q", b.source, err, doc)
+		return nil, err
+	}
+	x.arena = out
+	return out[start:len(out):len(out)], nil
+}
+
+// document counts a document and returns its entry key, which is valid until the next call, and whether it is a deletion.
+func (x *transaction) document(b *binding, doc []byte) (key []byte, deleted bool, err error) {
+	if key, deleted, err = x.key(b, doc); err != nil {
+		return nil, false, usererr.New(err, "a document of the collection %s has a key that cannot be used: %v: %.200q", b.source, err, doc)
 	}
 	x.count++
 	x.perBind[b.index].documents++
 	x.perBind[b.index].bytes += len(doc)
-	return key, nil
+	return key, deleted, nil
 }
 
 // entryPrefix is how many bytes of an entry key come before the packed key.
 const entryPrefix = 4
 
-// key returns the entry key of a document: the binding's index and the packed key. It is valid until the next call.
-func (x *transaction) key(b *binding, doc []byte) (key []byte, err error) {
+// key returns the entry key of a document, the binding's index and the packed key, and whether the document is a deletion. The key
+// is valid until the next call.
+func (x *transaction) key(b *binding, doc []byte) (key []byte, deleted bool, err error) {
 	x.scratch = append(x.scratch[:0], byte(b.index>>24), byte(b.index>>16), byte(b.index>>8), byte(b.index))
-	x.scratch, err = b.keys.appendPacked(x.scratch, doc)
-	return x.scratch, err
+	x.scratch, deleted, err = b.appendKey(x.scratch, doc)
+	return x.scratch, deleted, err
 }
 
 // packed is the packed key without the binding's index.
 func (e *entry) packed() string { return e.key[entryPrefix:] }
 
-// loaded takes a document that the destination has. One that nobody asked for is of no interest.
+// loaded takes a document that the destination has, which may be changed afterwards. One that nobody asked for is of no interest.
 func (x *transaction) loaded(b *binding, doc []byte) error {
-	key, err := x.key(b, doc)
+	if !jsonscan.Valid(doc) {
+		return usererr.New(nil, "the connector loaded something that is not JSON as a document of the collection %s: %.60q", b.source, doc)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	key, deleted, err := x.key(b, doc)
 	if err != nil {
 		return usererr.New(err, "the connector loaded a document of the collection %s whose key cannot be used: %v", b.source, err)
 	}
@@ -106,10 +159,10 @@ func (x *transaction) loaded(b *binding, doc []byte) error {
 		return nil
 	}
 	e.exists = true
-	if e.fresh || b.version.Plan.Deletes(doc) {
+	if e.fresh || deleted {
 		return nil
 	}
-	if e.doc, err = b.merger.Merge(nil, doc, e.doc); err != nil {
+	if e.doc, err = x.merge(b.merger, doc, e.doc); err != nil {
 		return usererr.New(err, "a stored document of the collection %s cannot be reduced with a new one: %v", b.source, err)
 	}
 	return nil

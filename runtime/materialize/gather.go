@@ -37,7 +37,7 @@ func (s *session) gather(ctx context.Context) error {
 		case !s.acknowledged && !s.asked && (s.evolved || stopping):
 			// A connector may hold Acknowledged back for long, to let documents gather. What was gathered is read again by
 			// the next session: the connector has not heard of it.
-			s.txn = newTransaction(len(s.bindings))
+			s.txn.reset()
 			return nil
 		case s.txn.empty() || !s.acknowledged:
 			if full {
@@ -247,7 +247,7 @@ func (s *session) store(ctx context.Context) error {
 }
 
 func (s *session) storeStreamed(b *binding, doc []byte) error {
-	key, err := s.txn.document(b, doc)
+	key, _, err := s.txn.document(b, doc)
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ type event struct {
 // and neither must wait for the other. It enforces the order of the protocol.
 type receiver struct {
 	proc   *connector.Process
+	loaded func(binding uint32, doc []byte) error
 	events chan event // never more than one is on its way: each answers a request
 	done   chan struct{}
 	err    error // once done is closed; io.EOF for an output that ended where it may
@@ -39,16 +40,12 @@ type receiver struct {
 	flush    bool // Flush was sent in this transaction
 	commit   bool // StartCommit was sent in this transaction
 	draining bool // the input was closed: the output may end
-	loaded   []loadedDoc
 }
 
-type loadedDoc struct {
-	binding uint32
-	doc     []byte
-}
-
-func newReceiver(p *connector.Process) *receiver {
-	r := &receiver{proc: p, events: make(chan event, 4), done: make(chan struct{})}
+// newReceiver begins to read. loaded is called with every document that the connector loads, which is valid during the call; an error
+// of it ends the receiver.
+func newReceiver(p *connector.Process, loaded func(binding uint32, doc []byte) error) *receiver {
+	r := &receiver{proc: p, loaded: loaded, events: make(chan event, 4), done: make(chan struct{})}
 	go func() {
 		defer close(r.done)
 		r.err = r.run()
@@ -88,12 +85,18 @@ func (r *receiver) ended() error {
 }
 
 func (r *receiver) onLoaded(index uint32, doc []byte) error {
+	if err := r.mayLoad(); err != nil {
+		return err
+	}
+	return r.loaded(index, doc)
+}
+
+func (r *receiver) mayLoad() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stage != loading {
 		return r.outOfOrder("Loaded")
 	}
-	r.loaded = append(r.loaded, loadedDoc{index, append([]byte(nil), doc...)})
 	return nil
 }
 
@@ -148,13 +151,4 @@ func (r *receiver) set(flag *bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	*flag = true
-}
-
-// takeLoaded returns what was loaded in this transaction.
-func (r *receiver) takeLoaded() []loadedDoc {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	taken := r.loaded
-	r.loaded = nil
-	return taken
 }

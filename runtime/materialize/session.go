@@ -72,7 +72,8 @@ func (t *Task) open(ctx context.Context, spec *flowpb.MaterializationSpec, versi
 	if err != nil {
 		return nil, s.abandon(ctx, err)
 	}
-	s.receiver = newReceiver(s.proc)
+	s.txn = newTransaction(len(s.bindings))
+	s.receiver = newReceiver(s.proc, s.onLoaded)
 	return s, nil
 }
 
@@ -168,7 +169,8 @@ func (s *session) run(ctx context.Context) error {
 		context.AfterFunc(working, func() { timer.Stop() })
 	})()
 	for {
-		s.txn, s.acknowledged, s.asked = newTransaction(len(s.bindings)), false, false
+		s.txn.reset()
+		s.acknowledged, s.asked = false, false
 		more, err := s.cycle(ctx, working)
 		if err != nil {
 			return s.abandon(ctx, s.explain(err))
@@ -223,18 +225,18 @@ func (s *session) cycle(ctx, working context.Context) (bool, error) {
 	if err := s.keepState(working, flushed.state); err != nil {
 		return false, err
 	}
-	for _, l := range s.receiver.takeLoaded() {
-		if int(l.binding) >= len(s.bindings) {
-			return false, usererr.New(nil, "%s loaded a document of binding %d, and there are only %d", s.proc.Name(), l.binding, len(s.bindings))
-		}
-		if err := s.txn.loaded(s.bindings[l.binding], l.doc); err != nil {
-			return false, err
-		}
-	}
 	if err := s.store(ctx); err != nil {
 		return false, err
 	}
 	return true, s.commit(working)
+}
+
+// onLoaded is called from the receiver's goroutine, between Acknowledged and Flushed.
+func (s *session) onLoaded(index uint32, doc []byte) error {
+	if int(index) >= len(s.bindings) {
+		return usererr.New(nil, "%s loaded a document of binding %d, and there are only %d", s.proc.Name(), index, len(s.bindings))
+	}
+	return s.txn.loaded(s.bindings[index], doc)
 }
 
 // keepState makes a state durable that must be so before anything is stored.

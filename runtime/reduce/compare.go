@@ -10,7 +10,14 @@ import (
 
 // equal tells whether two JSON values are the same value, however they are written.
 func equal(a, b []byte) bool {
-	return bytes.Equal(jsonscan.Trim(a), jsonscan.Trim(b)) || compare(a, b) == 0
+	a, b = jsonscan.Trim(a), jsonscan.Trim(b)
+	if bytes.Equal(a, b) {
+		return true
+	}
+	if jsonscan.Kind(a) == '"' && bytes.IndexByte(a, '\\') < 0 && bytes.IndexByte(b, '\\') < 0 {
+		return false // a string without escapes is written in one way
+	}
+	return compare(a, b) == 0
 }
 
 // compare orders JSON values: null, false and true, numbers, strings, arrays, objects; within a kind by value.

@@ -26,37 +26,29 @@ type member struct {
 // NewMerger returns a Merger for the plan.
 func (p *Plan) NewMerger() *Merger { return &Merger{plan: p} }
 
-// Deletes tells whether the annotations make doc a deletion of its key.
-func (p *Plan) Deletes(doc []byte) bool {
-	var buf [8]*node
-	for _, n := range expand(buf[:0], p.root, doc) {
-		if n.deletes {
-			return true
-		}
-	}
-	return false
-}
-
 // Merge appends the reduction of an older (left) and a newer (right) document. It keeps no reference to either.
 // It fails if a strategy does not fit the values, naming both.
 func (m *Merger) Merge(dst, left, right []byte) ([]byte, error) {
 	var buf [8]*node
 	m.stack = m.stack[:0]
-	return m.value(dst, left, right, expand(buf[:0], m.plan.root, right))
+	return m.value(dst, left, right, expand(buf[:0], m.plan.root, right, false))
 }
 
-// expand appends the node and all that apply to the value by its conditions, in the order of the schema.
-func expand(active []*node, n *node, value []byte) []*node {
+// expand appends the node and all that apply to the value by its conditions, in the order of the schema; those that only mark
+// deletions if they are asked for.
+func expand(active []*node, n *node, value []byte, marks bool) []*node {
 	if n == nil {
 		return active
 	}
 	active = append(active, n)
 	for i := range n.conds {
 		c := &n.conds[i]
-		if c.when == nil || c.when.holds(value) {
-			active = expand(active, c.then, value)
-		} else {
-			active = expand(active, c.els, value)
+		switch {
+		case c.marks && !marks:
+		case c.when == nil || c.when.holds(value):
+			active = expand(active, c.then, value, marks)
+		default:
+			active = expand(active, c.els, value, marks)
 		}
 	}
 	return active
@@ -145,9 +137,9 @@ func (m *Merger) child(dst, key, left, right []byte, active []*node) ([]byte, er
 	name := jsonscan.Name(key)
 	for _, n := range active {
 		if child := n.props[string(name)]; child != nil {
-			below = expand(below, child, right)
+			below = expand(below, child, right, false)
 		} else if n.others != nil {
-			below = expand(below, n.others, right)
+			below = expand(below, n.others, right, false)
 		}
 	}
 	if len(below) == 0 {
@@ -209,7 +201,7 @@ func appendName(dst, key []byte, first *bool) []byte {
 func itemsOf(dst, active []*node, value []byte) []*node {
 	for _, n := range active {
 		if n.items != nil {
-			dst = expand(dst, n.items, value)
+			dst = expand(dst, n.items, value, false)
 		}
 	}
 	return dst

@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"sort"
 	"strings"
 
@@ -36,7 +37,10 @@ var strategies = map[string]strategy{ //nolint:gochecknoglobals // a lookup tabl
 
 // A Plan is a schema's annotations, compiled. It is immutable and may be used by any number of goroutines, each
 // with its own Merger.
-type Plan struct{ root *node }
+type Plan struct {
+	root *node
+	mark mark
+}
 
 // A node is what one schema says about one location.
 type node struct {
@@ -47,12 +51,15 @@ type node struct {
 	others   *node // additionalProperties
 	items    *node
 	conds    []cond
+	done     bool // it is compiled; until then it is part of a recursion
 }
 
 // A cond adds the annotations of another schema if its predicate holds of the newer value.
 type cond struct {
 	when      predicate // nil is always
 	then, els *node     // either may be nil
+	// marks: what it adds changes no reduction, and only tells that a document is a deletion.
+	marks bool
 }
 
 // Compile reads the annotations of a schema. It fails on a strategy that does not exist or that this runtime does
@@ -69,7 +76,7 @@ func Compile(schema []byte) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Plan{root: root}, nil
+	return &Plan{root: root, mark: root.findMark()}, nil
 }
 
 type compiler struct {
@@ -101,6 +108,7 @@ func (c *compiler) node(place, location string, schema any) (*node, error) {
 			return nil, err
 		}
 	}
+	n.done = true
 	return n, nil
 }
 
@@ -142,6 +150,9 @@ func (c *compiler) children(n *node, place, location string, schema map[string]a
 		if n.others, err = c.node(place+"/additionalProperties", location+"/*", sub); err != nil {
 			return err
 		}
+	}
+	if n.others == nil {
+		maps.DeleteFunc(n.props, func(_ string, child *node) bool { return child.done && child.empty() }) // most columns have nothing to say
 	}
 	if sub, ok := schema["items"].(map[string]any); ok {
 		if n.items, err = c.node(place+"/items", location+"/*", sub); err != nil {
@@ -211,9 +222,20 @@ func (c *compiler) conditional(n *node, place, location string, schema map[strin
 		return nil
 	}
 	var err error
+	branch.marks = n.marks(branch.then) && n.marks(branch.els)
 	branch.when, err = c.predicate(place+"/if", test)
 	n.conds = append(n.conds, branch)
 	return err
+}
+
+// marks tells whether a branch adds nothing to how n's own values are reduced. It must be asked before n has other conditions that
+// do: the last annotation counts.
+func (n *node) marks(branch *node) bool {
+	if branch == nil {
+		return true
+	}
+	plain := branch.done && len(branch.key) == 0 && branch.others == nil && branch.items == nil && len(branch.props) == 0 && len(branch.conds) == 0
+	return plain && len(n.conds) == 0 && (branch.strategy == unset || branch.strategy == n.strategy && len(n.key) == 0)
 }
 
 // resolve finds the schema of a reference within the document.

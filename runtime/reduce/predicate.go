@@ -17,7 +17,7 @@ type (
 	always bool
 	// equals is const and enum.
 	equals [][]byte
-	// property applies to a member if the object has it, and demands it if required is set.
+	// property demands a member if required is set, and applies then to it if the object has it.
 	property struct {
 		name     string
 		required bool
@@ -96,6 +96,16 @@ func simple(schema any) (predicate, bool) {
 		return nil, false
 	}
 	var parts all
+	members := map[string]*property{} // so that a member that is both described and required is looked up once
+	member := func(name string) *property {
+		p := members[name]
+		if p == nil {
+			p = &property{name: name}
+			members[name] = p
+			parts = append(parts, p)
+		}
+		return p
+	}
 	for keyword, v := range object {
 		switch keyword {
 		case "title", "description", "reduce", "default":
@@ -112,7 +122,7 @@ func simple(schema any) (predicate, bool) {
 			list, _ := v.([]any)
 			for _, e := range list {
 				name, _ := e.(string)
-				parts = append(parts, &property{name: name, required: true})
+				member(name).required = true
 			}
 		case "properties":
 			props, _ := v.(map[string]any)
@@ -121,7 +131,7 @@ func simple(schema any) (predicate, bool) {
 				if !ok {
 					return nil, false
 				}
-				parts = append(parts, &property{name: name, then: then})
+				member(name).then = then
 			}
 		default:
 			return nil, false

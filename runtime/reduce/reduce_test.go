@@ -72,6 +72,38 @@ func TestDeletes(t *testing.T) {
 	require.False(t, general.Deletes([]byte(`{"n":4}`)))
 }
 
+// Where one location decides, it is named, and asked about it the plan says what it says of the whole document.
+func TestMark(t *testing.T) {
+	t.Parallel()
+	const captured = `{"reduce":{"strategy":"merge"},"properties":{"a":{}},"if":{"properties":{"_meta":{"properties":{"op":{"enum":["d","x"]}},"required":["op"]}},"required":["_meta"]},"then":{"reduce":{"strategy":"merge","delete":true}}}`
+	plan, err := Compile([]byte(captured))
+	require.NoError(t, err)
+	pointer, ok := plan.Mark()
+	require.True(t, ok)
+	require.Equal(t, "/_meta/op", pointer)
+	for value, doc := range map[string]string{`"d"`: `{"_meta":{"op":"d"}}`, `"\u0064"`: `{"_meta":{"op":"\u0064"}}`, `"x"`: `{"_meta":{"a":1,"op":"x"}}`, `"c"`: `{"_meta":{"op":"c"}}`, "null": `{"_meta":{"op":null}}`, "": `{"_meta":{}}`} {
+		text := []byte(value)
+		if value == "" {
+			text = nil
+		}
+		require.Equal(t, plan.Deletes([]byte(doc)), plan.Marked(text), doc)
+	}
+	for _, schema := range []string{
+		rowSchema, // allOf, and an else
+		`{}`,
+		strings.Replace(captured, `"required":["op"]`, `"title":"maybe"`, 1),
+		strings.Replace(captured, `"required":["_meta"]`, `"required":["_meta","a"]`, 1),
+		strings.Replace(captured, `"enum":["d","x"]`, `"pattern":"d"`, 1),
+		strings.Replace(captured, `,"delete":true`, ``, 1),
+		`{"reduce":{"strategy":"merge","delete":true}}`,
+	} {
+		plan, err := Compile([]byte(schema))
+		require.NoError(t, err)
+		_, ok := plan.Mark()
+		require.False(t, ok, schema)
+	}
+}
+
 func TestCompileNamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for schema, want := range map[string]string{

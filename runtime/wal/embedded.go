@@ -116,7 +116,7 @@ func (e *Embedded) open() error {
 	}
 	db, err := pebble.Open(filepath.Join(e.opts.Dir, "log"), &pebble.Options{
 		FormatMajorVersion: pebble.FormatNewest,
-		MemTableSize:       32 << 20,
+		MemTableSize:       8 << 20, // twice that may be in memory
 		Logger:             logger{e.opts.Log},
 	})
 	if err != nil {

@@ -10,8 +10,9 @@ import (
 )
 
 // earlyBytes is how much a writer gathers before it hands blocks to the engine ahead of their commit, so that a
-// transaction of any size needs little memory. They are invisible until the head moves over them.
-const earlyBytes = 4 << 20
+// transaction of any size needs little memory. They are invisible until the head moves over them. With another block it is what
+// the engine lets a batch keep for its next use, 1 MiB.
+const earlyBytes = 512 << 10
 
 type writer struct {
 	log     *Embedded
@@ -90,7 +91,7 @@ func (w *writer) flush() error {
 	if err := w.log.apply(w.batch, pebble.NoSync); err != nil {
 		return fmt.Errorf("appending for %s: %w", w.capture, err)
 	}
-	w.batch = w.log.db.NewBatch()
+	w.batch.Reset()
 	return nil
 }
 
@@ -127,7 +128,7 @@ func (w *writer) Commit(ctx context.Context, changes Records) error {
 	if err := w.log.apply(w.batch, pebble.Sync); err != nil {
 		return fmt.Errorf("committing for %s: %w", w.capture, err)
 	}
-	w.batch = w.log.db.NewBatch()
+	w.batch.Reset()
 	w.publish()
 	return nil
 }

@@ -1,12 +1,13 @@
 package jsonscan
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 )
 
-// Pointers looks up a fixed set of JSON pointers in one walk over a document. It is immutable and may be used by
-// any number of goroutines.
+// Pointers looks up a fixed set of JSON pointers in one walk over a document. It remembers the order of the members that it
+// met, and expects it again: so it is for one goroutine, and best for documents of one kind.
 type Pointers struct {
 	root *pointerNode
 	n    int
@@ -15,10 +16,21 @@ type Pointers struct {
 type pointerNode struct {
 	slots    []int                   // of the pointers that end here
 	children map[string]*pointerNode // by member name, or index in an array
-	spell    string                  // the name, to compare without a map look-up
-	only     *pointerNode            // set if there is just one child
 	inside   int                     // how many pointers end here or below
+	trail    []step                  // the members of the last object, as far as they were looked at
 }
+
+// step is one member of an object: its key as it is written, and where it leads; nil if nothing below it is looked for.
+type step struct {
+	key  []byte
+	node *pointerNode
+}
+
+// What is remembered of one object is bounded, since its keys may be data.
+const (
+	maxTrail = 2000 // members
+	maxKey   = 256  // bytes
+)
 
 // NewPointers compiles pointers (RFC 6901; "" is the whole document).
 func NewPointers(pointers []string) *Pointers {
@@ -32,7 +44,7 @@ func NewPointers(pointers []string) *Pointers {
 				if node.children == nil {
 					node.children = map[string]*pointerNode{}
 				}
-				child = &pointerNode{spell: token}
+				child = &pointerNode{}
 				node.children[token] = child
 			}
 			child.inside++
@@ -40,24 +52,14 @@ func NewPointers(pointers []string) *Pointers {
 		}
 		node.slots = append(node.slots, slot)
 	}
-	p.root.finish()
 	return p
-}
-
-func (n *pointerNode) finish() {
-	for _, child := range n.children {
-		child.finish()
-		if len(n.children) == 1 {
-			n.only = child
-		}
-	}
 }
 
 // Len is the number of pointers.
 func (p *Pointers) Len() int { return p.n }
 
 // Find sets values[i] to the value at pointer i, aliasing doc, or to nil where there is none. values must have Len
-// elements.
+// elements. It allocates nothing for a document whose members come in the order of the one before.
 func (p *Pointers) Find(doc []byte, values [][]byte) {
 	clear(values)
 	p.root.find(doc, values)
@@ -81,27 +83,32 @@ func (n *pointerNode) find(value []byte, values [][]byte) {
 func (n *pointerNode) findMembers(object []byte, values [][]byte) {
 	members := NewMembers(object)
 	left := n.inside - len(n.slots)
-	for left > 0 {
+	for i := 0; left > 0; i++ {
 		key, value, ok := members.Next()
 		if !ok {
 			return
 		}
-		if child := n.child(key); child != nil {
+		if child := n.child(i, key); child != nil {
 			child.find(value, values)
 			left -= child.inside
 		}
 	}
 }
 
-func (n *pointerNode) child(key []byte) *pointerNode {
-	key = Name(key)
-	if n.only != nil {
-		if string(key) == n.only.spell {
-			return n.only
-		}
-		return nil
+// child returns where the i-th member of an object leads.
+func (n *pointerNode) child(i int, key []byte) *pointerNode {
+	if i < len(n.trail) && bytes.Equal(n.trail[i].key, key) {
+		return n.trail[i].node
 	}
-	return n.children[string(key)]
+	child := n.children[string(Name(key))]
+	switch {
+	case len(key) > maxKey:
+	case i < len(n.trail):
+		n.trail[i].key, n.trail[i].node = append(n.trail[i].key[:0], key...), child
+	case i == len(n.trail) && i < maxTrail:
+		n.trail = append(n.trail, step{bytes.Clone(key), child})
+	}
+	return child
 }
 
 func (n *pointerNode) findElements(array []byte, values [][]byte) {

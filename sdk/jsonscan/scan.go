@@ -7,7 +7,9 @@ package jsonscan
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"math/bits"
 )
 
 // Trim returns the text without the white space around it.
@@ -129,7 +131,8 @@ func Member(object []byte, name string) []byte {
 		if !ok {
 			return found
 		}
-		if string(key) == name || string(Name(key)) == name {
+		// Escapes only make a name longer.
+		if string(key) == name || len(key) > len(name) && string(Name(key)) == name {
 			found = value
 		}
 	}
@@ -165,16 +168,24 @@ func Skip(text []byte, pos int) int {
 	return pos
 }
 
+// outside tells the bytes by which skipNested finds its way: quotes and brackets.
+var outside = [256]bool{'"': true, '{': true, '[': true, '}': true, ']': true} //nolint:gochecknoglobals // a lookup table
+
 func skipNested(text []byte, pos int) int {
 	depth := 0
 	for pos < len(text) {
-		switch text[pos] {
+		c := text[pos]
+		if !outside[c] {
+			pos++
+			continue
+		}
+		switch c {
 		case '"':
 			pos = skipString(text, pos)
 			continue
 		case '{', '[':
 			depth++
-		case '}', ']':
+		default:
 			depth--
 			if depth == 0 {
 				return pos + 1
@@ -185,28 +196,43 @@ func skipNested(text []byte, pos int) int {
 	return len(text)
 }
 
+// Eight bytes at a time: a byte of the result has its highest bit set where w has that byte; the lowest one that is set is right,
+// those above it may be wrong.
+const (
+	everyByte = 0x0101010101010101
+	everyTop  = 0x8080808080808080
+)
+
+func quoteOrSlash(w uint64) uint64 {
+	q, s := w^(everyByte*'"'), w^(everyByte*'\\')
+	return ((q - everyByte) &^ q & everyTop) | ((s - everyByte) &^ s & everyTop)
+}
+
 // skipString stands on the opening quote and returns the index behind the closing one.
 func skipString(text []byte, pos int) int {
 	pos++
 	for {
-		n := bytes.IndexByte(text[min(pos, len(text)):], '"')
-		if n < 0 {
+		for pos+8 <= len(text) {
+			if hit := quoteOrSlash(binary.LittleEndian.Uint64(text[pos:])); hit != 0 {
+				pos += bits.TrailingZeros64(hit) / 8
+				break
+			}
+			pos += 8
+		}
+		switch {
+		case pos >= len(text):
 			return len(text)
+		case text[pos] == '"':
+			return pos + 1
+		case text[pos] == '\\':
+			pos++ // what it escapes is not looked at
 		}
-		quote := pos + n
-		slashes := 0
-		for i := quote - 1; i >= pos && text[i] == '\\'; i-- {
-			slashes++
-		}
-		if slashes%2 == 0 {
-			return quote + 1
-		}
-		pos = quote + 1
+		pos++
 	}
 }
 
 func space(text []byte, pos int) int {
-	for pos < len(text) && isSpace(text[pos]) {
+	for pos < len(text) && text[pos] <= ' ' && isSpace(text[pos]) {
 		pos++
 	}
 	return pos

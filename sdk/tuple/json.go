@@ -13,6 +13,9 @@ import (
 // AppendJSON appends one JSON value as the element that the protocol packs for it: null, booleans and strings as
 // themselves; a number without fraction and exponent as an integer if 64 bits hold it, any other as a double; arrays and
 // objects as the bytes of their compact text. On an error dst is returned as it was.
+//
+// Arrays and objects must be valid JSON: of them only strings and brackets are looked at. A document is checked as a whole
+// when it is received, and taken apart many times after that.
 func AppendJSON(dst, value []byte) ([]byte, error) {
 	v := bytes.TrimSpace(value)
 	if len(v) == 0 {
@@ -22,11 +25,7 @@ func AppendJSON(dst, value []byte) ([]byte, error) {
 	case c == '"':
 		return appendJSONString(dst, v)
 	case c == '{' || c == '[':
-		var b bytes.Buffer
-		if err := json.Compact(&b, v); err != nil {
-			return dst, fmt.Errorf("packing a JSON value: %w", err)
-		}
-		return AppendBytes(dst, b.Bytes()), nil
+		return appendCompact(dst, v)
 	case c == '-' || (c >= '0' && c <= '9'):
 		return appendJSONNumber(dst, v)
 	case string(v) == "null":
@@ -37,6 +36,44 @@ func AppendJSON(dst, value []byte) ([]byte, error) {
 		return AppendBool(dst, false), nil
 	}
 	return dst, fmt.Errorf("packing a JSON value: %.40q is not JSON", v)
+}
+
+// appendCompact appends an array or object without the white space outside its strings. No byte of it is zero, so there is
+// nothing to escape.
+func appendCompact(dst, v []byte) ([]byte, error) {
+	old := len(dst)
+	dst = append(dst, codeBytes)
+	depth, copied := 0, 0
+	for i := 0; i < len(v); i++ {
+		switch c := v[i]; c {
+		case '"':
+			i = stringEnd(v, i)
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		case ' ', '\t', '\n', '\r':
+			dst = append(dst, v[copied:i]...)
+			copied = i + 1
+		}
+	}
+	if last := v[len(v)-1]; depth != 0 || last != '}' && last != ']' || bytes.IndexByte(v, 0) >= 0 {
+		return dst[:old], fmt.Errorf("packing a JSON value: %.40q is not one whole array or object", v)
+	}
+	return append(append(dst, v[copied:]...), 0), nil
+}
+
+// stringEnd returns the index of the quote that closes the string which begins at pos; of one that is cut, the last index.
+func stringEnd(v []byte, pos int) int {
+	for i := pos + 1; i < len(v); i++ {
+		switch v[i] {
+		case '"':
+			return i
+		case '\\':
+			i++
+		}
+	}
+	return len(v) - 1
 }
 
 func appendJSONNumber(dst, v []byte) ([]byte, error) {
