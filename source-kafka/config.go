@@ -11,19 +11,20 @@ import (
 	"github.com/sluicedata/sluice/sdk/endpoint"
 	"github.com/sluicedata/sluice/sdk/schema"
 	"github.com/sluicedata/sluice/sdk/usererr"
+	"github.com/sluicedata/sluice/source-kafka/internal/registry"
 )
 
 // config is what users write.
 type config struct {
-	BootstrapServers string      `json:"bootstrapServers" title:"Bootstrap Servers" desc:"Some of the cluster's brokers, as host:port, separated by commas. The others are learned from them." order:"0"`
-	Credentials      credentials `json:"credentials,omitzero" title:"Credentials" desc:"How to log in." order:"1"`
-	TLS              tlsConfig   `json:"tls,omitzero" title:"TLS" desc:"How connections are protected." order:"2"`
-	SchemaRegistry   registry    `json:"schemaRegistry,omitzero" title:"Schema Registry" desc:"Where the schemas of Avro, Protobuf and JSON Schema records are, if they are in a registry." order:"3"`
-	Topics           selection   `json:"topics,omitzero" title:"Topics" desc:"Which topics are discovered." order:"4"`
-	StartAt          string      `json:"startAt" title:"Start At" desc:"Where the capture of a topic begins: earliest, latest, or a time such as 2025-03-01T00:00:00Z. Partitions that are added later are always read from their beginning." default:"earliest" order:"5"`
-	OnOffsetLoss     string      `json:"onOffsetLoss" title:"On Offset Loss" desc:"What follows when records are gone that were not captured yet, because the topic keeps them for too short a time, was truncated, or was deleted and created again: earliest goes on with the first record that is there, after saying how many were lost; fail ends the capture." default:"earliest" enum:"earliest,fail" order:"6"`
-	OnBadMessage     string      `json:"onBadMessage" title:"On Bad Message" desc:"What becomes of a record that cannot be decoded: fail ends the capture; skip leaves it out and says so in the log; deadletter captures its bytes and what is wrong with them." default:"fail" enum:"fail,skip,deadletter" order:"7"`
-	Advanced         advanced    `json:"advanced,omitzero" title:"Advanced Options" desc:"Options that most captures leave alone." advanced:"true" order:"8"`
+	BootstrapServers string         `json:"bootstrapServers" title:"Bootstrap Servers" desc:"Some of the cluster's brokers, as host:port, separated by commas. The others are learned from them." order:"0"`
+	Credentials      credentials    `json:"credentials,omitzero" title:"Credentials" desc:"How to log in." order:"1"`
+	TLS              tlsConfig      `json:"tls,omitzero" title:"TLS" desc:"How connections are protected." order:"2"`
+	SchemaRegistry   registryConfig `json:"schemaRegistry,omitzero" title:"Schema Registry" desc:"Where the schemas of Avro, Protobuf and JSON Schema records are, if they are in a registry." order:"3"`
+	Topics           selection      `json:"topics,omitzero" title:"Topics" desc:"Which topics are discovered." order:"4"`
+	StartAt          string         `json:"startAt" title:"Start At" desc:"Where the capture of a topic begins: earliest, latest, or a time such as 2025-03-01T00:00:00Z. Partitions that are added later are always read from their beginning." default:"earliest" order:"5"`
+	OnOffsetLoss     string         `json:"onOffsetLoss" title:"On Offset Loss" desc:"What follows when records are gone that were not captured yet, because the topic keeps them for too short a time, was truncated, or was deleted and created again: earliest goes on with the first record that is there, after saying how many were lost; fail ends the capture." default:"earliest" enum:"earliest,fail" order:"6"`
+	OnBadMessage     string         `json:"onBadMessage" title:"On Bad Message" desc:"What becomes of a record that cannot be decoded: fail ends the capture; skip leaves it out and says so in the log; deadletter captures its bytes and what is wrong with them." default:"fail" enum:"fail,skip,deadletter" order:"7"`
+	Advanced         advanced       `json:"advanced,omitzero" title:"Advanced Options" desc:"Options that most captures leave alone." advanced:"true" order:"8"`
 }
 
 type credentials struct {
@@ -47,7 +48,7 @@ type tlsConfig struct {
 	Key      schema.Secret `json:"key,omitzero" title:"Client Key" desc:"The key of the client certificate, as PEM text without a passphrase." secret:"true" multiline:"true" order:"3"`
 }
 
-type registry struct {
+type registryConfig struct {
 	Endpoint string        `json:"endpoint,omitempty" title:"Endpoint" desc:"The registry's address, such as https://registry.example.com. Empty means that there is none." order:"0"`
 	Username string        `json:"username,omitempty" title:"User" desc:"The user, or the API key, if the registry wants one." order:"1"`
 	Password schema.Secret `json:"password,omitzero" title:"Password" desc:"The user's password, or the API key's secret." secret:"true" order:"2"`
@@ -175,6 +176,8 @@ func (c credentials) problems() []error {
 		case c.TokenEndpoint == "":
 		case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
 			problem("The token endpoint %q is not an address such as https://login.example.com/oauth2/token.", c.TokenEndpoint)
+		case !private(u):
+			problem("The token endpoint %q would be sent the client's secret in clear text. Use an address that begins with https://.", c.TokenEndpoint)
 		case c.ClientID == "" || c.ClientSecret.IsZero():
 			problem("Enter the client that tokens are fetched for, in credentials.clientId and credentials.clientSecret.")
 		}
@@ -188,7 +191,7 @@ func (c credentials) problems() []error {
 	return errs
 }
 
-func (r registry) problems() []error {
+func (r registryConfig) problems() []error {
 	if r.Endpoint == "" {
 		if r.Username != "" || !r.Password.IsZero() || r.RootCert != "" {
 			return []error{usererr.New(nil, "The schema registry has no address. Enter it in schemaRegistry.endpoint.")}
@@ -197,8 +200,36 @@ func (r registry) problems() []error {
 	}
 	if u, err := url.Parse(r.Endpoint); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return []error{usererr.New(nil, "The schema registry's address %q is not one such as https://registry.example.com.", r.Endpoint)}
+	} else if !r.Password.IsZero() && !private(u) {
+		return []error{usererr.New(nil, "The schema registry at %q would be sent the password in clear text. Use an address that begins with https://.", r.Endpoint)}
+	}
+	if err := r.tls().Validate(); err != nil {
+		return []error{usererr.New(err, "The certificate in schemaRegistry.rootCert cannot be used: %s", usererr.Message(err))}
 	}
 	return nil
+}
+
+// private tells whether nobody else can read what is sent to an address.
+func private(u *url.URL) bool {
+	return u.Scheme == "https" || endpoint.Address{Host: u.Hostname()}.IsLoopback()
+}
+
+func (r registryConfig) tls() endpoint.TLS { return endpoint.TLS{RootCert: r.RootCert} }
+
+// client is one of the registry; nil if there is none. It connects when it is first asked.
+func (r registryConfig) client() (*registry.Client, error) {
+	if r.Endpoint == "" {
+		return nil, nil //nolint:nilnil // no registry
+	}
+	u, err := url.Parse(r.Endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("parsing the registry's address: %w", err)
+	}
+	settings, err := r.tls().Config(u.Hostname())
+	if err != nil {
+		return nil, err
+	}
+	return registry.New(registry.Options{URLs: []string{r.Endpoint}, User: r.Username, Password: r.Password, TLS: settings})
 }
 
 func (a advanced) problems() []error {

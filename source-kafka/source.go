@@ -2,16 +2,15 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-
-	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/sluicedata/sluice/sdk/capture"
-	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
 // source captures topics.
 type source struct{}
+
+// binding is a topic that is captured.
+type binding = capture.Binding[resource, state]
 
 // Spec describes the connector.
 func (source) Spec() capture.Spec {
@@ -22,29 +21,7 @@ func (source) Spec() capture.Spec {
 	}
 }
 
-// Discover lists the topics.
-func (source) Discover(ctx context.Context, env capture.Env, cfg config) ([]capture.Collection[resource], error) {
-	client, err := newClient(cfg, env.Log)
-	if err != nil {
-		return nil, err
-	}
-	defer client.Close()
-	topics, err := kadm.NewClient(client).ListTopics(ctx)
-	if err != nil {
-		return nil, usererr.New(err, "The cluster at %s does not say which topics it has.", cfg.BootstrapServers)
-	}
-	var found []capture.Collection[resource]
-	for _, topic := range topics.Sorted() {
-		found = append(found, capture.Collection[resource]{
-			Name: topic.Topic, Resource: resource{Topic: topic.Topic},
-			Key: []string{"/_meta/partition", "/_meta/offset"}, FallbackKey: true,
-			Schema: json.RawMessage(`{"type":"object"}`),
-		})
-	}
-	return found, nil
-}
-
-// Open says that records are not read yet.
-func (source) Open(context.Context, capture.Env, config, []*capture.Binding[resource, struct{}]) (capture.Reader, error) {
-	return nil, usererr.New(nil, "This version of the connector discovers topics; it does not read them yet.")
+// Open finds out where every partition goes on, and starts to fetch there.
+func (source) Open(ctx context.Context, env capture.Env, cfg config, bindings []*binding) (capture.Reader, error) {
+	return openReader(ctx, env, cfg, bindings)
 }

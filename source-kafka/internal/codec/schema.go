@@ -27,3 +27,14 @@ var (
 	bytesSchema  = &Schema{JSON: json.RawMessage(`{"type":"string","contentEncoding":"base64"}`), Keys: []string{""}}
 	csvSchema    = &Schema{JSON: json.RawMessage(`{"type":"array","items":{"type":"string"}}`)}
 )
+
+// Unframed is the schema of records that name none in a registry; nil for a format of which all records name one.
+func Unframed(side Side, format Format) *Schema {
+	if format == "" || format == Auto {
+		format = side.unframed()
+	}
+	if appender, schema := textFormats(format); appender != nil {
+		return schema
+	}
+	return nil
+}

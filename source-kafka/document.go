@@ -1,0 +1,226 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/sluicedata/sluice/sdk/jsonscan"
+	"github.com/sluicedata/sluice/sdk/rowjson"
+	"github.com/sluicedata/sluice/source-kafka/internal/codec"
+	"github.com/sluicedata/sluice/source-kafka/internal/registry"
+)
+
+// Members that documents have beside those of the record's value.
+const (
+	keyMember   = "_key"   // the record's key
+	valueMember = "_value" // the record's value, if it is no object
+	metaMember  = "_meta"
+)
+
+// documents makes the documents of one topic. It belongs to one goroutine.
+type documents struct {
+	topic      string
+	key, value *codec.Codec
+	// needsKey says that the collection's key is in the record's key, needsValue that it is in its value.
+	needsKey, needsValue bool
+	meta                 []byte // what _meta begins with
+	// The schemas that the last document followed.
+	keySchema, valueSchema *codec.Schema
+}
+
+func newDocuments(r resource, collectionKey []string, reg *registry.Client) (*documents, error) {
+	d := &documents{topic: r.Topic}
+	var errs [2]error
+	d.key, errs[0] = codec.New(codec.Options{Topic: r.Topic, Side: codec.Key, Format: codec.Format(r.KeyFormat), Registry: reg})
+	d.value, errs[1] = codec.New(codec.Options{Topic: r.Topic, Side: codec.Value, Format: codec.Format(r.ValueFormat), Registry: reg})
+	for _, ptr := range collectionKey {
+		switch first, _, _ := strings.Cut(strings.TrimPrefix(ptr, "/"), "/"); first {
+		case metaMember:
+		case keyMember:
+			d.needsKey = true
+		default:
+			d.needsValue = true
+		}
+	}
+	d.meta = append(rowjson.AppendText([]byte(`"topic":`), r.Topic), `,"partition":`...)
+	return d, errors.Join(errs[:]...)
+}
+
+// append appends the document of a record. A record that cannot be one is a *codec.BadMessage.
+func (d *documents) append(ctx context.Context, dst []byte, rec *kgo.Record) ([]byte, error) {
+	if err := d.check(rec); err != nil {
+		return dst, err
+	}
+	dst, err := d.appendValue(ctx, dst, rec)
+	if err != nil {
+		return dst, err
+	}
+	if dst, err = d.appendKey(ctx, dst, rec); err != nil {
+		return dst, err
+	}
+	return append(d.appendMeta(dst, rec), "}}"...), nil
+}
+
+// check refuses records whose document would lack the collection's key.
+func (d *documents) check(rec *kgo.Record) error {
+	switch {
+	case d.needsKey && rec.Key == nil:
+		return &codec.BadMessage{Topic: d.topic, Side: codec.Key, Reason: "it has no key, and the key of the collection is in it"}
+	case d.needsValue && rec.Value == nil:
+		return &codec.BadMessage{Topic: d.topic, Side: codec.Value, Reason: "it is a tombstone, and the key of the collection is in the values, which it does not have"}
+	}
+	return nil
+}
+
+// appendValue begins the document with the members of the record's value. A tombstone has none.
+func (d *documents) appendValue(ctx context.Context, dst []byte, rec *kgo.Record) ([]byte, error) {
+	if rec.Value == nil {
+		return append(dst, '{'), nil
+	}
+	begin := len(dst)
+	dst, schema, err := d.value.Append(ctx, dst, rec)
+	if err != nil {
+		return dst, err
+	}
+	d.valueSchema = schema
+	if dst[begin] != '{' {
+		dst = slices.Insert(dst, begin, []byte(`{"`+valueMember+`":`)...)
+		return append(dst, ','), nil
+	}
+	// Nearly no value has a member like ours: looking for how such a name begins costs next to nothing.
+	if value := dst[begin:]; bytes.Contains(value, []byte(`"_`)) || bytes.Contains(value, []byte(`"\u005`)) {
+		dst = renameMembers(dst, begin)
+	}
+	dst = dst[:begin+len(bytes.TrimRight(dst[begin:len(dst)-1], " \t"))]
+	if len(dst) > begin+1 {
+		dst = append(dst, ',')
+	}
+	return dst, nil
+}
+
+// appendKey appends the record's key, if it has one.
+func (d *documents) appendKey(ctx context.Context, dst []byte, rec *kgo.Record) ([]byte, error) {
+	if rec.Key == nil {
+		return dst, nil
+	}
+	dst, schema, err := d.key.Append(ctx, append(dst, `"`+keyMember+`":`...), rec)
+	if err != nil {
+		return dst, err
+	}
+	d.keySchema = schema
+	return append(dst, ','), nil
+}
+
+// appendMeta appends where the record comes from, up to and without the brackets that end the document.
+func (d *documents) appendMeta(dst []byte, rec *kgo.Record) []byte {
+	dst = append(dst, `"`+metaMember+`":{"op":"`...)
+	if rec.Value == nil {
+		dst = append(dst, `d",`...)
+	} else {
+		dst = append(dst, `u",`...)
+	}
+	dst = append(dst, d.meta...)
+	dst = rowjson.AppendInt(dst, int64(rec.Partition))
+	dst = rowjson.AppendInt(append(dst, `,"offset":`...), rec.Offset)
+	if rec.LeaderEpoch >= 0 {
+		dst = rowjson.AppendInt(append(dst, `,"epoch":`...), int64(rec.LeaderEpoch))
+	}
+	if ms := rec.Timestamp.UnixMilli(); ms > 0 {
+		dst = rowjson.AppendInt(append(dst, `,"ts_ms":`...), ms)
+		if rec.Attrs.TimestampType() == 1 {
+			dst = append(dst, `,"ts_type":"append"`...)
+		} else {
+			dst = append(dst, `,"ts_type":"create"`...)
+		}
+	}
+	if len(rec.Headers) > 0 {
+		dst = appendHeaders(append(dst, `,"headers":`...), rec.Headers)
+	}
+	return dst
+}
+
+// appendHeaders appends headers in their order, names that repeat included. Values that are no text become base64.
+func appendHeaders(dst []byte, headers []kgo.RecordHeader) []byte {
+	for i, h := range headers {
+		dst = append(dst, "[,"[min(i, 1)])
+		dst = rowjson.AppendText(append(dst, `{"name":`...), h.Key)
+		switch {
+		case h.Value == nil:
+			dst = append(dst, `,"value":null}`...)
+		case utf8.Valid(h.Value):
+			dst = append(rowjson.AppendString(append(dst, `,"value":`...), h.Value), '}')
+		default:
+			dst = append(rowjson.AppendBase64(append(dst, `,"base64":`...), h.Value), '}')
+		}
+	}
+	return append(dst, ']')
+}
+
+// deadletter appends the document of a record that cannot be decoded: what is wrong with it, and its bytes. It fails if the
+// collection's key cannot be had.
+func (d *documents) deadletter(ctx context.Context, dst []byte, rec *kgo.Record, bad *codec.BadMessage) ([]byte, error) {
+	if d.needsValue || d.needsKey && (rec.Key == nil || bad.Side == codec.Key) {
+		return dst, fmt.Errorf("the collection's key is in the part that is bad: %w", bad)
+	}
+	begin := len(dst)
+	dst = append(dst, '{')
+	if bad.Side == codec.Value {
+		var err error
+		if dst, err = d.appendKey(ctx, dst, rec); err != nil {
+			if d.needsKey {
+				return dst[:begin], err
+			}
+			dst = append(dst[:begin], '{') // both halves are bad, and both are below
+		}
+	}
+	dst = d.appendMeta(dst, rec)
+	dst = append(append(dst, `,"bad":{"side":"`...), bad.Side.String()...)
+	dst = rowjson.AppendText(append(dst, `","reason":`...), bad.Reason)
+	for _, half := range []struct {
+		name  string
+		bytes []byte
+	}{{`,"key":`, rec.Key}, {`,"value":`, rec.Value}} {
+		if half.bytes != nil {
+			dst = rowjson.AppendBase64(append(dst, half.name...), half.bytes)
+		}
+	}
+	return append(dst, "}}}"...), nil
+}
+
+// renameMembers gives members of the object that begins at begin one more underscore if their names are those of our own
+// members with any number of underscores before them. So nothing is lost, and no two names become the same.
+func renameMembers(dst []byte, begin int) []byte {
+	object := dst[begin:]
+	found := false
+	members := jsonscan.NewMembers(object)
+	for name, _, ok := members.Next(); ok && !found; name, _, ok = members.Next() {
+		found = reserved(jsonscan.Name(name))
+	}
+	if !found {
+		return dst
+	}
+	renamed := make([]byte, 0, len(object)+16)
+	members = jsonscan.NewMembers(object)
+	for name, value, ok := members.Next(); ok; name, value, ok = members.Next() {
+		renamed = append(renamed, "{,"[min(len(renamed), 1)])
+		if plain := jsonscan.Name(name); reserved(plain) {
+			renamed = rowjson.AppendText(renamed, "_"+string(plain))
+		} else {
+			renamed = append(append(append(renamed, '"'), name...), '"')
+		}
+		renamed = append(append(renamed, ':'), value...)
+	}
+	return append(append(dst[:begin], renamed...), '}')
+}
+
+func reserved(name []byte) bool {
+	bare := bytes.TrimLeft(name, "_")
+	return len(bare) < len(name) && (string(bare) == "key" || string(bare) == "value" || string(bare) == "meta")
+}
