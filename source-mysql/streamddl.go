@@ -91,7 +91,8 @@ func (s *stream) statement(ctx context.Context, st statement) error {
 		if st.empty {
 			s.dropped(st.tables[0], "The table "+st.tables[0].String()+" was replaced.")
 		}
-		return s.appeared(ctx, st.tables[0])
+		_, err := s.appeared(ctx, st.tables[0])
+		return err
 	}
 	return nil
 }
@@ -125,11 +126,13 @@ func (s *stream) truncated(id cdc.TableID) {
 }
 
 func (s *stream) dropped(id cdc.TableID, why string) {
-	if s.tables[id] == nil {
+	t := s.tables[id]
+	if t == nil {
 		return
 	}
 	s.txn.touched = true
 	s.forget(id)
+	s.settled(t)
 	s.queue = append(s.queue, cdc.Event{Op: cdc.Drop, Table: id, Txn: s.txn.id, Err: usererr.New(nil, "%s", why)})
 }
 
@@ -145,36 +148,51 @@ func (s *stream) forget(id cdc.TableID) {
 	}
 }
 
+// renamed takes tables that got other names. Tools that alter tables online put a copy in a table's place, in one statement: the name
+// then means another table, all of which is captured, without a moment in which there is none (hard case 41).
 func (s *stream) renamed(ctx context.Context, st statement) error {
+	why := map[cdc.TableID]string{}
 	for i, id := range st.tables {
-		s.dropped(id, "The table "+id.String()+" was renamed to "+st.to[i].String()+".")
+		why[id] = "The table " + id.String() + " was renamed to " + st.to[i].String() + "."
+		if !slices.Contains(st.to, id) {
+			s.dropped(id, why[id])
+		}
 	}
 	for _, id := range st.to {
-		if err := s.appeared(ctx, id); err != nil {
+		there, err := s.appeared(ctx, id)
+		if err != nil {
 			return err
+		}
+		if !there && why[id] != "" {
+			s.dropped(id, why[id])
 		}
 	}
 	return nil
 }
 
-// appeared says that a table of this name came to be. It is another one than before, so all of it is captured.
-func (s *stream) appeared(ctx context.Context, id cdc.TableID) error {
+// appeared says that a table of this name came to be. It is another one than before, so all of it is captured. It reports false if
+// it cannot be, or is gone by now.
+func (s *stream) appeared(ctx context.Context, id cdc.TableID) (bool, error) {
 	t := s.tables[id]
 	if t == nil {
-		return nil
+		return false, nil
 	}
 	found, err := s.d.Discover(ctx, id)
 	if err != nil || len(found) == 0 {
-		return err
+		return false, err
 	}
 	next := *found[0]
 	next.Selection, next.Unread = t.table.Selection, t.table.Unread
 	next.Columns = slices.DeleteFunc(slices.Clone(next.Columns), func(c cdc.Column) bool { return !next.Selection.Has(c) })
+	if len(t.table.Key) == 0 { // its rows are told apart by their places in the log: the core has to know that these are others
+		s.dropped(id, "The table "+id.String()+" was replaced.")
+	}
 	t.table = &next
 	s.forget(id)
+	s.settled(t)
 	s.txn.touched = true
 	s.queue = append(s.queue, cdc.Event{Op: cdc.Shape, Table: id, Txn: s.txn.id, Shape: t.table, Rescan: true})
-	return nil
+	return true, nil
 }
 
 // alteredBy takes an ALTER TABLE. What the table is like from here on, its next rows say; but they do not say that a column which

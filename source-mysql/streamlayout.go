@@ -56,6 +56,47 @@ func (s *stream) lay(ctx context.Context, m *mapping) (bool, error) {
 	return true, nil
 }
 
+// learn finds out how the rows of tables are laid out as the stream begins, so that what changes a table later does not hide what it
+// was like. Every statement before the stream's place has been committed, so the catalog has it; one behind it is in the log ahead.
+func (s *stream) learn(ctx context.Context) error {
+	var ids []cdc.TableID
+	for id, t := range s.tables {
+		if t.layout == nil && t.derived == nil && !t.owed {
+			ids = append(ids, id)
+		}
+	}
+	var found []*table
+	var end place
+	err := s.d.conns.with(ctx, func(q *session) error {
+		vars, err := q.variables(ctx, "binlog_row_metadata")
+		if found = nil; err != nil || len(ids) == 0 || vars["binlog_row_metadata"] == "FULL" {
+			return err
+		}
+		if found, err = s.d.readTables(ctx, q, ids); err != nil {
+			return err
+		}
+		end, err = s.d.end(ctx, q)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, now := range found {
+		changes, err := s.lastChange(ctx, now.id, end)
+		if err != nil {
+			return err
+		}
+		if t := s.tables[now.id]; now.problem == nil && !s.at.before(changes) {
+			t.layout = layoutOf(now)
+			next := *t.table
+			next.Layout = t.layout.encode()
+			t.table = &next
+			s.queue = append(s.queue, cdc.Event{Op: cdc.Shape, Table: t.id, Shape: t.table})
+		}
+	}
+	return nil
+}
+
 // derive is how the rows of a table map are laid out by the statements since that was certain, if these and those ahead
 // explain what the catalog says now; nil if they do not.
 func (s *stream) derive(t *streamed, m *mapping, now layout) layout {
@@ -146,16 +187,22 @@ func (s *stream) blind(t *streamed, to place) error {
 	return nil
 }
 
+// settled forgets that a table is to be backfilled, because it is, or is gone.
+func (s *stream) settled(t *streamed) {
+	if t.owed {
+		t.owed, t.blindTo = false, place{}
+		s.owed--
+	}
+}
+
 // paid has a table backfilled of which rows were left out, once the stream has passed them. It is asked between transactions.
 func (s *stream) paid() *cdc.Event {
 	for _, t := range s.tables {
 		if !t.owed || s.at.before(t.blindTo) {
 			continue
 		}
-		t.owed = false
-		s.owed--
+		s.settled(t)
 		s.forget(t.id)
-		t.layout = nil
 		next := *t.table
 		next.Layout = layoutUnknown
 		t.table = &next

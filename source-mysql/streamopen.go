@@ -33,12 +33,18 @@ func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Ta
 		return nil, err
 	}
 	st.start = cdc.Position{Cursor: cdc.Cursor(st.done.append(nil, st.done.last)), Identity: d.server.identity.encode()}
+	if err := st.learn(ctx); err != nil {
+		st.closeAhead()
+		return nil, err
+	}
 	s, err := d.dialer.open(ctx)
 	if err != nil {
+		st.closeAhead()
 		return nil, err
 	}
 	st.s = s
 	if err := d.dump(ctx, st); err != nil {
+		st.closeAhead()
 		s.broken = true
 		return nil, errors.Join(err, s.close())
 	}
