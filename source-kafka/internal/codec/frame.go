@@ -36,6 +36,14 @@ type frame struct {
 
 func (f frame) framed() bool { return f.id >= 0 || f.guid != nil }
 
+// body is the data of a frame whose message path has n bytes.
+func (f frame) body(n int) []byte {
+	if f.inHeader {
+		return f.data
+	}
+	return f.data[n:]
+}
+
 // name is the schema for messages: "schema 7".
 func (f frame) name() string {
 	if f.guid != nil {

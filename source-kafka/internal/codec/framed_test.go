@@ -123,6 +123,54 @@ func TestSchemaIDsInHeaders(t *testing.T) {
 	require.ErrorContains(t, err, "it does not follow its schema, schema "+guid+": field \"name\": it ends in the middle of a value")
 }
 
+func TestProtobufOfARegistry(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.register(t, "place", sr.Schema{Schema: `syntax = "proto3"; message Place { int32 x = 1; }`, Type: sr.TypeProtobuf})
+	s := b.register(t, "orders-value", sr.Schema{
+		Schema: `syntax = "proto3"; import "place.proto";
+			message User { int64 id = 1; Place at = 2; } message Other { message Deep { string s = 1; } }`,
+		Type: sr.TypeProtobuf, References: []sr.SchemaReference{{Name: "place.proto", Subject: "place", Version: 1}},
+	})
+	c := b.codec(t, Value, Auto)
+	names := map[string]*Schema{}
+	for _, r := range []struct{ path, data, want, name string }{
+		{"\x00", "\x08\x07\x12\x02\x08\x01", `{"id":7,"at":{"x":1}}`, "User"},
+		{"\x00", "", `{"id":0,"at":null}`, "User"},
+		{"\x02\x00", "\x08\x07", `{"id":7,"at":null}`, "User"},
+		{"\x04\x02\x00", "\x0a\x01a", `{"s":"a"}`, "Other.Deep"},
+		{"\x00", "\x08\x07", `{"id":7,"at":null}`, "User"},
+	} {
+		out, schema, err := c.Append(t.Context(), nil, &kgo.Record{Value: framed(s.ID, []byte(r.path+r.data)...)})
+		require.NoError(t, err)
+		require.Equal(t, r.want, string(out))
+		require.Equal(t, r.name, schema.Name)
+		if r.path == "\x00" && names[r.name] != nil {
+			require.Same(t, names[r.name], schema)
+		}
+		names[r.name] = schema
+		// The path in a header, and the data alone.
+		out, _, err = c.Append(t.Context(), nil, &kgo.Record{
+			Value: []byte(r.data), Headers: []kgo.RecordHeader{{Key: valueHeader, Value: framed(s.ID, []byte(r.path)...)}},
+		})
+		require.NoError(t, err)
+		require.Equal(t, r.want, string(out))
+	}
+	for path, want := range map[string]string{
+		"":         "the number of its message type cannot be read",
+		"\x80":     "the number of its message type cannot be read",
+		"\x01":     "the number of its message type cannot be read",
+		"\x02":     "the number of its message type cannot be read",
+		"\x02\x0a": "it has no message at [5]",
+	} {
+		_, _, err := c.Append(t.Context(), nil, &kgo.Record{Value: framed(s.ID, []byte(path)...)})
+		require.ErrorContains(t, err, want, "%x", path)
+	}
+	b.fake.SeedSchema("broken", 1, 78, sr.Schema{Schema: `syntax = "proto3"; import "gone.proto";`, Type: sr.TypeProtobuf})
+	_, _, err := c.Append(t.Context(), nil, &kgo.Record{Value: framed(78, 0)})
+	require.ErrorContains(t, err, `its schema 78 cannot be used: it is no Protobuf: sluice/schema.proto:1:27: it imports "gone.proto", which it has no reference to`)
+}
+
 // TestBadMessages holds what users read of records that name a schema and cannot be decoded.
 func TestBadMessages(t *testing.T) {
 	t.Parallel()

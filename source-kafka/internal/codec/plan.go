@@ -16,10 +16,15 @@ import (
 type plan struct {
 	schema *Schema
 	append appender
+	// proto is a Protobuf schema, of whose messages each record names one.
+	proto *messages
 }
 
 // decoder is what appends the record's body, the schema that its values follow, and the body.
 func (p *plan) decoder(f frame) (appender, *Schema, []byte, error) {
+	if p.proto != nil {
+		return p.proto.decoder(f)
+	}
 	return p.append, p.schema, f.data, nil
 }
 
@@ -71,7 +76,7 @@ func (c *Codec) newPlan(ctx context.Context, f frame) (*plan, error) {
 	case err != nil:
 		return nil, fmt.Errorf("decoding the %s of a record of topic %q: %w", c.opts.Side, c.opts.Topic, err)
 	}
-	p, err := c.compile(s)
+	p, err := c.compile(ctx, s)
 	if err != nil {
 		bad := c.bad(err, "its %s cannot be used: %s", name, err.Error())
 		c.refused[name] = &refusal{err: bad}
@@ -100,13 +105,15 @@ func (c *Codec) fetch(ctx context.Context, f frame) (s *registry.Schema, err err
 }
 
 // compile plans one schema, which must be of the topic's format if that names one.
-func (c *Codec) compile(s *registry.Schema) (*plan, error) {
+func (c *Codec) compile(ctx context.Context, s *registry.Schema) (*plan, error) {
 	if want, ok := languages[c.opts.Format]; ok && want != s.Type {
 		return nil, fmt.Errorf("it is of the type %s, and the topic's %sFormat is %s", s.Type, c.opts.Side, c.opts.Format)
 	}
 	switch s.Type {
 	case registry.Avro:
 		return c.avro(s)
+	case registry.Protobuf:
+		return c.protobuf(ctx, s)
 	case registry.JSON:
 		return &plan{schema: &Schema{ID: s.ID, JSON: anySchema.JSON}, append: appendJSON}, nil
 	default:
