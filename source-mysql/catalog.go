@@ -185,6 +185,8 @@ func readKeys(ctx context.Context, s *session, where string, byName map[string]*
 // judge finds out whether the table can be captured.
 func (t *table) judge() {
 	switch {
+	case t.kind == "SYSTEM VERSIONED":
+		t.problem = usererr.New(nil, "The table %s keeps its history (WITH SYSTEM VERSIONING), so the log has versions of rows where it would have changes. It cannot be captured.", t.id)
 	case t.kind != "BASE TABLE":
 		t.problem = usererr.New(nil, "%s is no table but a %s. Capture the tables that it reads.", t.id, strings.ToLower(t.kind))
 	case t.engine != "InnoDB":
@@ -209,6 +211,7 @@ func (d *driver) describe(t *table) *cdc.Table {
 func (d *driver) column(c column, asKey bool) cdc.Column {
 	return cdc.Column{
 		Name: c.name, Type: c.typ.text(), Nullable: c.nullable, Filled: c.filled, Small: c.typ.small(),
+		Form:   d.form(c.typ, asKey),
 		Schema: c.typ.jsonSchema(c.nullable, asKey, d.cfg.Advanced.ZeroDates),
 	}
 }
@@ -226,11 +229,18 @@ func (d *driver) Discover(ctx context.Context, only ...cdc.TableID) ([]*cdc.Tabl
 			switch {
 			case t.problem == nil:
 				out = append(out, d.describe(t))
-			case len(only) == 0 && t.kind == "BASE TABLE":
+			case len(only) == 0 && t.kind != "VIEW":
 				d.log.WithField("table", t.id.String()).WithField("err", t.problem.Error()).Warn("leaving out a table that cannot be captured")
 			}
 		}
-		return nil
+		if len(only) > 0 {
+			return nil
+		}
+		ids := make([]cdc.TableID, len(out))
+		for i, t := range out {
+			ids[i] = t.ID
+		}
+		return d.warnOfCascades(ctx, s, ids)
 	})
 	return out, err
 }

@@ -2,8 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -167,14 +168,16 @@ func (d *driver) checkTables(ctx context.Context, s *session, ids []cdc.TableID)
 			return nil, fmt.Errorf("trying to read table %s: %w", id, err)
 		}
 	}
+	return problems, d.warnOfCascades(ctx, s, ids)
+}
+
+// warnOfCascades says which changes of the tables the log does not have.
+func (d *driver) warnOfCascades(ctx context.Context, s *session, ids []cdc.TableID) error {
 	cascades, err := d.cascades(ctx, s, ids)
-	if err != nil && !errors.Is(err, ctx.Err()) {
-		return nil, err
-	}
 	for _, c := range cascades {
 		d.log.Warn(c)
 	}
-	return problems, nil
+	return err
 }
 
 // cascades finds foreign keys whose changes the log does not have: the engine makes them by itself (hard case 42). MySQL logs
@@ -183,15 +186,23 @@ func (d *driver) cascades(ctx context.Context, s *session, ids []cdc.TableID) ([
 	if !d.server.mariadb && d.server.atLeast(9, 6) {
 		return nil, nil
 	}
-	var out []string
+	schemas := map[string]bool{}
+	wanted := map[cdc.TableID]bool{}
 	for _, id := range ids {
-		rows, err := s.texts(ctx, "SELECT CONSTRAINT_NAME, REFERENCED_TABLE_NAME, DELETE_RULE, UPDATE_RULE FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA = "+
-			quoteText(id.Schema)+" AND TABLE_NAME = "+quoteText(id.Name)+" AND (DELETE_RULE IN ('CASCADE', 'SET NULL') OR UPDATE_RULE IN ('CASCADE', 'SET NULL'))")
+		schemas[id.Schema], wanted[id] = true, true
+	}
+	var out []string
+	for _, schema := range slices.Sorted(maps.Keys(schemas)) {
+		rows, err := s.texts(ctx, "SELECT CONSTRAINT_NAME, REFERENCED_TABLE_NAME, DELETE_RULE, UPDATE_RULE, TABLE_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA = "+
+			quoteText(schema)+" AND (DELETE_RULE IN ('CASCADE', 'SET NULL') OR UPDATE_RULE IN ('CASCADE', 'SET NULL')) ORDER BY 5, 1")
 		if err != nil {
-			return nil, fmt.Errorf("reading the foreign keys of table %s: %w", id, err)
+			return nil, fmt.Errorf("reading the foreign keys of database %s: %w", schema, err)
 		}
 		for _, row := range rows {
-			out = append(out, fmt.Sprintf("the foreign key %s changes rows of %s when rows of %s change (ON DELETE %s, ON UPDATE %s), and this server does not log these changes: the collection will miss them", row[0], id, row[1], row[2], row[3]))
+			id := cdc.TableID{Schema: schema, Name: row[4]}
+			if wanted[id] {
+				out = append(out, fmt.Sprintf("the foreign key %s changes rows of %s when rows of %s change (ON DELETE %s, ON UPDATE %s), and this server does not log these changes: the collection will miss them", row[0], id, row[1], row[2], row[3]))
+			}
 		}
 	}
 	return out, nil

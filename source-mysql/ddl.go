@@ -214,10 +214,10 @@ func (p *parser) alter() statement {
 	p.skip("NOWAIT")
 	out.columns = !p.keepsColumns()
 	out.edits, out.vague = editsOf(p.tokens)
-	depth := 0
+	depth, partitions := 0, p.ofPartitions()
 	for len(p.tokens) > 0 {
 		t := p.next()
-		if t.is(",") && depth == 0 && !p.keepsColumns() {
+		if t.is(",") && depth == 0 && !partitions && !p.keepsColumns() {
 			out.columns = true
 		}
 		switch {
@@ -246,6 +246,12 @@ func (p *parser) alter() statement {
 	return out
 }
 
+// ofPartitions reports whether what follows is about partitions, whose names may be a list: such a clause is the only one.
+func (p *parser) ofPartitions() bool {
+	named := len(p.tokens) > 1 && p.tokens[1].is("PARTITION", "TABLESPACE")
+	return named && p.peek().is("ADD", "DROP", "TRUNCATE", "REORGANIZE", "COALESCE", "EXCHANGE", "ANALYZE", "OPTIMIZE", "REBUILD", "CHECK", "REPAIR", "DISCARD", "IMPORT")
+}
+
 // keepsColumns reports whether the clause of an ALTER TABLE that begins here surely leaves every column as it is. Unique indexes
 // are not among these: MariaDB makes hidden columns for some.
 func (p *parser) keepsColumns() bool {
@@ -254,15 +260,16 @@ func (p *parser) keepsColumns() bool {
 		next = p.tokens[1]
 	}
 	switch t := p.peek(); {
+	case p.ofPartitions():
+		return true
 	case t.is("ADD"):
-		return next.is("INDEX", "KEY", "FULLTEXT", "SPATIAL", "FOREIGN", "CHECK", "PARTITION")
+		return next.is("INDEX", "KEY", "FULLTEXT", "SPATIAL", "FOREIGN", "CHECK")
 	case t.is("DROP"):
-		return next.is("FOREIGN", "CHECK", "PARTITION")
+		return next.is("FOREIGN", "CHECK")
 	case t.is("RENAME", "ALTER"):
 		return next.is("INDEX", "KEY")
 	default:
-		return t.is("TRUNCATE", "REORGANIZE", "COALESCE", "EXCHANGE", "ANALYZE", "OPTIMIZE", "REBUILD", "PARTITION", "REMOVE", "ENABLE", "DISABLE",
-			"ENGINE", "COMMENT", "AUTO_INCREMENT", "ROW_FORMAT", "KEY_BLOCK_SIZE", "ALGORITHM", "LOCK", "FORCE",
+		return t.is("PARTITION", "REMOVE", "ENABLE", "DISABLE", "ENGINE", "COMMENT", "AUTO_INCREMENT", "ROW_FORMAT", "KEY_BLOCK_SIZE", "ALGORITHM", "LOCK", "FORCE",
 			"STATS_PERSISTENT", "STATS_AUTO_RECALC", "STATS_SAMPLE_PAGES")
 	}
 }

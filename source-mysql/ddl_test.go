@@ -31,6 +31,7 @@ func TestStatements(t *testing.T) {
 		"CREATE OR REPLACE TABLE a LIKE b":                                                          {verb: "CREATE", tables: []cdc.TableID{id("a")}, empty: true},
 		"ALTER TABLE a WAIT 5 ENGINE = InnoDB, ADD KEY k (b, c), COMMENT 'ADD d', ALGORITHM=INPLACE, RENAME INDEX x TO y": {verb: "ALTER", tables: []cdc.TableID{id("a")}},
 		"ALTER TABLE a ADD PARTITION (PARTITION p VALUES LESS THAN (5), PARTITION q VALUES LESS THAN (6))":                {verb: "ALTER", tables: []cdc.TableID{id("a")}},
+		"ALTER TABLE a REORGANIZE PARTITION p, q INTO (PARTITION r VALUES LESS THAN (5))":                                 {verb: "ALTER", tables: []cdc.TableID{id("a")}},
 		"ALTER TABLE a REMOVE PARTITIONING":      {verb: "ALTER", tables: []cdc.TableID{id("a")}},
 		"ALTER TABLE a FORCE, ADD b INT":         {verb: "ALTER", tables: []cdc.TableID{id("a")}, columns: true},
 		"ALTER TABLE a COMMENT 'x\\', ADD b INT": {verb: "ALTER", tables: []cdc.TableID{id("a")}, columns: true},

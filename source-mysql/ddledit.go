@@ -25,6 +25,9 @@ func clauses(tokens []token) [][]token {
 
 // editsOf is what the clauses of an ALTER TABLE do to columns; vague if one of them is not understood for certain.
 func editsOf(tokens []token) (edits []edit, vague bool) {
+	if first := (&parser{tokens: tokens}); first.ofPartitions() {
+		return nil, false
+	}
 	for _, clause := range clauses(tokens) {
 		p := &parser{tokens: clause}
 		if p.keepsColumns() {

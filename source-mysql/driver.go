@@ -110,6 +110,12 @@ func (d *driver) session(ctx context.Context) (*session, error) {
 	} else {
 		settings += fmt.Sprintf("max_execution_time = %d", timeout.Milliseconds())
 	}
+	if !strings.Contains(version[0], "MariaDB") {
+		// Servers may keep primary keys that they have made by themselves out of the catalog; older ones make none.
+		if err := s.exec(ctx, "SET SESSION show_gipk_in_create_table_and_information_schema = ON"); err != nil && code(err) != errUnknownVariable {
+			return nil, errors.Join(fmt.Errorf("preparing a connection: %w", err), s.close())
+		}
+	}
 	// Values come in the character sets of their columns, as they are in the log.
 	for _, sql := range []string{"SET NAMES utf8mb4", "SET character_set_results = NULL", settings, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"} {
 		if err := s.exec(ctx, sql); err != nil {

@@ -221,6 +221,17 @@ func TestMetadataChanges(t *testing.T) {
 		} else {
 			db.exec("ALTER TABLE a ADD COLUMN l TEXT", "CREATE INDEX i ON a ((id * 2))", "ALTER TABLE a MODIFY COLUMN u TINYINT UNSIGNED INVISIBLE")
 		}
+		if flavor == mysqld.MySQL { // a key that the server has made, and keeps out of the catalog
+			db.exec("SET GLOBAL show_gipk_in_create_table_and_information_schema = OFF", "SET sql_generate_invisible_primary_key = ON", "CREATE TABLE gipk (v INT)")
+			d := db.driver()
+			tables := db.tables(d, "gipk")
+			require.Equal(t, []string{"my_row_id"}, tables[0].Key)
+			s := db.open(d, tables...)
+			db.exec("INSERT INTO gipk VALUES (5)", "UPDATE gipk SET v = 6")
+			require.Equal(t, []string{`c gipk {"my_row_id":1,"v":5}`, `u gipk {"my_row_id":1,"v":6} before {"my_row_id":1,"v":5}`}, s.fence())
+			rows, _ := db.scanAll(d, tables[0], 1)
+			require.Equal(t, []string{`{"my_row_id":1,"v":6}`}, rows)
+		}
 		d := db.driver()
 		s := db.open(d, db.tables(d, "a")...)
 		for i, m := range metadata {

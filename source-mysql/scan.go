@@ -29,6 +29,7 @@ func (r scanRange) encode() cdc.Range {
 const (
 	errUnknownDatabase = 1049
 	errUnknownColumn   = 1054
+	errUnknownVariable = 1193
 	errUnknownTable    = 1146
 	errTimedOut        = 3024
 	errTimedOutMaria   = 1969
@@ -220,6 +221,9 @@ func (p *scanPlan) read(ctx context.Context, s *session, c cdc.Chunk, r *scanRan
 	}
 	if len(r.UpTo) > 0 {
 		conditions = append(conditions, p.upTo(r.UpTo))
+	}
+	if filter := p.table.Selection.Filter; filter != "" {
+		conditions = append(conditions, filtered(filter))
 	}
 	if len(conditions) > 0 {
 		sql += " WHERE " + strings.Join(conditions, " AND ")

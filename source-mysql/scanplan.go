@@ -43,6 +43,9 @@ func (d *driver) scanPlanOf(ctx context.Context, s *session, t *cdc.Table) (*sca
 	if len(t.Key) == 0 {
 		return nil, usererr.New(nil, "The collection of table %s has no key of the table's, so its rows cannot be read. Discover the table again.", t.ID)
 	}
+	if err := d.checkFilter(ctx, s, t); err != nil {
+		return nil, err
+	}
 	p := &scanPlan{table: t, bytes: &atomic.Int64{}}
 	var names, list, key []string
 	var codecs []*codec

@@ -66,6 +66,14 @@ func code(err error) uint16 {
 	return 0
 }
 
+// message is what the server says of an error, without numbers.
+func message(err error) string {
+	if e, ok := errors.AsType[*serverError](err); ok {
+		return e.message
+	}
+	return err.Error()
+}
+
 // query runs a statement. begin gets the result's columns (it may be nil), each the values of a row as the server prints them, nil
 // being null; they are valid until it returns. An error of either ends the session, unless the result has ended.
 func (s *session) query(ctx context.Context, sql string, begin func([]resultColumn) error, each func([][]byte) error) error {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sluicedata/sluice/sdk/schema"
 	"github.com/sluicedata/sluice/source-mysql/internal/binlog"
@@ -320,6 +321,24 @@ func (t *columnType) small() bool {
 // isTemporal tells the types that have values which are no dates.
 func (t *columnType) isTemporal() bool {
 	return t.kind == kindDate || t.kind == kindDatetime || t.kind == kindTimestamp
+}
+
+// form is the notation for cdc.Column.Form: what the configuration says of the values of a type. Dates that do not exist are refused
+// in keys unless they come as text.
+func (d *driver) form(t *columnType, asKey bool) string {
+	zero := d.cfg.Advanced.ZeroDates
+	switch {
+	case !t.isTemporal():
+		return ""
+	case zero == zeroText:
+		return zeroText
+	case zero != zeroNull || asKey:
+		zero = ""
+	}
+	if t.kind == kindDatetime && d.location != time.UTC {
+		return zero + "@" + d.cfg.Timezone
+	}
+	return zero
 }
 
 // jsonSchema is the schema of every value that the encoders write for a column of the type. Only strings, integers and booleans
