@@ -70,11 +70,17 @@ func dialer(cfg config) (func(ctx context.Context, network, host string) (net.Co
 		secure := tls.Client(conn, settings)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			_ = conn.Close()
-			return nil, fmt.Errorf("protecting the connection to %s: %w", address, err)
+			return nil, &handshakeError{err}
 		}
 		return secure, nil
 	}, nil
 }
+
+// handshakeError is a TLS connection that did not come about.
+type handshakeError struct{ cause error }
+
+func (e *handshakeError) Error() string { return "protecting the connection: " + e.cause.Error() }
+func (e *handshakeError) Unwrap() error { return e.cause }
 
 // clientLog passes what the client says on as details: what matters of it comes back as an error.
 type clientLog struct{ log *logrus.Entry }

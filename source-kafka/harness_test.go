@@ -39,7 +39,7 @@ func shared(t testing.TB) *bench {
 func benchAt(t testing.TB, brokers string) *bench {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(brokers, ",")...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerLinger(0), kgo.MetadataMinAge(100*time.Millisecond), kgo.DisableIdempotentWrite(), kgo.RequiredAcks(kgo.AllISRAcks()))
+		kgo.ProducerLinger(0), kgo.MetadataMinAge(100*time.Millisecond))
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	return &bench{t: t, brokers: brokers, client: client, admin: kadm.NewClient(client)}

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/oauth2"
 
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
@@ -83,11 +85,21 @@ func sentence(err error) string {
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
 		return "its name is not known here. Check bootstrapServers."
 	}
-	if _, ok := errors.AsType[*kgo.ErrFirstReadEOF](err); ok || errors.Is(err, io.EOF) {
-		return "it closes connections at once. Does it want TLS, or a login? Check the port, tls and credentials."
+	if _, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
+		return "no token for it was given out. Check credentials: tokenEndpoint, clientId, clientSecret and scopes."
 	}
 	if verify := certificateProblem(err); verify != "" {
 		return verify
+	}
+	// The client has no types for these two.
+	if strings.Contains(err.Error(), "tls alert record") {
+		return "it speaks TLS on this port. Set tls.mode to verify-full."
+	}
+	if strings.Contains(err.Error(), "exceeds BrokerMaxReadBytes") {
+		return fmt.Sprintf("a batch of records has more than %d MiB, which is more than is read at once. Have producers write smaller ones (batch.size, max.request.size).", maxBatch>>20)
+	}
+	if _, ok := errors.AsType[*kgo.ErrFirstReadEOF](err); ok || errors.Is(err, io.EOF) {
+		return "it closes connections at once. Does it want TLS, or a login? Check the port, tls and credentials."
 	}
 	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return "no connection to it can be made. Check bootstrapServers, and that brokers listen there; the addresses that brokers advertise must be reachable from here as well."
@@ -103,7 +115,8 @@ func certificateProblem(err error) string {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return "the certificate that it shows is not of an authority that is trusted here. Enter the authority's certificate in tls.rootCert."
 	}
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+	handshake, inHandshake := errors.AsType[*handshakeError](err)
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || inHandshake && errors.Is(handshake, io.EOF) {
 		return "it does not speak TLS on this port. Use its port for TLS, or set tls.mode to disable."
 	}
 	if alert, ok := errors.AsType[*net.OpError](err); ok && alert.Op == "remote error" {

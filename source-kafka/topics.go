@@ -193,7 +193,7 @@ func missing(topics map[string]*topic) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(topics)) {
 		if t := topics[name]; t.gone && t.New {
-			errs = append(errs, usererr.New(nil, "Topic %s does not exist, or the user may not see it. Create it, or allow the user DESCRIBE and READ on it.", name))
+			errs = append(errs, noTopic(name))
 		}
 	}
 	return usererr.Join("These topics cannot be captured:", errs)

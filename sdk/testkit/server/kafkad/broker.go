@@ -65,7 +65,7 @@ func (b *broker) writeConfig() error {
 		"num.network.threads": "2", "num.io.threads": "2", "background.threads": "2", "num.recovery.threads.per.data.dir": "1",
 		"log.retention.check.interval.ms": "500", "log.initial.task.delay.ms": "200", "log.cleaner.backoff.ms": "200",
 		"log.cleaner.dedupe.buffer.size": "8388608", "log.segment.delete.delay.ms": "1000",
-		"broker.session.timeout.ms": "4000", "broker.heartbeat.interval.ms": "500",
+		"broker.session.timeout.ms": "6000", "broker.heartbeat.interval.ms": "500",
 		"controller.quorum.election.timeout.ms": "1000", "controller.quorum.fetch.timeout.ms": "4000",
 		"replica.lag.time.max.ms": "3000", "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
 	}
