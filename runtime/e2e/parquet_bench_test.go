@@ -35,12 +35,7 @@ func BenchmarkParquetThrough(b *testing.B) {
 		awaitParquet(b, files, 1)
 		commitsToQueries(b, w, files)
 
-		rows := 1_000_000
-		if text := os.Getenv("SLUICE_BENCH_ROWS"); text != "" {
-			var err error
-			rows, err = strconv.Atoi(text)
-			require.NoError(b, err)
-		}
+		rows := benchRows(b, 1_000_000)
 		const each = 10_000
 		began := time.Now()
 		for at := range rows / each {
@@ -53,6 +48,63 @@ func BenchmarkParquetThrough(b *testing.B) {
 			fmt.Sprintf("rows a second from the first INSERT on, of %d, in transactions of %d; the INSERTs alone took %.1f of %.1f s", rows, each, wrote.Seconds(), took.Seconds())))
 		require.NoError(b, w.sluice.Stop())
 	}
+}
+
+// BenchmarkParquetWaiting measures how fast Parquet files catch up with what waits in Postgres, so that nothing but `sluice run` and
+// its connectors limits it: a table that exists already (SLUICE_BENCH_ROWS, three million), and then as many rows that were inserted
+// while the pipeline stood still, in transactions of 10,000. The time is from the start of sluice to the answer of a DuckDB that counts
+// them all in whole, committed files.
+//
+//	go test ./runtime/e2e -run '^$' -bench '^BenchmarkParquetWaiting$' -benchtime 1x -timeout 60m
+func BenchmarkParquetWaiting(b *testing.B) {
+	duckdb.Need(b)
+	bins := binaries(b)
+	for b.Loop() {
+		rows := benchRows(b, 3_000_000)
+		const row = "i, i % 100, i / 100.0, 'a row of many', now()"
+		w := newWorldOn(b, bins, newSide(b, server.Postgres(b)), side{}, ticking,
+			fmt.Sprintf("INSERT INTO ticks SELECT %s FROM generate_series(1, %d) AS i", row, rows), "VACUUM ANALYZE ticks", "CHECKPOINT")
+		folder := b.TempDir()
+		w.discover(b)
+		require.NoError(b, w.catalog.Materialize("e2e/lake", launch.Parquet(bins, folder, "0s"), launch.IntoPath))
+		require.NoError(b, w.catalog.Write(w.pipeline()))
+		files := folder + "/ticks/v0000/*.parquet"
+
+		w.catchUp(b, "backfill", files, rows, rows)
+		require.NoError(b, w.sluice.Stop())
+		w.source.exec(b, fmt.Sprintf("DO $$BEGIN FOR at IN 0..%d LOOP INSERT INTO ticks SELECT %s FROM generate_series(%d + at * 10000 + 1, least(%[3]d + at * 10000 + 10000, %[4]d)) AS i; COMMIT; END LOOP; END$$",
+			(rows-1)/10_000, row, rows, 2*rows), "CHECKPOINT")
+		w.catchUp(b, "log", files, rows, 2*rows)
+		require.NoError(b, w.sluice.Stop())
+	}
+}
+
+// catchUp starts sluice, waits until the files have so many rows, and prints at which rate those that are new arrived.
+func (w *world) catchUp(b *testing.B, name, files string, fresh, rows int) {
+	b.Helper()
+	began := time.Now()
+	w.restart(b, launch.Options{})
+	awaitParquet(b, files, rows)
+	took := time.Since(began)
+	used := (&processes{w: w}).usage()
+	detail := ""
+	for _, process := range []string{"sluice", launch.SourcePostgres, launch.MaterializeParquet} {
+		detail += fmt.Sprintf("; %s %.1f CPU s a million, %.0f MB", process, used[process].CPU.Seconds()/float64(fresh)*1e6, float64(used[process].Peak)/1e6)
+	}
+	require.NoError(b, ratio.Print(os.Stdout, "parquet/"+name+"-rows", float64(fresh)/took.Seconds(), ratio.AtLeast, 150_000,
+		fmt.Sprintf("rows a second from the start of sluice on, of %d in %.1f s%s", fresh, took.Seconds(), detail)))
+}
+
+// benchRows is SLUICE_BENCH_ROWS, or what is usual.
+func benchRows(b *testing.B, usual int) int {
+	b.Helper()
+	text := os.Getenv("SLUICE_BENCH_ROWS")
+	if text == "" {
+		return usual
+	}
+	rows, err := strconv.Atoi(text)
+	require.NoError(b, err, "SLUICE_BENCH_ROWS")
+	return rows
 }
 
 // commits is how many single rows are looked for.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"testing"
 	"time"
 
@@ -25,12 +24,7 @@ import (
 //
 // SLUICE_BENCH_ROWS says how many rows, a million if it is not set; SLUICE_PPROF is handed to the runtime.
 func BenchmarkThroughputThrough(b *testing.B) {
-	rows := 1_000_000
-	if text := os.Getenv("SLUICE_BENCH_ROWS"); text != "" {
-		var err error
-		rows, err = strconv.Atoi(text)
-		require.NoError(b, err)
-	}
+	rows := benchRows(b, 1_000_000)
 	bins := binaries(b)
 	for b.Loop() {
 		const table = "CREATE TABLE rows (id bigint PRIMARY KEY, customer integer, note text, at timestamptz, amount numeric(10,2), tags jsonb, ref uuid)"
@@ -105,7 +99,7 @@ func (p *processes) phase(b *testing.B, name string, run func()) {
 func (p *processes) usage() map[string]ratio.Run {
 	used := map[string]ratio.Run{}
 	used["sluice"], _ = ratio.Usage(p.w.sluice.PID())
-	for _, name := range []string{launch.SourcePostgres, launch.MaterializePostgres} {
+	for _, name := range []string{launch.SourcePostgres, launch.MaterializePostgres, launch.MaterializeParquet} {
 		for _, pid := range p.w.sluice.Connectors(name) {
 			used[name], _ = ratio.Usage(pid)
 		}

@@ -2,6 +2,7 @@ package materialize
 
 import (
 	"fmt"
+	"slices"
 
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	"github.com/sluicedata/sluice/protocol/frame"
@@ -23,7 +24,7 @@ type binding struct {
 	priority int32
 	document bool      // the destination keeps whole documents
 	keys     extractor // and behind the keys, where a document says that it is a deletion, if it does so in one place
-	values   extractor
+	row      extractor // the keys and the values
 	merger   *reduce.Merger
 	status   *status.Binding
 	known    map[string]int64 // journals' offsets as they are read, ahead of what is committed
@@ -42,7 +43,7 @@ func newBinding(i int, spec *flowpb.MaterializationSpec_Binding, version *collec
 	if b.keys, err = newExtractor(spec.Collection, spec.FieldSelection.Keys, mark...); err != nil {
 		return nil, err
 	}
-	b.values, err = newExtractor(spec.Collection, spec.FieldSelection.Values)
+	b.row, err = newExtractor(spec.Collection, slices.Concat(spec.FieldSelection.Keys, spec.FieldSelection.Values))
 	return b, err
 }
 
@@ -50,13 +51,33 @@ func newBinding(i int, spec *flowpb.MaterializationSpec_Binding, version *collec
 func (b *binding) appendKey(dst, doc []byte) (key []byte, deleted bool, err error) {
 	e := &b.keys
 	e.pointers.Find(doc, e.found)
-	if dst, err = e.pack(dst); err != nil {
+	n := len(e.defaults)
+	if dst, err = e.pack(dst, 0, n); err != nil {
 		return dst, false, err
 	}
-	if n := len(e.defaults); n < len(e.found) {
+	if n < len(e.found) {
 		return dst, b.version.Plan.Marked(e.found[n]), nil
 	}
 	return dst, b.version.Plan.Deletes(doc), nil
+}
+
+// appendKeyText appends the key of a document as a JSON array.
+func (b *binding) appendKeyText(dst, doc []byte) []byte {
+	b.keys.pointers.Find(doc, b.keys.found)
+	return b.keys.array(dst, 0, len(b.keys.defaults))
+}
+
+// appendRow appends the keys and the values of a document in the form that the codec calls for: packed tuples or JSON arrays.
+func (b *binding) appendRow(keys, values []byte, c frame.Codec, doc []byte) (_, _ []byte, err error) {
+	e, n := &b.row, len(b.keys.defaults)
+	e.pointers.Find(doc, e.found)
+	if c == frame.JSON {
+		return e.array(keys, 0, n), e.array(values, n, len(e.found)), nil
+	}
+	if keys, err = e.pack(keys, 0, n); err == nil {
+		values, err = e.pack(values, n, len(e.found))
+	}
+	return keys, values, err
 }
 
 // extractor takes the values of some fields out of documents, and looks up other locations in the same walk.
@@ -86,27 +107,23 @@ func newExtractor(c *flowpb.CollectionSpec, fields []string, others ...string) (
 	return e, nil
 }
 
-// appendFields appends the fields of doc in the form that the codec calls for: a packed tuple or a JSON array.
-func (e *extractor) appendFields(dst []byte, c frame.Codec, doc []byte) ([]byte, error) {
-	e.pointers.Find(doc, e.found)
-	if c == frame.JSON {
-		dst = append(dst, '[')
-		for i, missing := range e.defaults {
-			if i > 0 {
-				dst = append(dst, ',')
-			}
-			dst = append(dst, orDefault(e.found[i], missing)...)
+// array appends what was found of some fields as a JSON array.
+func (e *extractor) array(dst []byte, from, to int) []byte {
+	dst = append(dst, '[')
+	for i := from; i < to; i++ {
+		if i > from {
+			dst = append(dst, ',')
 		}
-		return append(dst, ']'), nil
+		dst = append(dst, orDefault(e.found[i], e.defaults[i])...)
 	}
-	return e.pack(dst)
+	return append(dst, ']')
 }
 
-// pack appends what was found of the fields as a packed tuple.
-func (e *extractor) pack(dst []byte) ([]byte, error) {
+// pack appends what was found of some fields as a packed tuple.
+func (e *extractor) pack(dst []byte, from, to int) ([]byte, error) {
 	var err error
-	for i, missing := range e.defaults {
-		if dst, err = tuple.AppendJSON(dst, orDefault(e.found[i], missing)); err != nil {
+	for i := from; i < to; i++ {
+		if dst, err = tuple.AppendJSON(dst, orDefault(e.found[i], e.defaults[i])); err != nil {
 			return dst, fmt.Errorf("packing a value: %w", err)
 		}
 	}

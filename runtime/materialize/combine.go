@@ -23,8 +23,7 @@ type transaction struct {
 	slab    []entry // room for the next entries
 	arena   []byte  // reduced documents; the end of a piece of memory that several share
 	scratch []byte
-	bytes   int // of the documents that were read
-	count   int
+	bytes   int              // of the documents that were read
 	read    map[string]int64 // source → offset behind what was read
 	perBind []counts
 	begun   bool // there is something to stream
@@ -59,7 +58,7 @@ func (x *transaction) reset() {
 	clear(x.read)
 	clear(x.perBind)
 	x.order, x.slab, x.arena = x.order[:0], nil, nil
-	x.bytes, x.count, x.begun = 0, 0, false
+	x.bytes, x.begun = 0, false
 }
 
 func (x *transaction) empty() bool { return len(x.read) == 0 && !x.begun }
@@ -69,10 +68,11 @@ func (x *transaction) empty() bool { return len(x.read) == 0 && !x.begun }
 func (x *transaction) add(b *binding, doc []byte) (*entry, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	key, deleted, err := x.document(b, doc)
+	key, deleted, err := x.key(b, doc)
 	if err != nil {
-		return nil, err
+		return nil, usererr.New(err, "a document of the collection %s has a key that cannot be used: %v: %.200q", b.source, err, doc)
 	}
+	x.note(b, doc)
 	if b.delta {
 		return x.entry(b, key, doc), nil
 	}
@@ -118,15 +118,10 @@ func (x *transaction) merge(m *reduce.Merger, left, right []byte) ([]byte, error
 	return out[start:len(out):len(out)], nil
 }
 
-// document counts a document and returns its entry key, which is valid until the next call, and whether it is a deletion.
-func (x *transaction) document(b *binding, doc []byte) (key []byte, deleted bool, err error) {
-	if key, deleted, err = x.key(b, doc); err != nil {
-		return nil, false, usererr.New(err, "a document of the collection %s has a key that cannot be used: %v: %.200q", b.source, err, doc)
-	}
-	x.count++
+// note counts a document.
+func (x *transaction) note(b *binding, doc []byte) {
 	x.perBind[b.index].documents++
 	x.perBind[b.index].bytes += len(doc)
-	return key, deleted, nil
 }
 
 // entryPrefix is how many bytes of an entry key come before the packed key.

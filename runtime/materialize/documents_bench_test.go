@@ -62,7 +62,7 @@ func BenchmarkDocuments(b *testing.B) {
 			bound, stored, docs := capturedBinding(b), capturedDocs(size, "c"), capturedDocs(size, "u")
 			b.ReportAllocs()
 			b.SetBytes(int64(len(docs[0])))
-			var values []byte
+			var keys, values []byte
 			x := newTransaction(1)
 			before, _ := ratio.Usage(os.Getpid())
 			for done := 0; done < b.N; done += size {
@@ -82,7 +82,7 @@ func BenchmarkDocuments(b *testing.B) {
 				}
 				for _, e := range x.sorted() {
 					var err error
-					if values, err = bound.values.appendFields(values[:0], frame.Proto, e.doc); err != nil {
+					if keys, values, err = bound.appendRow(keys[:0], values[:0], frame.Proto, e.doc); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -9,6 +9,7 @@ import (
 	materializepb "github.com/sluicedata/sluice/protocol/materialize"
 	"github.com/sluicedata/sluice/runtime/status"
 	"github.com/sluicedata/sluice/runtime/wal"
+	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
 // gather reads what the log has for this transaction, and asks the connector for what it has stored of the same keys.
@@ -217,10 +218,7 @@ func (s *session) load(e *entry) error {
 	s.asked = true
 	f.load.Binding = e.binding.index
 	if s.proc.Codec == frame.JSON {
-		var err error
-		if f.key, err = e.binding.keys.appendFields(f.key[:0], frame.JSON, e.doc); err != nil {
-			return err
-		}
+		f.key = e.binding.appendKeyText(f.key[:0], e.doc)
 		f.load.KeyJson = f.key
 	} else {
 		f.key = append(f.key[:0], e.packed()...)
@@ -238,7 +236,6 @@ func (s *session) store(ctx context.Context) error {
 		return s.readAll(ctx, streamedFactor*s.task.MaxTransactionBytes, s.storeStreamed)
 	}
 	for _, e := range s.txn.sorted() {
-		s.frames.key = append(s.frames.key[:0], e.packed()...)
 		if err := s.storeDoc(e.binding, e.doc, e.exists, e.deleted); err != nil {
 			return err
 		}
@@ -247,28 +244,21 @@ func (s *session) store(ctx context.Context) error {
 }
 
 func (s *session) storeStreamed(b *binding, doc []byte) error {
-	key, _, err := s.txn.document(b, doc)
-	if err != nil {
-		return err
-	}
-	s.frames.key = append(s.frames.key[:0], key[entryPrefix:]...)
+	s.txn.note(b, doc)
 	return s.storeDoc(b, doc, false, false)
 }
 
-// storeDoc sends one row; its packed key is in the frames.
+// storeDoc sends one row.
 func (s *session) storeDoc(b *binding, doc []byte, exists, deleted bool) (err error) {
 	f := &s.frames
 	f.store.Binding, f.store.Exists, f.store.Delete, f.store.DocJson = b.index, exists, deleted, nil
 	if b.document {
 		f.store.DocJson = doc
 	}
-	if f.value, err = b.values.appendFields(f.value[:0], s.proc.Codec, doc); err != nil {
-		return err
+	if f.key, f.value, err = b.appendRow(f.key[:0], f.value[:0], s.proc.Codec, doc); err != nil {
+		return usererr.New(err, "a document of the collection %s has a value that cannot be used: %v: %.200q", b.source, err, doc)
 	}
 	if s.proc.Codec == frame.JSON {
-		if f.key, err = b.keys.appendFields(f.key[:0], frame.JSON, doc); err != nil {
-			return err
-		}
 		f.store.KeyJson, f.store.ValuesJson = f.key, f.value
 	} else {
 		f.store.KeyPacked, f.store.ValuesPacked = f.key, f.value
