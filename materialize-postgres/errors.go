@@ -29,6 +29,7 @@ const (
 	codeDependents         = "2BP01"
 	codeNotNull            = "23502"
 	codeUnique             = "23505"
+	codeCheck              = "23514"
 	codeUnsupported        = "0A000"
 	codeStalled            = "25P03"
 	codeTooManyColumns     = "54011"

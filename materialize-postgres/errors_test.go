@@ -261,6 +261,49 @@ func TestUnstorableValue(t *testing.T) {
 	require.ErrorContains(t, err, "castToString")
 }
 
+// A value that only the server can judge, in a column of a foreign type, is named with its row as well: as a new row, as a change, as
+// one of many appended, and in a history.
+func TestUncastableValue(t *testing.T) {
+	t.Parallel()
+	for name, more := range map[string]string{"a row a key": ``, "every change": `,"deltaUpdates":true`, "history": `,"history":"scd2"`} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := newDatabase(t)
+			db.exec(t, "CREATE TYPE mood AS ENUM ('sad', 'glad')", "CREATE DOMAIN small AS varchar(4) CHECK (VALUE <> 'no')")
+			r := newTask(t, db, db.config(nil))
+			b := &r.Task.Bindings[0]
+			b.Resource = json.RawMessage(`{"table":"orders"` + more + `}`)
+			for field, config := range map[string]string{"how": `{"columnType":"public.mood"}`, "what": `{"columnType":"public.small"}`} {
+				b.Collection.Columns = append(b.Collection.Columns, sinktest.Column{Name: field, Types: []string{"string", "null"}, May: true, Config: config})
+			}
+			if name == "history" {
+				b.Collection.Columns = append(b.Collection.Columns, sinktest.Column{Name: "_meta/source/ts_ms", Pointer: "/_meta/source/ts_ms", Types: []string{"integer"}, May: true})
+			}
+			doc := func(id int, how, what string) sinktest.Change {
+				return sinktest.Change{Doc: fmt.Sprintf(`{"id":%d,"how":%q,"what":%q,"_meta":{"op":"u","source":{"ts_ms":%d}}}`, id, how, what, id)}
+			}
+			r.MustApply()
+			stored := 0
+			for round := range 2 { // of new rows, then of rows that are there
+				good := []sinktest.Change{doc(1, "sad", "four"), doc(2, "glad", "yes")}
+				for _, c := range []struct {
+					bad  sinktest.Change
+					text string
+				}{
+					{doc(2, "merry", "yes"), `The value "merry" of field "how" cannot be stored in column "how" of public.orders, which is of type public.mood: invalid input value for enum public.mood: "merry". The row's key is [2]. Correct the value, or set castToString`},
+					{doc(2, "glad", "no"), `The value "no" of field "what" cannot be stored in column "what" of public.orders, which is of type public.small: value for domain public.small violates check constraint "small_check". The row's key is [2]`},
+				} {
+					r.Log = append(r.Log[:stored:stored], good[0], c.bad)
+					require.ErrorContains(t, r.Run(), c.text, "round %d", round)
+				}
+				r.Log = append(r.Log[:stored:stored], good...)
+				require.NoError(t, r.Run())
+				stored = len(r.Log)
+			}
+		})
+	}
+}
+
 // Keys that a column takes for one are never merged within a transaction: somebody has to decide.
 func TestKeysThatAreOne(t *testing.T) {
 	t.Parallel()

@@ -50,6 +50,26 @@ func TestDeadlock(t *testing.T) {
 	r.RequireTable(t, 0, "orders", false)
 }
 
+// A serialization failure ends the session, and the next one repeats the transaction. Ours reads what is committed, whatever
+// the database's default is, so the server itself finds none in it; others raise the same, such as triggers and servers that are Postgres
+// in their protocol only. Here a trigger does so once: sequences are not rolled back.
+func TestSerializationFailure(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	r := newTask(t, db, db.config(nil))
+	r.MustApply()
+	db.exec(t, "ALTER DATABASE "+db.name+" SET default_transaction_isolation = 'serializable'", "CREATE SEQUENCE attempts",
+		`CREATE FUNCTION once() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+			IF current_setting('transaction_isolation') <> 'read committed' THEN RAISE 'isolation %', current_setting('transaction_isolation'); END IF;
+			IF nextval('public.attempts') = 1 THEN RAISE 'could not serialize access' USING ERRCODE = '40001'; END IF;
+			RETURN NULL; END$$`,
+		"CREATE TRIGGER once AFTER INSERT ON orders EXECUTE FUNCTION once()")
+	require.ErrorContains(t, r.Run(), "Another session in the destination changed the same rows in another order (could not serialize access), so the server ended our transaction. Nothing of it was stored, and it will be repeated.")
+	require.Equal(t, "0", db.exec(t, "SELECT count(*) FROM orders"))
+	require.NoError(t, r.Run())
+	r.RequireTable(t, 0, "orders", false)
+}
+
 // through is a task whose connections go through a proxy.
 func through(t *testing.T, db database) (*sinktest.Runtime, *fault.Proxy) {
 	t.Helper()

@@ -16,29 +16,38 @@ import (
 // that somebody added or deleted by hand, an imprecise runtime), the rows are merged by a statement that needs no belief.
 func (s *store) merge(ctx context.Context) error {
 	for i, t := range s.tables {
-		if t.history != nil {
-			if s.fresh[i].take() > 0 {
-				if err := s.keepHistory(ctx, t); err != nil {
-					return fmt.Errorf("keeping the history %s: %w", t.name, err)
-				}
-			}
-			continue
+		err := s.keepStaged(ctx, t)
+		if err == nil {
+			err = s.mergeTable(ctx, i, t)
 		}
-		if s.gone[i].take() > 0 {
-			if err := s.w.exec(ctx, t.remove()); err != nil {
-				return err
-			}
+		if err != nil {
+			return s.culprit(ctx, t, err)
 		}
-		if n := s.known[i].take(); n > 0 && !t.onlyKeys() {
-			if err := s.updateKnown(ctx, t, n); err != nil {
-				return err
-			}
-		}
-		if s.fresh[i].take() > 0 && s.fresh[i].staging() {
-			if err := s.insertFresh(ctx, t); err != nil {
-				return err
+	}
+	return nil
+}
+
+func (s *store) mergeTable(ctx context.Context, i int, t *table) error {
+	if t.history != nil {
+		if s.fresh[i].take() > 0 {
+			if err := s.keepHistory(ctx, t); err != nil {
+				return fmt.Errorf("keeping the history %s: %w", t.name, err)
 			}
 		}
+		return nil
+	}
+	if s.gone[i].take() > 0 {
+		if err := s.w.exec(ctx, t.remove()); err != nil {
+			return err
+		}
+	}
+	if n := s.known[i].take(); n > 0 && !t.onlyKeys() {
+		if err := s.updateKnown(ctx, t, n); err != nil {
+			return err
+		}
+	}
+	if s.fresh[i].take() > 0 && s.fresh[i].staging() {
+		return s.insertFresh(ctx, t)
 	}
 	return nil
 }

@@ -261,8 +261,9 @@ func (t *table) appendElements(dst []byte, first int, elements, key []tuple.Elem
 	return dst, nil
 }
 
+const unstorableText = "The value %s of field %q cannot be stored in column %q of %s, which is of type %s: %v. The row's key is %s. " +
+	"Correct the value, or set castToString or another columnType in the field's configuration and increase the binding's backfill counter."
+
 func (t *table) unstorable(c *column, e tuple.Element, key []tuple.Element, cause error) error {
-	return usererr.New(cause,
-		"The value %s of field %q cannot be stored in column %q of %s, which is of type %s: %v. The row's key is %s. Correct the value, or set castToString or another columnType in the field's configuration and increase the binding's backfill counter.",
-		describe(e), c.field.Name, c.name, t.name, c.typeName, cause, describeKey(key))
+	return usererr.New(cause, unstorableText, describe(e), c.field.Name, c.name, t.name, c.typeName, cause, describeKey(key))
 }
