@@ -147,9 +147,7 @@ func (d *dialer) replication(ctx context.Context) (*pgconn.PgConn, *lowatConn, e
 		socket, err = newLowatConn(conn)
 		return socket, err
 	}
-	cc.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		return pgproto3.NewFrontend(&exactReader{r: r}, w)
-	}
+	own(&cc.Config)
 	conn, err := pgconn.ConnectConfig(ctx, &cc.Config)
 	if err != nil {
 		return nil, nil, d.cfg.connectAdvice(err)

@@ -107,7 +107,11 @@ func (s *stream) takeOver(ctx context.Context, conn *pgconn.PgConn) error {
 	if err != nil {
 		return fmt.Errorf("taking over the replication connection: %w", err)
 	}
-	s.conn = hijacked.Conn
+	owned, ok := hijacked.Conn.(*ownedConn)
+	if !ok {
+		return fmt.Errorf("taking over the replication connection: it is a %T", hijacked.Conn)
+	}
+	s.conn = takenConn{owned}
 	s.wire = newWire(s.conn, s.d.maxRow, s.large)
 	return nil
 }

@@ -363,7 +363,7 @@ func (b Backend) huge(t *testing.T) {
 	case <-time.After(5 * patience):
 		require.FailNow(t, "the huge transaction was not written in time")
 	}
-	base, peak := liveHeap(), uint64(0)
+	base, held := liveHeap(), []uint64(nil)
 	for docs := 0; docs < side*side+side; {
 		res, err := s.Next()
 		if errors.Is(err, io.EOF) {
@@ -374,10 +374,13 @@ func (b Backend) huge(t *testing.T) {
 			continue
 		}
 		if docs++; docs%20_000 == 0 {
-			peak = max(peak, liveHeap())
+			held = append(held, liveHeap())
 		}
 	}
-	require.Less(t, peak, base+limit, "bytes held while a transaction of %d rows was captured", side*side)
+	// Tests beside this one hold much for a moment. A connector that holds the transaction holds it for as long as it lasts: half
+	// of it, well over the limit, in the median.
+	slices.Sort(held)
+	require.Less(t, held[len(held)/2], base+limit, "bytes held while a transaction of %d rows was captured, of %d", side*side, held)
 	require.NoError(t, s.Stop())
 }
 
