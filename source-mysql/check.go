@@ -66,7 +66,11 @@ func (d *driver) checkSettings(ctx context.Context, s *session) ([]error, error)
 		problem("The server has no number, so it sends its binary log to nobody: server_id is 0. Have an administrator run SET GLOBAL server_id = 1; and put it into the server's configuration.")
 	}
 	if mode := v["gtid_mode"]; !d.server.mariadb && mode != "ON" {
-		problems = append(problems, errGTIDMode(mode))
+		if d.cfg.Advanced.Position == positionGTID {
+			problems = append(problems, errGTIDMode(mode))
+		} else {
+			d.log.Warnf("gtid_mode is %q, so the position of this capture is a place in the log of this server: it cannot go on at another one, such as a replica that is promoted", mode)
+		}
 	}
 	replica, err := d.isReplica(ctx, s)
 	if err != nil {
@@ -119,6 +123,13 @@ func (d *driver) checkRights(ctx context.Context, s *session) ([]error, error) {
 	var problems []error
 	if _, err := d.end(ctx, s); err != nil {
 		problems = append(problems, err)
+	}
+	if files, err := d.wantsFile(ctx, s); err != nil {
+		return nil, err
+	} else if files && !d.server.mariadb {
+		if _, err := s.texts(ctx, "SELECT 1 FROM information_schema.INNODB_TRX LIMIT 1"); code(err) == errNoRight {
+			problems = append(problems, d.errNoProcess(err))
+		}
 	}
 	grants, err := s.texts(ctx, "SHOW GRANTS")
 	if err != nil {

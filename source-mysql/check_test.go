@@ -38,6 +38,9 @@ func TestCheck(t *testing.T) {
 			"CREATE USER poor@'%' IDENTIFIED BY 'secret'", "GRANT SELECT ON "+db.name+".keyless TO poor@'%'")
 		id := func(name string) cdc.TableID { return cdc.TableID{Schema: db.name, Name: name} }
 		all := []cdc.TableID{id("good"), id("keyless"), id("old"), id("v"), id("nothing")}
+		if flavor == mysqld.MySQL {
+			db.cfg.Advanced.Position = positionGTID
+		}
 		said := check(t, db.driver(func(c *config) { c.Advanced.MinRetention = "" }), all...)
 		want := []string{
 			"binlog_format is MIXED. Have an administrator run SET GLOBAL binlog_format = ROW;", "The server keeps its binary log for ", fmt.Sprintf("The table %s.keyless has no primary key", db.name), "has the engine MyISAM", "is no table but a view",
@@ -112,14 +115,14 @@ func TestConfig(t *testing.T) {
 	schema.CheckConfig[config](t)
 	bad := config{Timezone: "Mars/Olympus", SSLMode: "maybe", Databases: []string{""}, Advanced: advanced{
 		BackfillWorkers: 65, BackfillChunkRows: -1, StatementTimeout: "soon", SkipBackfills: []string{"t"}, RediscoverEvery: "1ms", OnTruncate: "cry", OnPositionLoss: "cry",
-		ZeroDates: "cry", ReadTimeout: "1s", StatusEvery: "x", MinRetention: "x", OnOversizedRow: "cry",
+		ZeroDates: "cry", Position: "cry", ReadTimeout: "1s", StatusEvery: "x", MinRetention: "x", OnOversizedRow: "cry",
 	}}
 	err := bad.Validate()
 	require.Error(t, err)
 	for _, text := range []string{
 		"Enter the server's address", "Enter the name of the user", `The time zone "Mars/Olympus" is not known`, `The SSL mode "maybe" does not exist`, "A name in databases is empty",
 		"between 0 and 64, not 65", "between 0 and 10000000, not -1", `The statement timeout "soon"`, `The entry "t" of skipBackfills`, `The rediscovery interval "1ms"`,
-		`The choice "cry" of onTruncate does not exist. Choose from ignore, backfill, stop.`, `"cry" of onPositionLoss`, `"cry" of zeroDates`, `"cry" of onOversizedRow`,
+		`The choice "cry" of onTruncate does not exist. Choose from ignore, backfill, stop.`, `"cry" of onPositionLoss`, `"cry" of zeroDates`, `"cry" of position`, `"cry" of onOversizedRow`,
 		`The read timeout "1s"`, `The status interval "x"`, `The least log retention "x"`,
 	} {
 		require.Contains(t, err.Error(), text)

@@ -39,6 +39,7 @@ type advanced struct {
 	OnTruncate        string   `json:"onTruncate,omitempty" title:"On Truncate" desc:"What follows when a table is truncated. No delete can be captured for each row, so ignore (empty) leaves them in the collection; backfill reads the table again from the beginning; stop ends the capture." enum:",ignore,backfill,stop" order:"5"`
 	OnOversizedRow    string   `json:"onOversizedRow,omitempty" title:"On Oversized Row" desc:"What becomes of a row that is too large for a document, which can have 63 MiB: fail (the default) ends the capture; placeholder captures it with null for its largest values and their sizes in _meta.omitted; skip leaves it out. All of them name table and key in the log." enum:",fail,placeholder,skip" order:"6"`
 	OnPositionLoss    string   `json:"onPositionLoss,omitempty" title:"On Position Loss" desc:"What follows when the server has thrown away a part of its binary log that was not captured yet: backfill (the default) captures all tables anew, stop ends the capture with advice." enum:",backfill,stop" order:"7"`
+	Position          string   `json:"position,omitempty" title:"Position" desc:"What the position of the capture is: gtid, the transactions that were captured, which mean the same on every replica; or file, a place in the log of one server. Empty means gtid, or file where MySQL's gtid_mode is not ON. Choose it before the first backfill." enum:",gtid,file" order:"12"`
 	ZeroDates         string   `json:"zeroDates,omitempty" title:"Zero Dates" desc:"What becomes of dates that do not exist, such as 0000-00-00 and 2024-02-00: nearest (the default) captures the first date that does, 0001-01-01 and 2024-02-01; null captures null; text captures all values of DATE, DATETIME and TIMESTAMP columns as the server prints them. Choose it before the first backfill." enum:",nearest,null,text" order:"8"`
 	ReadTimeout       string   `json:"readTimeout,omitempty" title:"Read Timeout" desc:"How long the server may say nothing on the replication connection, on which it sends a sign of life every few seconds, before the capture ends and is started again. Empty means 2m; 0s means for ever." order:"9"`
 	StatusEvery       string   `json:"statusEvery,omitempty" title:"Status Interval" desc:"How often the capture says in its log what it is doing. Empty means 1m." order:"10"`
@@ -115,6 +116,7 @@ func (a advanced) problems() []error {
 		{"onTruncate", a.OnTruncate, []string{"ignore", "backfill", "stop"}},
 		{"onOversizedRow", a.OnOversizedRow, []string{"fail", "placeholder", "skip"}},
 		{"onPositionLoss", a.OnPositionLoss, []string{onLossBackfill, onLossStop}},
+		{"position", a.Position, []string{positionGTID, positionFile}},
 		{"zeroDates", a.ZeroDates, []string{zeroNearest, zeroNull, zeroText}},
 	} {
 		if choice.value != "" && !slices.Contains(choice.of, choice.value) {

@@ -29,6 +29,8 @@ type driver struct {
 	charsets charsets
 	plans    planCache
 
+	settling       settling
+	byFile         atomic.Bool   // positions are places in the log
 	behindPatience time.Duration // see the constant of this name
 
 	// live is the stream that is open, for those who ask how far it is.

@@ -31,6 +31,19 @@ func (d *driver) locate(ctx context.Context, st *stream, from cdc.Position) erro
 	if d.server.mariadb {
 		find = d.locateMariaDB
 	}
+	files := byFile(from.Cursor)
+	if from.Cursor == "" {
+		err := d.conns.with(ctx, func(s *session) (err error) {
+			files, err = d.wantsFile(ctx, s)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if d.byFile.Store(files); files {
+		find = d.locateByFile
+	}
 	waiting := false
 	patience, cancel := context.WithTimeout(ctx, d.behindPatience)
 	defer cancel()
@@ -79,10 +92,14 @@ func (d *driver) locateMySQL(ctx context.Context, s *session, st *stream, from c
 	if err != nil {
 		return err
 	}
-	if vars["gtid_mode"] != "ON" {
-		return errGTIDMode(vars["gtid_mode"])
+	if mode := vars["gtid_mode"]; mode != "ON" {
+		var stored identity
+		if err := json.Unmarshal(from.Identity, &stored); err == nil && from.Cursor != "" && stored == d.server.identity {
+			return usererr.New(cdc.ErrPositionLost, "The server's gtid_mode is %q, and the position of this capture is a set of GTIDs: which transactions were captured cannot be told any more.", mode)
+		}
+		return errGTIDMode(mode)
 	}
-	executed, err := parseGTIDSet(vars["gtid_executed"])
+	executed, err := gtid.Parse(vars["gtid_executed"])
 	if err != nil {
 		return err
 	}
@@ -90,7 +107,7 @@ func (d *driver) locateMySQL(ctx context.Context, s *session, st *stream, from c
 		st.done.set = executed
 		return nil
 	}
-	purged, err := parseGTIDSet(vars["gtid_purged"])
+	purged, err := gtid.Parse(vars["gtid_purged"])
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluicedata/sluice/sdk/cdc"
 	"github.com/sluicedata/sluice/sdk/usererr"
+	"github.com/sluicedata/sluice/source-mysql/internal/gtid"
 )
 
 // place is a place in one server's log: a file, which all have one name but for their number, and how far into it.
@@ -163,11 +164,14 @@ func (d *driver) mariaSnapshot(ctx context.Context, s *session) (cdc.Visibility,
 
 // mysqlSnapshot asks which transactions every snapshot that is taken from now on sees.
 func (d *driver) mysqlSnapshot(ctx context.Context, s *session) (cdc.Visibility, error) {
+	if d.byFile.Load() {
+		return d.mysqlSettled(ctx, s)
+	}
 	row, err := s.row(ctx, "SELECT @@GLOBAL.gtid_executed")
 	if err != nil || len(row) == 0 {
 		return nil, fmt.Errorf("asking which transactions are visible: %w", err)
 	}
-	set, err := parseGTIDSet(row[0])
+	set, err := gtid.Parse(row[0])
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 type session struct {
 	wire   *wire
 	broken bool // it must not be used again
+	mark   bool // see openTransactions
 	vals   [][]byte
 	id     uint32 // the server's number of the connection
 }

@@ -25,7 +25,9 @@ type stream struct {
 	mapped map[uint64]*mapping // by the log's number of a table; of one that is not captured, it has no table
 
 	checksums bool
-	at        place // behind the last event
+	at        place  // behind the last event
+	made      uint32 // when the server made the file, in seconds since 1970
+	skip      place  // what comes before was captured already
 	txn       transaction
 	rows      binlog.Rows
 	rowsOf    *mapping
@@ -115,7 +117,7 @@ func (s *stream) Close() error {
 func (s *stream) delivered() []cdc.TxnID {
 	s.done.mu.Lock()
 	defer s.done.mu.Unlock()
-	if s.done.set != nil {
+	if s.done.set != nil && !s.done.byFile {
 		return []cdc.TxnID{cdc.TxnID(setMark + s.done.set.String())}
 	}
 	if s.done.last == "" {
@@ -219,7 +221,9 @@ func (s *stream) unpack(packet []byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.checksums = has
+		if s.checksums = has; !has {
+			return event[:len(event)-4], nil // there is one, but the server has changed the event since
+		}
 		return binlog.StripChecksum(event)
 	}
 	if !s.checksums {
@@ -277,6 +281,9 @@ func (s *stream) handle(ctx context.Context, event []byte) error {
 		return err
 	}
 	body := event[binlog.HeaderSize:]
+	if s.skip.file != "" {
+		return s.pass(h, body)
+	}
 	switch h.Type {
 	case binlog.WriteRows, binlog.UpdateRows, binlog.DeleteRows, binlog.WriteRowsV1, binlog.UpdateRowsV1, binlog.DeleteRowsV1,
 		binlog.WriteRowsCompressed, binlog.UpdateRowsCompressed, binlog.DeleteRowsCompressed:
@@ -291,7 +298,7 @@ func (s *stream) handle(ctx context.Context, event []byte) error {
 	case binlog.Query, binlog.QueryCompressed:
 		s.moveTo(h)
 		return s.query(ctx, h, body)
-	case binlog.GTID, binlog.MariaGTID:
+	case binlog.GTID, binlog.MariaGTID, binlog.GTIDTagged, binlog.AnonymousGTID:
 		s.moveTo(h)
 		return s.begin(h, body)
 	case binlog.TransactionPayload:
@@ -319,6 +326,9 @@ func (s *stream) rareEvent(h binlog.Header, body []byte) error {
 		s.at = place{file, at}
 		return err
 	case binlog.FormatDescription:
+		if err := s.sameFile(h); err != nil {
+			return err
+		}
 		clear(s.mapped) // the server may have started again: its numbers of tables begin anew
 		s.moveTo(h)
 	case binlog.Heartbeat:
@@ -342,10 +352,6 @@ func (s *stream) rareEvent(h binlog.Header, body []byte) error {
 		return s.endTransaction(h)
 	case binlog.Incident:
 		return usererr.New(cdc.ErrPositionLost, "The server says that its binary log lacks changes (%s at %s).", h.Type, s.at)
-	case binlog.AnonymousGTID:
-		return usererr.New(nil, "The log has a transaction without a GTID (%s at %s). Have an administrator set gtid_mode to ON for good, then backfill all tables.", h.Type, s.at)
-	case binlog.GTIDTagged:
-		return usererr.New(nil, "The log has a transaction whose GTID has a tag (%s at %s), which cannot be captured yet.", h.Type, s.at)
 	case binlog.PartialUpdateRows:
 		return usererr.New(nil, "The log has changes of parts of JSON values (%s at %s), which cannot be captured yet. Have an administrator empty binlog_row_value_options, then backfill all tables.", h.Type, s.at)
 	default:
@@ -368,23 +374,32 @@ func (s *stream) begin(h binlog.Header, body []byte) error {
 			return err
 		}
 		t.begun, t.prepared, t.halfway = !g.Standalone, g.Prepared, g.Halfway
-		t.id = cdc.TxnID(s.d.server.identity.Server + " " + s.at.String())
+		t.id = s.hereAsTxn()
 		t.add = func(p *position) { p.addMaria(g) }
 		name = mariaName(g)
 	} else {
-		g, err := binlog.ParseGTID(body)
+		g, err := s.mysqlGTID(h.Type, body)
 		if err != nil {
 			return err
 		}
 		if !g.Commit.IsZero() {
 			t.commit = g.Commit
 		}
-		name = mysqlName(g)
+		if g.Number != 0 {
+			name = mysqlName(g)
+		}
 		t.id = cdc.TxnID(name)
 		t.add = func(p *position) { p.addMySQL(g) }
 	}
+	if s.done.byFile {
+		t.id = s.hereAsTxn()
+		t.add = func(p *position) { p.place, p.made = s.at, s.made }
+	}
 	t.source = strconv.AppendInt(append(t.source, `"ts_ms":`...), t.commit.UnixMilli(), 10)
-	t.source = append(append(append(t.source, `,"gtid":"`...), name...), `","server_id":`...)
+	if name != nil {
+		t.source = append(append(append(t.source, `,"gtid":"`...), name...), '"')
+	}
+	t.source = append(t.source, `,"server_id":`...)
 	t.source = strconv.AppendUint(t.source, uint64(h.ServerID), 10)
 	t.source = append(t.source, `,"loc":[`...)
 	t.source = append(strconv.AppendUint(t.source, s.at.number(), 10), ',')

@@ -69,8 +69,10 @@ func (d *driver) dump(ctx context.Context, st *stream) error {
 	}
 	id := uuid.NewString()
 	if d.server.mariadb {
-		settings = append(settings, "SET @mariadb_slave_capability = 4, @slave_gtid_strict_mode = 0, @slave_gtid_ignore_duplicates = 0",
-			"SET @slave_connect_state = "+quoteText(st.done.domain.String()))
+		settings = append(settings, "SET @mariadb_slave_capability = 4, @slave_gtid_strict_mode = 0, @slave_gtid_ignore_duplicates = 0")
+		if !st.done.byFile {
+			settings = append(settings, "SET @slave_connect_state = "+quoteText(st.done.domain.String()))
+		}
 	} else {
 		settings = append(settings, "SET @slave_uuid = '"+id+"', @replica_uuid = '"+id+"'")
 	}
@@ -79,30 +81,35 @@ func (d *driver) dump(ctx context.Context, st *stream) error {
 			return fmt.Errorf("preparing the replication connection: %w", err)
 		}
 	}
-	number := 1<<31 | rand.Uint32()
-	command := byte(comBinlogDump)
-	var body []byte
-	le := binary.LittleEndian
-	if d.server.mariadb {
-		body = le.AppendUint32(nil, 4)
-		body = le.AppendUint16(body, 0)
-		body = le.AppendUint32(body, number)
-	} else {
-		const throughGTID = 4
-		set := st.done.set.Encode()
-		command = comBinlogDumpGTID
-		body = le.AppendUint16(nil, throughGTID)
-		body = le.AppendUint32(body, number)
-		body = le.AppendUint32(body, 0) // no file's name
-		body = le.AppendUint64(body, 4)
-		body = le.AppendUint32(body, uint32(len(set))) //nolint:gosec // the server printed it
-		body = append(body, set...)
-	}
+	command, body := d.request(st, 1<<31|rand.Uint32())
 	s.wire.limit = maxEvent
 	if err := s.wire.send(command, body); err != nil {
 		return err
 	}
 	return nil
+}
+
+// request is the command that asks for the log.
+func (d *driver) request(st *stream, number uint32) (command byte, body []byte) {
+	le := binary.LittleEndian
+	if d.server.mariadb || st.done.byFile {
+		at := place{at: 4} // the settings say where, and the file is the server's to find
+		if st.done.byFile {
+			at = st.from()
+		}
+		body = le.AppendUint32(nil, uint32(at.at)) //nolint:gosec // see maxPlace
+		body = le.AppendUint16(body, 0)
+		body = le.AppendUint32(body, number)
+		return comBinlogDump, append(body, at.file...)
+	}
+	const throughGTID = 4
+	set := st.done.set.Encode()
+	body = le.AppendUint16(nil, throughGTID)
+	body = le.AppendUint32(body, number)
+	body = le.AppendUint32(body, 0) // no file's name
+	body = le.AppendUint64(body, 4)
+	body = le.AppendUint32(body, uint32(len(set))) //nolint:gosec // the server printed it
+	return comBinlogDumpGTID, append(body, set...)
 }
 
 // maxEvent bounds an event: a transaction that was compressed as a whole is one.
@@ -118,7 +125,7 @@ func (s *stream) explain(err error) error {
 	switch {
 	case e.code == errNoRight || e.code == errAccessDenied:
 		return usererr.New(err, "User %q may not read the server's binary log. Have an administrator run: GRANT REPLICATION SLAVE ON *.* TO %s;", d.cfg.User, d.grantee())
-	case e.code == errNoPlaceMaria && (strings.Contains(e.message, "purged") || strings.Contains(e.message, "Could not find GTID state")):
+	case e.code == errNoPlaceMaria && isLostPlace(e.message):
 		return usererr.New(errors.Join(cdc.ErrPositionLost, err), "The server at %s has thrown away a part of its binary log that was not captured yet: %s", d.cfg.Address, e.message)
 	case e.code == errNoPlaceMaria && strings.Contains(e.message, "max_allowed_packet"):
 		return usererr.New(err, "The server at %s cannot send an event of its binary log, because that is larger than its max_allowed_packet. Have an administrator raise it: SET GLOBAL max_allowed_packet = 1073741824;", d.cfg.Address)

@@ -10,7 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
-	"github.com/sluicedata/sluice/sdk/testkit/server"
 	"github.com/sluicedata/sluice/sdk/testkit/server/mysqld"
 )
 
@@ -19,13 +18,13 @@ import (
 // after they were written to the log. SLUICE_STRESS=5m says how long.
 func TestStress(t *testing.T) {
 	t.Parallel()
-	flavors(t, func(t *testing.T, flavor string) {
+	positions(t, func(t *testing.T, flavor string, byFile bool) {
 		b := suiteBackend(flavor)
 		b.NoKeyless = true
-		b.StressFor = 12 * time.Second
+		b.StressFor = 6 * time.Second
 		b.Open = func(t testing.TB) cdctest.Database {
 			t.Helper()
-			return newStressDatabase(t, flavor)
+			return newStressDatabase(t, flavor, byFile)
 		}
 		b.Command = func(t testing.TB) *exec.Cmd {
 			t.Helper()
@@ -48,12 +47,12 @@ type stressDatabase struct {
 	staller staller
 }
 
-func newStressDatabase(t testing.TB, flavor string) stressDatabase {
+func newStressDatabase(t testing.TB, flavor string, byFile bool) stressDatabase {
 	t.Helper()
-	db := databaseOn(t, server.MySQL(t, flavor, map[string]string{"max-binlog-size": "1M"}))
+	db := positionDatabase(t, flavor, byFile)
 	admin := *db
 	db.exec("CREATE USER "+captureUser+"@'%' IDENTIFIED BY '"+mysqld.Password+"'",
-		"GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO "+captureUser+"@'%'")
+		"SET GLOBAL max_binlog_size = 1048576", "GRANT SELECT, PROCESS, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO "+captureUser+"@'%'")
 	if flavor == mysqld.MariaDB {
 		db.exec("GRANT BINLOG MONITOR ON *.* TO " + captureUser + "@'%'")
 	}

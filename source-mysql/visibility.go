@@ -1,13 +1,10 @@
 package main
 
 import (
-	"encoding/hex"
-	"errors"
 	"strconv"
 	"strings"
 
 	"github.com/sluicedata/sluice/sdk/cdc"
-	"github.com/sluicedata/sluice/sdk/usererr"
 	"github.com/sluicedata/sluice/source-mysql/internal/gtid"
 )
 
@@ -23,25 +20,11 @@ func (g gtidSet) sees(txn cdc.TxnID) bool {
 		other, err := gtid.Parse(text)
 		return err == nil && g.set.Contains(other)
 	}
-	uuid, number, ok := splitGTID(string(txn))
-	return ok && g.set.Has(uuid, number)
-}
-
-func splitGTID(text string) (uuid [16]byte, number int64, ok bool) {
-	before, after, found := cutLast(text, ':')
-	raw, err := hex.DecodeString(strings.ReplaceAll(before, "-", ""))
-	if err != nil || len(raw) != 16 || !found {
-		return uuid, 0, false
+	before, after, _ := cutLast(string(txn), ':')
+	source, err := gtid.ParseSource(before)
+	if err != nil {
+		return false
 	}
-	number, err = strconv.ParseInt(after, 10, 64)
-	return [16]byte(raw), number, err == nil
-}
-
-// parseGTIDSet reads a set that the server printed.
-func parseGTIDSet(text string) (*gtid.Set, error) {
-	set, err := gtid.Parse(text)
-	if errors.Is(err, gtid.ErrTagged) {
-		return nil, usererr.New(err, "The server has transactions whose GTIDs have tags, which cannot be captured yet.")
-	}
-	return set, err //nolint:wrapcheck // it says what it is
+	number, err := strconv.ParseInt(after, 10, 64)
+	return err == nil && g.set.Has(source, number)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math/bits"
 	"strconv"
 )
 
@@ -263,4 +264,18 @@ func (c *cursor) packedBytes() []byte {
 		return nil
 	}
 	return c.take(int(n))
+}
+
+// varint reads a number in the form of MySQL's serialised messages: as many bytes follow as the first one has ones at its end.
+func (c *cursor) varint() uint64 {
+	if len(c.b) == 0 {
+		c.failed = true
+		return 0
+	}
+	more := bits.TrailingZeros8(^c.b[0])
+	raw := c.uint(min(more+1, 8))
+	if more < 8 {
+		return raw >> (more + 1)
+	}
+	return raw>>8 | uint64(c.byte())<<56
 }

@@ -9,6 +9,7 @@ import (
 // MySQLGTID is what a GTID event says.
 type MySQLGTID struct {
 	UUID     [16]byte
+	Tag      string // that a session chose; mostly empty
 	Number   int64
 	Commit   time.Time // when the transaction committed on this server; zero if the log does not say
 	Original time.Time // when it committed where it was made
@@ -39,6 +40,43 @@ func ParseGTID(body []byte) (MySQLGTID, error) {
 		}
 	}
 	g.Commit, g.Original = time.UnixMicro(int64(micros&^(1<<55))), time.UnixMicro(int64(original)) //nolint:gosec // 55 bits
+	return g, nil
+}
+
+// ParseTaggedGTID reads the body of a GTID event with a tag. It is a message: a version, its length, the last field that matters,
+// then fields behind their numbers, all of them numbers of variable length.
+func ParseTaggedGTID(body []byte) (MySQLGTID, error) {
+	var g MySQLGTID
+	c := cursor{b: body}
+	version := c.varint()
+	c.varint() // the length
+	c.varint() // the last field that must not be passed over
+	for field := uint64(0); field <= 7 && len(c.b) > 0 && !c.failed; field++ {
+		if uint64(c.b[0]>>1) != field {
+			continue // left out
+		}
+		c.skip(1)
+		switch field {
+		case 1:
+			for i := range g.UUID {
+				g.UUID[i] = byte(c.varint()) //nolint:gosec // a byte
+			}
+		case 2:
+			g.Number = int64(c.varint() >> 1) //nolint:gosec // the lowest bit is the sign, and the server's are positive
+		case 3:
+			g.Tag = string(c.take(int(c.varint()))) //nolint:gosec // take checks it
+		case 6:
+			g.Commit = time.UnixMicro(int64(c.varint())) //nolint:gosec // a time
+			g.Original = g.Commit
+		case 7:
+			g.Original = time.UnixMicro(int64(c.varint())) //nolint:gosec // a time
+		default:
+			c.varint()
+		}
+	}
+	if c.failed || version != 0 && version != 1 || g.Number <= 0 {
+		return g, fmt.Errorf("%w: a GTID event with a tag, of %d bytes", ErrFormat, len(body))
+	}
 	return g, nil
 }
 

@@ -1,6 +1,7 @@
 package gtid_test
 
 import (
+	"encoding/binary"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -36,26 +37,42 @@ func TestSets(t *testing.T) {
 	}
 	s := parse(t, a+":1-3")
 	require.False(t, s.Meets(parse(t, b+":1")))
-	uuid := [16]byte{15: 0xa}
+	uuid := gtid.Source{UUID: [16]byte{15: 0xa}}
 	require.True(t, s.Has(uuid, 3))
 	require.False(t, s.Has(uuid, 4))
 	for _, text := range []string{"x:1", a, a + ":0", a + ":5-4", a + ":1-x"} {
 		_, err := gtid.Parse(text)
 		require.Error(t, err, text)
 	}
-	_, err := gtid.Parse(a + ":1:tag:1-2")
-	require.ErrorIs(t, err, gtid.ErrTagged)
+}
+
+// Numbers of a server belong to the tag before them, if there is one.
+func TestTags(t *testing.T) {
+	t.Parallel()
+	text := a + ":7:b:1:3:tag:1-2," + b + ":x_1:5"
+	s := parse(t, a+":7:b:3:tag:1-2:b:1,"+b+":x_1:5")
+	require.Equal(t, text, s.String())
+	require.Equal(t, text, parse(t, text).String())
+	require.True(t, s.Has(gtid.Source{UUID: [16]byte{15: 0xa}, Tag: "tag"}, 2))
+	require.False(t, s.Has(gtid.Source{UUID: [16]byte{15: 0xa}}, 2))
+	require.Equal(t, a+":tag:2", s.Minus(parse(t, a+":1-7:b:1-9:tag:1,"+b+":x_1:1-9")).String())
+	s.Add(gtid.Source{UUID: [16]byte{15: 0xa}, Tag: "b"}, 4)
+	newest := gtid.Source{UUID: [16]byte{15: 0xa}, Tag: "b"}
+	require.Equal(t, a+":7:b:1:3-4:tag:1-2,"+b+":x_1:5", string(s.Append(nil, &newest)))
+	s.Add(newest, 5)
+	require.Equal(t, a+":7:b:1:3-5:tag:1-2,"+b+":x_1:5", string(s.Append(nil, &newest)))
+	require.Equal(t, uint64(4<<8|1|1<<56), binary.LittleEndian.Uint64(s.Encode()))
 }
 
 // What is remembered of the text is never outdated.
 func TestSetsThatGrow(t *testing.T) {
 	t.Parallel()
 	s := parse(t, a+":1-3:10,"+b+":1")
-	ua, ub := [16]byte{15: 0xa}, [16]byte{15: 0xb}
+	ua, ub := gtid.Source{UUID: [16]byte{15: 0xa}}, gtid.Source{UUID: [16]byte{15: 0xb}}
 	for _, step := range []struct {
-		uuid   [16]byte
+		uuid   gtid.Source
 		number int64
-	}{{ua, 11}, {ua, 12}, {ub, 2}, {ub, 3}, {ua, 13}, {ua, 4}, {ua, 14}, {ub, 9}, {ub, 10}, {ua, 9}, {[16]byte{1}, 1}, {ua, 15}} {
+	}{{ua, 11}, {ua, 12}, {ub, 2}, {ub, 3}, {ua, 13}, {ua, 4}, {ua, 14}, {ub, 9}, {ub, 10}, {ua, 9}, {gtid.Source{UUID: [16]byte{1}}, 1}, {ua, 15}} {
 		s.Add(step.uuid, step.number)
 		require.Equal(t, s.Clone().String(), string(s.Append(nil, &step.uuid)))
 	}

@@ -5,22 +5,50 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// ErrTagged says that a set has identifiers with tags (MySQL 8.3 and newer).
-var ErrTagged = errors.New("identifiers with tags")
+// Source is what numbers of transactions belong to: a server, and a tag that a session chose (MySQL 8.3 and newer), if any.
+type Source struct {
+	UUID [16]byte
+	Tag  string
+}
+
+func (s Source) compare(o Source) int {
+	if c := bytes.Compare(s.UUID[:], o.UUID[:]); c != 0 {
+		return c
+	}
+	return strings.Compare(s.Tag, o.Tag)
+}
+
+// Append appends the server's notation: the UUID, and the tag behind a colon.
+func (s Source) Append(dst []byte) []byte {
+	dst = AppendUUID(dst, s.UUID)
+	if s.Tag != "" {
+		dst = append(append(dst, ':'), s.Tag...)
+	}
+	return dst
+}
+
+// ParseSource reads what Append writes.
+func ParseSource(text string) (Source, error) {
+	name, tag, _ := strings.Cut(text, ":")
+	uuid, err := hex.DecodeString(strings.ReplaceAll(name, "-", ""))
+	if err != nil || len(uuid) != 16 {
+		return Source{}, fmt.Errorf("%q is not a server's UUID", text)
+	}
+	return Source{UUID: [16]byte(uuid), Tag: tag}, nil
+}
 
 // interval are the numbers from first to last, both included.
 type interval struct{ first, last int64 }
 
 // Set is a set of MySQL's identifiers: numbers of transactions for each server. The zero value is empty.
 type Set struct {
-	servers []server // by UUID
+	servers []server // in order
 
 	// text is what String gave, except for the last interval of one server, which is the one that grows.
 	before, after []byte
@@ -29,11 +57,11 @@ type Set struct {
 }
 
 type server struct {
-	uuid      [16]byte
+	Source
 	intervals []interval // ascending, apart from each other
 }
 
-// Parse reads the server's notation: "3E11FA47-71CA-11E1-9E33-C80AA9429562:1-3:11, …".
+// Parse reads the server's notation: "3E11FA47-71CA-11E1-9E33-C80AA9429562:1-3:11:tag:1-2, …".
 func Parse(text string) (*Set, error) {
 	s := &Set{}
 	for part := range strings.SplitSeq(text, ",") {
@@ -41,18 +69,19 @@ func Parse(text string) (*Set, error) {
 		if part == "" {
 			continue
 		}
-		uuidText, rest, ok := strings.Cut(part, ":")
-		uuid, err := hex.DecodeString(strings.ReplaceAll(uuidText, "-", ""))
-		if err != nil || len(uuid) != 16 || !ok {
+		name, rest, _ := strings.Cut(part, ":")
+		source, err := ParseSource(strings.TrimSpace(name))
+		if err != nil || rest == "" {
 			return nil, fmt.Errorf("parsing the GTID set %q: %q is not a server's UUID with numbers", text, part)
 		}
 		for item := range strings.SplitSeq(rest, ":") {
-			item = strings.TrimSpace(item)
+			item = strings.ToLower(strings.TrimSpace(item))
+			if isTag(item) {
+				source.Tag = item
+				continue
+			}
 			first, last, isRange := strings.Cut(item, "-")
 			a, err := strconv.ParseInt(first, 10, 64)
-			if err != nil && strings.Trim(item, "abcdefghijklmnopqrstuvwxyz0123456789_") == "" {
-				return nil, fmt.Errorf("parsing the GTID set %q: %w", text, ErrTagged)
-			}
 			b := a
 			if err == nil && isRange {
 				b, err = strconv.ParseInt(last, 10, 64)
@@ -60,20 +89,25 @@ func Parse(text string) (*Set, error) {
 			if err != nil || a < 1 || b < a {
 				return nil, fmt.Errorf("parsing the GTID set %q: %q is not a range of numbers", text, item)
 			}
-			s.add([16]byte(uuid), interval{a, b})
+			s.add(source, interval{a, b})
 		}
 	}
 	return s, nil
 }
 
-// Add adds one transaction.
-func (s *Set) Add(uuid [16]byte, number int64) { s.add(uuid, interval{number, number}) }
+// isTag reports whether a part of a set's text is a tag: a word that begins with no digit.
+func isTag(item string) bool {
+	return item != "" && strings.Trim(item, "abcdefghijklmnopqrstuvwxyz0123456789_") == "" && (item[0] < '0' || item[0] > '9')
+}
 
-func (s *Set) add(uuid [16]byte, n interval) {
-	i, found := s.find(uuid)
+// Add adds one transaction.
+func (s *Set) Add(source Source, number int64) { s.add(source, interval{number, number}) }
+
+func (s *Set) add(source Source, n interval) {
+	i, found := s.find(source)
 	if !found {
 		s.known = false
-		s.servers = slices.Insert(s.servers, i, server{uuid: uuid})
+		s.servers = slices.Insert(s.servers, i, server{Source: source})
 	}
 	v := &s.servers[i]
 	if last := len(v.intervals) - 1; last >= 0 && n.first == v.intervals[last].last+1 {
@@ -99,15 +133,15 @@ func (s *Set) add(uuid [16]byte, n interval) {
 	v.intervals = slices.Replace(v.intervals, at, end, n)
 }
 
-func (s *Set) find(uuid [16]byte) (int, bool) {
-	return slices.BinarySearchFunc(s.servers, uuid, func(v server, u [16]byte) int { return bytes.Compare(v.uuid[:], u[:]) })
+func (s *Set) find(source Source) (int, bool) {
+	return slices.BinarySearchFunc(s.servers, source, func(v server, o Source) int { return v.compare(o) })
 }
 
 // Has reports whether a transaction is in the set.
-func (s *Set) Has(uuid [16]byte, number int64) bool { return s.has(uuid, interval{number, number}) }
+func (s *Set) Has(source Source, number int64) bool { return s.has(source, interval{number, number}) }
 
-func (s *Set) has(uuid [16]byte, n interval) bool {
-	i, found := s.find(uuid)
+func (s *Set) has(source Source, n interval) bool {
+	i, found := s.find(source)
 	if !found {
 		return false
 	}
@@ -121,7 +155,7 @@ func (s *Set) Contains(o *Set) bool { return len(o.Minus(s).servers) == 0 }
 func (s *Set) Minus(o *Set) *Set {
 	out := &Set{}
 	for _, v := range s.servers {
-		i, found := o.find(v.uuid)
+		i, found := o.find(v.Source)
 		for _, n := range v.intervals {
 			if found {
 				for _, x := range o.servers[i].intervals {
@@ -129,13 +163,13 @@ func (s *Set) Minus(o *Set) *Set {
 						continue
 					}
 					if n.first < x.first {
-						out.add(v.uuid, interval{n.first, x.first - 1})
+						out.add(v.Source, interval{n.first, x.first - 1})
 					}
 					n.first = x.last + 1
 				}
 			}
 			if n.first <= n.last {
-				out.add(v.uuid, n)
+				out.add(v.Source, n)
 			}
 		}
 	}
@@ -144,7 +178,7 @@ func (s *Set) Minus(o *Set) *Set {
 
 // Meets reports whether both sets have transactions of one server.
 func (s *Set) Meets(o *Set) bool {
-	return slices.ContainsFunc(s.servers, func(v server) bool { _, found := o.find(v.uuid); return found })
+	return slices.ContainsFunc(s.servers, func(v server) bool { _, found := o.find(v.Source); return found })
 }
 
 // Empty reports whether nothing is in the set.
@@ -162,12 +196,12 @@ func (s *Set) Clone() *Set {
 // String is the server's notation.
 func (s *Set) String() string { return string(s.Append(nil, nil)) }
 
-// Append appends the server's notation. Where uuid, the server of the transaction that was added last, is given, what is the
+// Append appends the server's notation. Where newest, the source of the transaction that was added last, is given, what is the
 // same for the next transaction is remembered.
-func (s *Set) Append(dst []byte, uuid *[16]byte) []byte {
+func (s *Set) Append(dst []byte, newest *Source) []byte {
 	at := -1
-	if uuid != nil {
-		if i, found := s.find(*uuid); found {
+	if newest != nil {
+		if i, found := s.find(*newest); found {
 			at = i
 		}
 	}
@@ -197,10 +231,14 @@ func (s *Set) Append(dst []byte, uuid *[16]byte) []byte {
 // appendServer appends one server's part, or all of it but the last interval.
 func (s *Set) appendServer(dst []byte, i int, butLast bool) []byte {
 	v := &s.servers[i]
-	if i > 0 {
-		dst = append(dst, ',')
+	if i > 0 && s.servers[i-1].UUID == v.UUID {
+		dst = append(append(dst, ':'), v.Tag...)
+	} else {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = v.Source.Append(dst)
 	}
-	dst = AppendUUID(dst, v.uuid)
 	intervals := v.intervals
 	if butLast {
 		intervals = intervals[:len(intervals)-1]
@@ -233,11 +271,21 @@ func AppendUUID(dst []byte, u [16]byte) []byte {
 	return dst
 }
 
-// Encode is the form in which a set is sent to the server that is asked for the rest.
+// Encode is the form in which a set is sent to the server that is asked for the rest. Servers that know no tags know no other
+// form than that of sets without any.
 func (s *Set) Encode() []byte {
-	out := binary.LittleEndian.AppendUint64(nil, uint64(len(s.servers)))
+	tagged := slices.ContainsFunc(s.servers, func(v server) bool { return v.Tag != "" })
+	count := uint64(len(s.servers))
+	if tagged {
+		const format = 1
+		count = format<<56 | count<<8 | format
+	}
+	out := binary.LittleEndian.AppendUint64(nil, count)
 	for _, v := range s.servers {
-		out = append(out, v.uuid[:]...)
+		out = append(out, v.UUID[:]...)
+		if tagged {
+			out = append(append(out, byte(len(v.Tag)<<1)), v.Tag...)
+		}
 		out = binary.LittleEndian.AppendUint64(out, uint64(len(v.intervals)))
 		for _, n := range v.intervals {
 			out = binary.LittleEndian.AppendUint64(out, uint64(n.first))  //nolint:gosec // positive

@@ -43,6 +43,7 @@ type Server struct {
 	install  Installation
 	dir      string // holds data/, server.log, server.pid; removed by Close
 	port     int
+	id       int // its server_id
 	owner    *owner
 	reaper   *reaper
 	settings map[string]string
@@ -75,7 +76,7 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{install: install, dir: dir, owner: own, settings: opts.Settings}
+	s := &Server{install: install, dir: dir, owner: own, settings: opts.Settings, id: 1 + rand.IntN(1<<30)}
 	if s.reaper, err = startReaper(dir); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -109,7 +110,7 @@ func (s *Server) arguments() []string {
 	all := map[string]string{
 		"datadir": s.DataDir(), "basedir": filepath.Join(s.install.root, "/usr"), "pid-file": filepath.Join(s.dir, "server.pid"),
 		"socket": filepath.Join(s.dir, "s"), "bind-address": "127.0.0.1", "port": strconv.Itoa(s.port), "init-file": filepath.Join(s.dir, "init.sql"),
-		"server-id": strconv.Itoa(1 + rand.IntN(1<<30)), "log-bin": "binlog", "binlog-row-metadata": "FULL",
+		"server-id": strconv.Itoa(s.id), "log-bin": "binlog", "binlog-row-metadata": "FULL",
 		"default-time-zone": "-08:00", "max-connections": "200", "max-connect-errors": "1000000",
 		"innodb-flush-log-at-trx-commit": "2", "sync-binlog": "0", "innodb-buffer-pool-size": "128M", "loose-innodb-doublewrite": "0",
 		"loose-innodb-flush-method": "nosync", "loose-innodb-redo-log-capacity": "512M", "binlog-cache-size": "8M", "loose-mysqlx": "0", "performance-schema": "0", "loose-secure-file-priv": "",
