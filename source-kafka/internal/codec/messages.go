@@ -11,6 +11,7 @@ import (
 
 // messages are the message types of a Protobuf schema that records were written as.
 type messages struct {
+	side  Side
 	id    int
 	file  *protobuf.File
 	plans map[string]*messagePlan // by path, as it is in records
@@ -27,15 +28,7 @@ func (c *Codec) protobuf(ctx context.Context, s *registry.Schema) (*plan, error)
 	if err != nil {
 		return nil, err
 	}
-	return &plan{proto: &messages{id: s.ID, file: file, plans: map[string]*messagePlan{}}}, nil
-}
-
-func compileProtobuf(ctx context.Context, s *registry.Schema) (*protobuf.File, error) {
-	var imports []protobuf.Text
-	s.Walk(func(path string, s *registry.Schema) {
-		imports = append(imports, protobuf.Text{Path: path, Proto: s.Text})
-	})
-	return protobuf.Compile(ctx, s.Text, imports)
+	return &plan{proto: &messages{side: c.opts.Side, id: s.ID, file: file, plans: map[string]*messagePlan{}}}, nil
 }
 
 // decoder finds the message type that a record names behind its schema, and what follows.
@@ -60,7 +53,7 @@ func (m *messages) decoder(f frame) (appender, *Schema, []byte, error) {
 			}
 		}
 		if p == nil {
-			p = &messagePlan{schema: describe(m.id, d.Name(), d.Describe()), decoder: d}
+			p = &messagePlan{schema: describe(m.side, m.id, d.Name(), d.Describe()), decoder: d}
 		}
 		m.plans[string(f.path[:n])] = p
 		if n == 1 {

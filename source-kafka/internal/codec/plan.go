@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/sluicedata/sluice/sdk/retry"
-	"github.com/sluicedata/sluice/source-kafka/internal/codec/avro"
-	"github.com/sluicedata/sluice/source-kafka/internal/codec/jsontype"
 	"github.com/sluicedata/sluice/source-kafka/internal/registry"
 )
 
@@ -115,26 +113,27 @@ func (c *Codec) compile(ctx context.Context, s *registry.Schema) (*plan, error) 
 	case registry.Protobuf:
 		return c.protobuf(ctx, s)
 	case registry.JSON:
-		return &plan{schema: &Schema{ID: s.ID, JSON: anySchema.JSON}, append: appendJSON}, nil
+		return c.json(s), nil
 	default:
 		return nil, fmt.Errorf("schemas of the type %s cannot be read", s.Type)
 	}
 }
 
 func (c *Codec) avro(s *registry.Schema) (*plan, error) {
-	var refs []avro.Text
-	s.Walk(func(name string, s *registry.Schema) { refs = append(refs, avro.Text{Name: name, Schema: s.Text}) })
-	a, err := avro.Compile(s.Text, refs, avro.Options{Key: c.opts.Side == Key})
+	a, err := compileAvro(s, c.opts.Side)
 	if err != nil {
 		return nil, err
 	}
-	return &plan{schema: describe(s.ID, a.Name(), a.Describe()), append: a.Append}, nil
+	return &plan{schema: describe(c.opts.Side, s.ID, a.Name(), a.Describe()), append: a.Append}, nil
 }
 
-// describe is the schema of what a decoder appends.
-func describe(id int, name string, doc *jsontype.Document) *Schema {
-	members, object := doc.Members()
-	return &Schema{ID: id, Name: name, JSON: doc.JSON(), Object: object, Members: members, Keys: doc.Keys()}
+// json takes a schema that cannot be read for one that says nothing: the records are JSON all the same.
+func (c *Codec) json(s *registry.Schema) *plan {
+	doc, err := convertJSONSchema(s)
+	if err != nil {
+		return &plan{schema: &Schema{ID: s.ID, JSON: anySchema.JSON}, append: appendJSON}
+	}
+	return &plan{schema: describeJSON(c.opts.Side, s.ID, doc), append: appendJSON}
 }
 
 //nolint:gochecknoglobals // a lookup table

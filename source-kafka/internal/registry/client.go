@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,6 +41,24 @@ type Options struct {
 	Retry retry.Backoff
 }
 
+// protected refuses to send a password in the clear to another machine.
+func (o Options) protected() error {
+	if o.Password.IsZero() {
+		return nil
+	}
+	for _, address := range o.URLs {
+		u, err := url.Parse(address)
+		if err != nil || u.Scheme != "http" {
+			continue
+		}
+		if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return usererr.New(nil, "The password would be sent to the schema registry at %s in the clear. "+
+				"Use its https address in schemaRegistry.endpoint.", u.Redacted())
+		}
+	}
+	return nil
+}
+
 // Client reads one registry. It may be used from any goroutine and holds every schema that was asked for; Close releases its
 // connections.
 type Client struct {
@@ -46,6 +66,7 @@ type Client struct {
 	http    *http.Transport
 	address string
 	retry   retry.Backoff
+	context string
 
 	mu    sync.Mutex
 	byID  map[int]*entry
@@ -63,6 +84,9 @@ type entry struct {
 func New(opts Options) (*Client, error) {
 	if len(opts.URLs) == 0 {
 		return nil, usererr.New(nil, "The schema registry has no address. Set schemaRegistry.endpoint, like https://registry:8081.")
+	}
+	if err := opts.protected(); err != nil {
+		return nil, err
 	}
 	if opts.Timeout <= 0 {
 		opts.Timeout = 30 * time.Second
@@ -95,7 +119,7 @@ func New(opts Options) (*Client, error) {
 		return nil, usererr.New(err, "The address of the schema registry, %q, cannot be used. It looks like https://registry:8081.", opts.URLs[0])
 	}
 	return &Client{
-		api: api, http: transport, address: opts.URLs[0], retry: opts.Retry,
+		api: api, http: transport, address: opts.URLs[0], retry: opts.Retry, context: opts.Context,
 		byID: map[int]*entry{}, byRef: map[string]*entry{},
 	}, nil
 }
@@ -105,6 +129,19 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Address is the registry's first address, for messages.
 func (c *Client) Address() string { return c.address }
+
+// InContext is a subject's name without its context, and whether that is the client's: registries list those of all.
+func (c *Client) InContext(subject string) (string, bool) {
+	rest, qualified := strings.CutPrefix(subject, ":.")
+	if !qualified {
+		return subject, true // of the default context, or of a registry that leaves the asked one out
+	}
+	name, plain, ok := strings.Cut(rest, ":")
+	if !ok {
+		return subject, false
+	}
+	return plain, "."+name == c.context || (name == "" && c.context == "")
+}
 
 // Check asks for the subjects, which needs the address, the certificate, the login and the right to read.
 func (c *Client) Check(ctx context.Context) error {

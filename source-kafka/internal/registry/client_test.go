@@ -150,6 +150,36 @@ func TestRegistriesThatCannotBeReached(t *testing.T) {
 	require.EqualError(t, err, "The schema registry has no address. Set schemaRegistry.endpoint, like https://registry:8081.")
 }
 
+func TestPasswordsAreNotSentInTheClear(t *testing.T) {
+	t.Parallel()
+	_, err := New(Options{URLs: []string{"http://registry.example.com:8081"}, User: "u", Password: schema.NewSecret("s3cret")})
+	require.EqualError(t, err, "The password would be sent to the schema registry at http://registry.example.com:8081 in the clear. "+
+		"Use its https address in schemaRegistry.endpoint.")
+	for _, address := range []string{"https://registry.example.com", "http://localhost:8081", "http://[::1]:8081"} {
+		_, err := New(Options{URLs: []string{address}, User: "u", Password: schema.NewSecret("s3cret")})
+		require.NoError(t, err, address)
+	}
+}
+
+func TestSubjectsOfContexts(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		context, subject, plain string
+		ok                      bool
+	}{
+		{"", "orders-value", "orders-value", true},
+		{"", ":.staging:orders-value", "orders-value", false},
+		{"", ":.:orders-value", "orders-value", true},
+		{".staging", ":.staging:orders-value", "orders-value", true},
+		{".staging", "orders-value", "orders-value", true},
+		{".staging", ":.other:orders-value", "orders-value", false},
+	} {
+		plain, ok := client(t, Options{URLs: []string{"http://localhost"}, Context: c.context}).InContext(c.subject)
+		require.Equal(t, c.ok, ok, "%q in %q", c.subject, c.context)
+		require.Equal(t, c.plain, plain)
+	}
+}
+
 func TestLoginAndContext(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

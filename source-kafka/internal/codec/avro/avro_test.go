@@ -189,7 +189,7 @@ func TestDescription(t *testing.T) {
 		{"name":"next","type":["null","a.R"]},
 		{"name":"tags","type":{"type":"map","values":["null","string","int"]}},
 		{"name":"inner","type":["null",{"type":"record","name":"S","fields":[{"name":"x","type":"double"}]}],"doc":"inside"}]}`, Options{})
-	require.JSONEq(t, `{"$defs":{"a.R":`+body+`},`+body[1:], string(s.Describe().JSON()))
+	require.JSONEq(t, `{"$defs":{"a.R":`+body+`},`+body[1:], string(s.Describe().JSON("")))
 }
 
 const body = `{"type":"object","title":"a.R","description":"a row","required":["id","price","at","next","tags","inner"],"properties":{
@@ -306,6 +306,6 @@ func FuzzAppend(f *testing.F) {
 			return
 		}
 		require.True(t, json.Valid(out), "%q", out)
-		validate(t, compileJSONSchema(t, s.Describe().JSON()), out)
+		validate(t, compileJSONSchema(t, s.Describe().JSON("")), out)
 	})
 }

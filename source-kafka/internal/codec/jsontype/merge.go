@@ -28,6 +28,32 @@ func Merge(docs ...*Document) *Document {
 	return all
 }
 
+// Optional is the document without required members, at any depth.
+func (d *Document) Optional() *Document {
+	o := &Document{Root: optional(d.Root), Defs: map[string]*Node{}}
+	for name, n := range d.Defs {
+		o.Defs[name] = optional(n)
+	}
+	return o
+}
+
+func optional(n *Node) *Node {
+	if n == nil {
+		return nil
+	}
+	c := *n
+	c.Props = slices.Clone(n.Props)
+	for i := range c.Props {
+		c.Props[i].Required, c.Props[i].Node = false, optional(c.Props[i].Node)
+	}
+	c.AnyOf = slices.Clone(n.AnyOf)
+	for i := range c.AnyOf {
+		c.AnyOf[i] = optional(c.AnyOf[i])
+	}
+	c.Values, c.Items = optional(n.Values), optional(n.Items)
+	return &c
+}
+
 func merge(a, b *Node) *Node {
 	switch {
 	case a == b || reflect.DeepEqual(a, b):

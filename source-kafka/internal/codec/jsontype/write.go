@@ -2,6 +2,7 @@ package jsontype
 
 import (
 	"encoding/json"
+	"net/url"
 	"slices"
 
 	"github.com/sluicedata/sluice/sdk/jsonscan"
@@ -9,9 +10,9 @@ import (
 )
 
 // JSON is the document as a JSON schema (2020-12). A definition that is used once is written where it is used; those that
-// are used more often, or by themselves, are in $defs.
-func (d *Document) JSON() json.RawMessage {
-	w := writer{doc: d, uses: map[string]int{}}
+// are used more often, or by themselves, are in $defs, under their names behind the prefix.
+func (d *Document) JSON(prefix string) json.RawMessage {
+	w := writer{doc: d, prefix: prefix, uses: map[string]int{}}
 	w.count(d.Root)
 	w.open()
 	w.members(d.Root, true)
@@ -21,9 +22,10 @@ func (d *Document) JSON() json.RawMessage {
 }
 
 type writer struct {
-	doc  *Document
-	dst  []byte
-	uses map[string]int
+	doc    *Document
+	prefix string
+	dst    []byte
+	uses   map[string]int
 }
 
 // count counts how often each definition is used, from the root.
@@ -74,7 +76,7 @@ func (w *writer) defs() {
 	w.name("$defs")
 	w.open()
 	for _, name := range names {
-		w.name(name)
+		w.name(w.prefix + name)
 		w.node(w.doc.Defs[name])
 	}
 	w.closeObject()
@@ -94,7 +96,7 @@ func (w *writer) members(n *Node, root bool) {
 	}
 	n = w.nullable(n)
 	if n.Ref != "" {
-		w.text("$ref", "#"+jsonscan.JoinPointer("/$defs", n.Ref))
+		w.text("$ref", "#"+(&url.URL{Path: jsonscan.JoinPointer("/$defs", w.prefix+n.Ref)}).EscapedPath())
 	}
 	switch len(n.Types) {
 	case 0:

@@ -127,11 +127,43 @@ func (f *File) Message(path []int) (*Decoder, error) {
 	return &Decoder{file: f, root: f.plan(m)}, nil
 }
 
-// Messages are the paths of all messages that are not within others.
-func (f *File) Messages() [][]int {
-	var paths [][]int
-	for i := range f.file.Messages().Len() {
-		paths = append(paths, []int{i})
+// Name is the full name of the first message type, by which serializers name a schema; empty if there is none.
+func (f *File) Name() string {
+	if f.file.Messages().Len() == 0 {
+		return ""
 	}
-	return paths
+	return string(f.file.Messages().Get(0).FullName())
+}
+
+// Roots are the paths of the outer message types that no other one of the file holds, or of all if each is held by another:
+// those that records are likely to be written as.
+func (f *File) Roots() [][]int {
+	all := f.file.Messages()
+	held := map[protoreflect.FullName]bool{}
+	for i := range all.Len() {
+		hold(all.Get(i), held)
+	}
+	var roots, every [][]int
+	for i := range all.Len() {
+		every = append(every, []int{i})
+		if !held[all.Get(i).FullName()] {
+			roots = append(roots, []int{i})
+		}
+	}
+	if len(roots) == 0 {
+		return every
+	}
+	return roots
+}
+
+// hold notes the types of m's fields, and of the messages declared within it, other than m itself.
+func hold(m protoreflect.MessageDescriptor, held map[protoreflect.FullName]bool) {
+	for i := range m.Fields().Len() {
+		if t := m.Fields().Get(i).Message(); t != nil && t.FullName() != m.FullName() {
+			held[t.FullName()] = true
+		}
+	}
+	for i := range m.Messages().Len() {
+		hold(m.Messages().Get(i), held)
+	}
 }

@@ -149,7 +149,7 @@ func TestRandomMessages(t *testing.T) {
 	f := compile(t, everything, Text{"inner.proto", inner})
 	next := compile(t, edition)
 	for n, d := range []*Decoder{decoder(t, f, 0), decoder(t, next, 0)} {
-		valid := compileJSONSchema(t, d.Describe().JSON())
+		valid := compileJSONSchema(t, d.Describe().JSON(""))
 		types := dynamicpb.NewTypes(registryOf(t, d))
 		options := protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true, Resolver: types, AllowPartial: true}
 		var dst []byte
@@ -442,7 +442,7 @@ func TestDescription(t *testing.T) {
 		"next":{"anyOf":[{"$ref":"#/$defs/R"},{"type":"null"}]},
 		"m":{"type":"object","additionalProperties":{"type":"string","contentEncoding":"base64"}},
 		"k":{"type":"array","items":{"type":["string","integer"]}}}}`
-	require.JSONEq(t, `{"$defs":{"R":`+body+`},`+body[1:], string(d.Describe().JSON()))
+	require.JSONEq(t, `{"$defs":{"R":`+body+`},`+body[1:], string(d.Describe().JSON("")))
 }
 
 // tenFields is a row as applications have it.
@@ -503,7 +503,7 @@ func BenchmarkAppend(b *testing.B) {
 func FuzzAppend(f *testing.F) {
 	file := compile(f, everything, Text{"inner.proto", inner})
 	d := decoder(f, file, 0)
-	valid := compileJSONSchema(f, d.Describe().JSON())
+	valid := compileJSONSchema(f, d.Describe().JSON(""))
 	f.Add(join(tag(1, protowire.VarintType), 5, tag(60, protowire.BytesType), "\x08\x01", tag(70, protowire.BytesType), "\x08\x01"))
 	f.Add(join(tag(50, protowire.StartGroupType), tag(1, protowire.VarintType), 5, tag(50, protowire.EndGroupType)))
 	f.Add(join(tag(31, protowire.BytesType), "\x08\x01\x12\x02\x08\x05", tag(72, protowire.BytesType), "\x0a\x03\x0a\x01a"))
