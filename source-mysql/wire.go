@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"time"
@@ -144,6 +145,9 @@ func (w *wire) fill(deadline time.Time) (bool, error) {
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return false, nil
+	}
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF // the log has no end
 	}
 	if err != nil {
 		return false, &lostError{err}

@@ -97,7 +97,7 @@ func (p *perBinding) Read(ctx context.Context, tx *Tx) error {
 // pass takes a whole transaction, beginning with the given part. It returns false if there was nothing to commit.
 func (p *perBinding) pass(ctx context.Context, tx *Tx, next *part) (committed bool, err error) {
 	for {
-		if next.err != nil && !errors.Is(next.err, io.EOF) {
+		if next.err != nil && !ends(next.err) {
 			return false, next.err
 		}
 		if err := tx.take(next.tx); err != nil {
@@ -170,7 +170,7 @@ func (r *bindingReader) run(ctx context.Context, ready chan<- *part) {
 			return
 		}
 		if r.part.err != nil {
-			if !errors.Is(r.part.err, io.EOF) {
+			if !ends(r.part.err) {
 				r.part.err = fmt.Errorf("reading %s: %w", r.name, r.part.err)
 			}
 			r.send(ctx, to)

@@ -86,7 +86,7 @@ func (p *pump) run(ctx context.Context, out output) error {
 		return fmt.Errorf("stopping: nobody took the output for %v", stopGrace)
 	case werr != nil:
 		return werr
-	case errors.Is(err, io.EOF) || errors.Is(err, errStopped):
+	case ends(err) || errors.Is(err, errStopped):
 		err = nil
 	case ctx.Err() != nil:
 		// Whatever Read says after the stop is the echo of it: a driver's "connection closed" as well as ctx.Err(). A real
@@ -98,6 +98,10 @@ func (p *pump) run(ctx context.Context, out output) error {
 	}
 	return err
 }
+
+// ends reports whether a reader has said that its source ends. Only io.EOF itself says so: an error that wraps it is a connection
+// that broke, in the midst of whatever was read.
+func ends(err error) bool { return err == io.EOF } //nolint:errorlint // see above
 
 // await waits for the writer to finish. Once ctx has ended it waits no longer than stopGrace for a blocked output; the
 // writer is then abandoned to the end of the process.
@@ -139,7 +143,7 @@ func (p *pump) read(ctx, writing context.Context) error {
 		if tx.err != nil {
 			return tx.err
 		}
-		if err != nil && !errors.Is(err, io.EOF) {
+		if err != nil && !ends(err) {
 			return err
 		}
 		if cerr := p.commit(writing, tx); cerr != nil {

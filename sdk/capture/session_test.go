@@ -331,6 +331,18 @@ func TestSourceThatFails(t *testing.T) {
 	require.Equal(t, "The table orders is gone.", usererr.Message(process.Wait()))
 }
 
+// A connection that breaks says io.EOF too, in its own words. That is no end of the source: nothing may be committed.
+func TestConnectionThatBreaks(t *testing.T) {
+	t.Parallel()
+	process := start(t, func(_ context.Context, tx *capture.Tx, b *binding) error {
+		_ = tx.Emit(b, 1)
+		return fmt.Errorf("reading the log: %w", io.EOF)
+	})
+	_, err := process.Transaction()
+	require.ErrorIs(t, err, io.EOF)
+	require.ErrorContains(t, process.Wait(), "reading the log: EOF")
+}
+
 func TestRuntimeThatDies(t *testing.T) {
 	t.Parallel()
 	process := start(t, ticking)

@@ -53,7 +53,8 @@ type Reader interface {
 	// transaction. It should return when it has gathered about a megabyte (Tx.Size), or when nothing more is at hand.
 	// A transaction may be of any size: beyond a megabyte it is written while it grows.
 	//
-	// io.EOF ends the session cleanly, with what was emitted before it. Any other error ends it without. When ctx ends,
+	// io.EOF ends the session cleanly, with what was emitted before it. Any other error ends it without, also one that wraps
+	// io.EOF, as that of a connection does. When ctx ends,
 	// Read must return soon, with ctx.Err(); what the transaction held is dropped and read again next time. (If Read
 	// returns nil instead, it is committed.)
 	//
