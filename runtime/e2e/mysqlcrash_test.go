@@ -40,7 +40,7 @@ func crashMySQL(t *testing.T, flavor string, seed uint64, length time.Duration) 
 	origin.exec(t, mysqlRows()...)
 	w := newMySQLWorld(t, origin, server.Postgres(t))
 	w.discover(t, keyed()...)
-	w.intoThree(t)
+	l := w.intoThree(t)
 	w.start(t)
 
 	c := newChaos(t, w.world, seed, mysqlBlows(origin))
@@ -59,7 +59,7 @@ func crashMySQL(t *testing.T, flavor string, seed uint64, length time.Duration) 
 	w.mirror(t, keyed()...)
 	w.same(t, keyedPairs()...)
 	if _, err := duckdb.Find(); err == nil {
-		w.sameLake(t)
+		w.sameLake(t, l)
 	}
 	require.NoError(t, w.sluice.Stop(), "a clean stop after all that")
 	w.same(t, keyedPairs()...)

@@ -72,6 +72,12 @@ func S3(t testing.TB) *S3Server {
 	}
 }
 
+// HasS3 tells whether S3 would find a program, for tests that use an object store besides.
+func HasS3() bool {
+	_, err := findS3()
+	return err == nil
+}
+
 func findS3() (string, error) {
 	if program := os.Getenv("SLUICE_VERSITYGW"); program != "" {
 		return program, nil
@@ -113,6 +119,9 @@ func (s *S3Server) Start(t testing.TB) {
 	t.Helper()
 	require.NoError(t, s.start())
 }
+
+// Restart is Start where a test cannot be ended.
+func (s *S3Server) Restart() error { return s.start() }
 
 // Stop kills the server, as a crash would. What it acknowledged stays.
 func (s *S3Server) Stop() {
