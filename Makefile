@@ -50,7 +50,7 @@ build: ## Build all binaries into bin/
 
 .PHONY: demo
 demo: build ## Capture one live Postgres into another and into Parquet files, crash on the way, compare (DEMO_KEEP=1: stay up)
-	@scripts/services install default duckdb
+	@scripts/services install default duckdb kafka
 	@cd runtime && go run ./demo -bin "$(CURDIR)/bin"
 
 .PHONY: services
@@ -94,7 +94,7 @@ fuzz: ## Fuzz every decoder for FUZZTIME (10s) each
 
 .PHONY: bench
 bench: build ## Measure against the machine's own limits and print the ratios
-	@scripts/services install default duckdb
+	@scripts/services install default duckdb kafka
 	@scripts/bench
 
 .PHONY: check

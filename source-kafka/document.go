@@ -94,11 +94,13 @@ func (d *documents) appendValue(ctx context.Context, dst []byte, rec *kgo.Record
 		dst = slices.Insert(dst, begin, []byte(`{"`+valueMember+`":`)...)
 		return append(dst, ','), nil
 	}
-	// Nearly no value has a member like ours: looking for how such a name begins costs next to nothing.
-	if value := dst[begin:]; bytes.Contains(value, []byte(`"_`)) || bytes.Contains(value, []byte(`"\u005`)) {
+	if mayHoldReserved(dst[begin:]) {
 		dst = renameMembers(dst, begin)
 	}
-	dst = dst[:begin+len(bytes.TrimRight(dst[begin:len(dst)-1], " \t"))]
+	dst = dst[:len(dst)-1]
+	for c := dst[len(dst)-1]; c == ' ' || c == '\t'; c = dst[len(dst)-1] {
+		dst = dst[:len(dst)-1]
+	}
 	if len(dst) > begin+1 {
 		dst = append(dst, ',')
 	}
@@ -218,6 +220,22 @@ func renameMembers(dst []byte, begin int) []byte {
 		renamed = append(append(renamed, ':'), value...)
 	}
 	return append(append(dst[:begin], renamed...), '}')
+}
+
+// mayHoldReserved finds every object with a member that is named as ours are, and some without. Nearly no value has one, and
+// looking for underscores behind quotes costs next to nothing.
+func mayHoldReserved(object []byte) bool {
+	for rest := object; ; {
+		i := bytes.IndexByte(rest, '_')
+		if i < 0 {
+			break
+		}
+		if i > 0 && rest[i-1] == '"' {
+			return true
+		}
+		rest = rest[i+1:]
+	}
+	return bytes.IndexByte(object, '\\') >= 0 && bytes.Contains(object, []byte(`"\u005`))
 }
 
 func reserved(name []byte) bool {

@@ -61,7 +61,7 @@ func (b *broker) writeConfig() error {
 		"controller.listener.names": "CONTROLLER", "inter.broker.listener.name": "PLAIN", "log.dirs": b.data(),
 		"offsets.topic.replication.factor": replicas, "transaction.state.log.replication.factor": replicas, "default.replication.factor": replicas,
 		"transaction.state.log.min.isr": least, "offsets.topic.num.partitions": "1", "transaction.state.log.num.partitions": "1",
-		"auto.create.topics.enable": "false", "group.initial.rebalance.delay.ms": "0",
+		"auto.create.topics.enable": "false", "log.retention.ms": "-1", "group.initial.rebalance.delay.ms": "0",
 		"num.network.threads": "2", "num.io.threads": "2", "background.threads": "2", "num.recovery.threads.per.data.dir": "1",
 		"log.retention.check.interval.ms": "500", "log.initial.task.delay.ms": "200", "log.cleaner.backoff.ms": "200",
 		"log.cleaner.dedupe.buffer.size": "8388608", "log.segment.delete.delay.ms": "1000",

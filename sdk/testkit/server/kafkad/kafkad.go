@@ -11,6 +11,7 @@ package kafkad
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -128,13 +129,18 @@ func (c *Cluster) fill(t template) error {
 		b.flags = []string{"-XX:SharedArchiveFile=" + t.classes(), "-Xshare:auto"}
 		err := errors.Join(os.Mkdir(b.data(), 0o700), copyFile(t.checkpoint(), filepath.Join(b.data(), "bootstrap.checkpoint")),
 			os.WriteFile(filepath.Join(b.data(), "meta.properties"), []byte(properties(map[string]string{
-				"version": "1", "cluster.id": clusterID, "node.id": strconv.Itoa(b.id), "directory.id": fmt.Sprintf("%022d", b.id+1000),
+				"version": "1", "cluster.id": clusterID, "node.id": strconv.Itoa(b.id), "directory.id": directoryID(b.id),
 			})), 0o600), b.writeConfig())
 		if err != nil {
 			return fmt.Errorf("filling the folder of broker %d: %w", b.id, err)
 		}
 	}
 	return nil
+}
+
+// directoryID is a UUID as Kafka writes them; the first hundred are reserved.
+func directoryID(broker int) string {
+	return base64.RawURLEncoding.EncodeToString([]byte{15: byte(broker), 0: 1})
 }
 
 // startAll starts the brokers at the same time: they wait for each other.
