@@ -49,13 +49,7 @@ func (s *stream) openLookahead(ctx context.Context) (*lookahead, error) {
 	return a, nil
 }
 
-func (a *lookahead) close() {
-	if a.log.payload != nil {
-		a.log.payload.Close()
-	}
-	a.log.s.broken = true // the server takes no farewell while it sends the log
-	_ = a.log.s.close()   // it is of no use any more, whatever closing says
-}
+func (a *lookahead) close() { a.log.abandon() }
 
 // upTo reads on to a place where the log has ended. heard is called whenever something was received.
 func (a *lookahead) upTo(ctx context.Context, end place, heard func()) error {
@@ -103,9 +97,7 @@ func (a *lookahead) take(event []byte) error {
 		a.halfway = g.Halfway
 		return err
 	case binlog.TransactionPayload:
-		a.log.payload, err = binlog.OpenPayload(body)
-		a.log.moveToPayload(h)
-		return err
+		return a.log.openPayload(h, body)
 	case binlog.Rotate, binlog.Heartbeat, binlog.HeartbeatV2:
 		return a.log.rareEvent(h, body)
 	default:

@@ -33,16 +33,20 @@ type stream struct {
 	rowsOf    *mapping
 	part      bool // rows need not have all columns
 	op        cdc.Op
-	payload   *binlog.Payload
+	payload   innerEvents // read before the log goes on; nil if there are none
 	queue     []cdc.Event
 
-	done     history
-	cursorAt time.Time // when a cursor was given last
-	moved    bool      // since then
-	fences   []fence
-	floor    place
-	owed     int // tables of which rows were left out
-	ahead    *lookahead
+	done      history
+	cursorAt  time.Time // when a cursor was given last
+	moved     bool      // since then
+	fences    []fence
+	floor     place
+	preparing *prepared            // the distributed transaction that is being prepared
+	prepared  map[string]*prepared // those that were
+	held      int                  // bytes of these
+	holds     int                  // how many they may be
+	owed      int                  // tables of which rows were left out
+	ahead     *lookahead
 
 	opened time.Time
 	heard  atomic.Int64 // when something was received last, in nanoseconds since opened
@@ -60,16 +64,16 @@ type history struct {
 
 // transaction is the one that is open, or was last.
 type transaction struct {
-	open     bool
-	begun    bool // statements follow, up to its end
-	prepared bool // the first half of a distributed one
-	halfway  bool // the beginning, or the failure, of an ALTER that is logged in two halves
-	touched  bool // it changed tables that are captured
-	id       cdc.TxnID
-	commit   time.Time
-	ordinal  int64
-	source   []byte // the parts of _meta.source that are the same for the whole transaction
-	add      func(*position)
+	open    bool
+	begun   bool  // statements follow, up to its end
+	from    place // where it begins
+	halfway bool  // the beginning, or the failure, of an ALTER that is logged in two halves
+	touched bool  // it changed tables that are captured
+	id      cdc.TxnID
+	commit  time.Time
+	ordinal int64
+	source  []byte // the parts of _meta.source that are the same for the whole transaction
+	add     func(*position)
 }
 
 type fence struct {
@@ -107,7 +111,7 @@ func (s *stream) Close() error {
 	s.d.live.CompareAndSwap(s, nil)
 	s.closeAhead()
 	if s.payload != nil {
-		s.payload.Close()
+		s.payload.close()
 	}
 	s.s.broken = true // the server takes no farewell while it sends the log
 	return s.s.close()
@@ -166,11 +170,11 @@ func (s *stream) Next(ctx context.Context, wait time.Duration) (*cdc.Event, erro
 // read gives the next event, or nil if there is none until the deadline.
 func (s *stream) read(ctx context.Context, deadline time.Time) ([]byte, error) {
 	if s.payload != nil {
-		event, err := s.payload.Next()
+		event, err := s.payload.next(ctx)
 		if !errors.Is(err, io.EOF) {
 			return event, err
 		}
-		s.payload.Close()
+		s.payload.close()
 		s.payload = nil
 	}
 	for {
@@ -284,6 +288,10 @@ func (s *stream) handle(ctx context.Context, event []byte) error {
 	if s.skip.file != "" {
 		return s.pass(h, body)
 	}
+	if s.preparing != nil && isOfRows(h.Type) {
+		s.moveTo(h)
+		return s.prepare(h, event)
+	}
 	switch h.Type {
 	case binlog.WriteRows, binlog.UpdateRows, binlog.DeleteRows, binlog.WriteRowsV1, binlog.UpdateRowsV1, binlog.DeleteRowsV1,
 		binlog.WriteRowsCompressed, binlog.UpdateRowsCompressed, binlog.DeleteRowsCompressed:
@@ -295,6 +303,9 @@ func (s *stream) handle(ctx context.Context, event []byte) error {
 	case binlog.XID:
 		s.moveTo(h)
 		return s.endTransaction(h)
+	case binlog.XAPrepare:
+		s.moveTo(h)
+		return s.endPrepared(ctx, h, body)
 	case binlog.Query, binlog.QueryCompressed:
 		s.moveTo(h)
 		return s.query(ctx, h, body)
@@ -302,20 +313,21 @@ func (s *stream) handle(ctx context.Context, event []byte) error {
 		s.moveTo(h)
 		return s.begin(h, body)
 	case binlog.TransactionPayload:
-		s.payload, err = binlog.OpenPayload(body)
-		s.moveToPayload(h)
-		return err
+		return s.openPayload(h, body)
 	default:
 		return s.rareEvent(h, body)
 	}
 }
 
-// moveToPayload notes the place behind a transaction that was compressed as a whole: only at its end, which its last event is.
-func (s *stream) moveToPayload(h binlog.Header) {
-	payload := s.payload
-	s.payload = nil
+// openPayload takes a transaction that was compressed as a whole. Its events have no places of their own.
+func (s *stream) openPayload(h binlog.Header, body []byte) error {
 	s.moveTo(h)
-	s.payload = payload
+	payload, err := binlog.OpenPayload(body)
+	if err != nil {
+		return err
+	}
+	s.payload = compressed{payload}
+	return nil
 }
 
 // rareEvent takes the events that are not part of most transactions.
@@ -347,9 +359,6 @@ func (s *stream) rareEvent(h binlog.Header, body []byte) error {
 	case binlog.Stop, binlog.PreviousGTIDs, binlog.IntVar, binlog.Rand, binlog.UserVar, binlog.Ignorable, binlog.RowsQuery, binlog.AnnotateRows,
 		binlog.Checkpoint, binlog.MariaGTIDList, binlog.StartEncryption, binlog.TransactionContext, binlog.ViewChange:
 		s.moveTo(h)
-	case binlog.XAPrepare:
-		s.moveTo(h)
-		return s.endTransaction(h)
 	case binlog.Incident:
 		return usererr.New(cdc.ErrPositionLost, "The server says that its binary log lacks changes (%s at %s).", h.Type, s.at)
 	case binlog.PartialUpdateRows:
@@ -366,14 +375,17 @@ func (s *stream) rareEvent(h binlog.Header, body []byte) error {
 // begin opens a transaction.
 func (s *stream) begin(h binlog.Header, body []byte) error {
 	t := &s.txn
-	*t = transaction{open: true, source: t.source[:0], commit: time.Unix(int64(h.Timestamp), 0)}
+	*t = transaction{open: true, from: s.behind(h), source: t.source[:0], commit: time.Unix(int64(h.Timestamp), 0)}
 	var name []byte
 	if h.Type == binlog.MariaGTID {
 		g, err := binlog.ParseMariaGTID(body, h.ServerID)
 		if err != nil {
 			return err
 		}
-		t.begun, t.prepared, t.halfway = !g.Standalone, g.Prepared, g.Halfway
+		t.begun, t.halfway = !g.Standalone, g.Halfway
+		if g.Prepared {
+			s.beginPrepared(g.XID)
+		}
 		t.id = s.hereAsTxn()
 		t.add = func(p *position) { p.addMaria(g) }
 		name = mariaName(g)

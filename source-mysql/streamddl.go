@@ -38,7 +38,7 @@ func (s *stream) query(ctx context.Context, h binlog.Header, body []byte) error 
 	case word == "SAVEPOINT" || word == "RELEASE":
 		return nil
 	case word == "XA":
-		return s.distributed(h, strings.ToUpper(rest))
+		return s.distributed(ctx, h, strings.ToUpper(rest))
 	}
 	if !t.halfway {
 		if err := s.statement(ctx, s.fold(parseStatement(text, string(q.Schema)))); err != nil {
@@ -49,19 +49,6 @@ func (s *stream) query(ctx context.Context, h binlog.Header, body []byte) error 
 		return s.endTransaction(h)
 	}
 	return nil
-}
-
-// distributed takes a statement about a distributed transaction.
-func (s *stream) distributed(h binlog.Header, what string) error {
-	switch {
-	case strings.HasPrefix(what, "START"), strings.HasPrefix(what, "BEGIN"):
-		s.txn.begun, s.txn.prepared = true, true
-		return nil
-	case strings.HasPrefix(what, "END"):
-		return nil
-	default: // the second half
-		return s.endTransaction(h)
-	}
 }
 
 // statement takes what a statement does to tables.

@@ -18,7 +18,7 @@ import (
 
 // Stream implements cdc.Driver.
 func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Table) (cdc.Stream, error) {
-	st := &stream{d: d, tables: map[cdc.TableID]*streamed{}, mapped: map[uint64]*mapping{}, opened: time.Now(), cursorAt: time.Now()}
+	st := &stream{d: d, tables: map[cdc.TableID]*streamed{}, mapped: map[uint64]*mapping{}, opened: time.Now(), cursorAt: time.Now(), holds: heldBytes}
 	for _, t := range tables {
 		known, err := parseLayout(t.Layout)
 		if err != nil {

@@ -96,8 +96,6 @@ func (s *stream) rowsEvent(typ binlog.Type, body []byte) error {
 		return nil
 	case !s.txn.open:
 		return fmt.Errorf("%w: rows outside of a transaction, at %s", binlog.ErrFormat, s.at)
-	case s.txn.prepared:
-		return usererr.New(nil, "The table %s was changed by a distributed transaction (XA, at %s), which cannot be captured yet.", m.table.id, s.at)
 	}
 	if s.rows, err = binlog.ParseRows(typ, body); err != nil {
 		return err

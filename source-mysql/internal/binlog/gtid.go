@@ -88,6 +88,8 @@ type MariaDBGTID struct {
 	Standalone bool
 	// Prepared and Completed say that the transaction is the first or the second half of a distributed one (XA).
 	Prepared, Completed bool
+	// XID is the name of the distributed transaction, as the server writes it in statements; empty for others.
+	XID string
 	// Halfway says that the transaction is the beginning, or the failure, of an ALTER TABLE that the server logs in two halves
 	// (binlog_alter_two_phase): the table is not altered by it.
 	Halfway bool
@@ -107,8 +109,9 @@ func ParseMariaGTID(body []byte, server uint32) (MariaDBGTID, error) {
 		return MariaDBGTID{}, fmt.Errorf("%w: a GTID event of %d bytes", ErrFormat, len(body))
 	}
 	flags := body[12]
+	xid, extra := mariaOptional(body, flags)
 	return MariaDBGTID{
-		Halfway:  mariaExtra(body, flags)&(mariaStartAlter|mariaRollbackAlter) != 0,
+		Halfway: extra&(mariaStartAlter|mariaRollbackAlter) != 0, XID: xid,
 		Sequence: binary.LittleEndian.Uint64(body), Domain: binary.LittleEndian.Uint32(body[8:]), Server: server,
 		Standalone: flags&mariaStandalone != 0, Prepared: flags&mariaPreparedXA != 0, Completed: flags&mariaCompletedXA != 0,
 	}, nil
@@ -120,20 +123,17 @@ const (
 	mariaRollbackAlter = 8
 )
 
-// mariaExtra reads the extra flags, which stand behind the optional parts of the event.
-func mariaExtra(body []byte, flags byte) byte {
-	at := 19
+// mariaOptional reads the name of a distributed transaction and the extra flags, which stand behind one another and need not be there.
+func mariaOptional(body []byte, flags byte) (xid string, extra byte) {
+	at := 13
 	if flags&mariaGroupCommit != 0 {
 		at = 21
 	}
+	c := cursor{b: body}
+	c.skip(at)
 	if flags&(mariaPreparedXA|mariaCompletedXA) != 0 {
-		if len(body) < at+6 {
-			return 0
-		}
-		at += 6 + int(body[at+4]) + int(body[at+5])
+		format, n, m := c.uint(4), int(c.byte()), int(c.byte())
+		xid = fmt.Sprintf("x'%x',x'%x',%d", c.take(n), c.take(m), format)
 	}
-	if len(body) <= at {
-		return 0
-	}
-	return body[at]
+	return xid, c.byte()
 }
