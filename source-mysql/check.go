@@ -99,9 +99,8 @@ func (d *driver) isReplica(ctx context.Context, s *session) (bool, error) {
 	return len(rows) > 0, err
 }
 
-// retention is about how long the server keeps its log.
-func (d *driver) retention(v map[string]string) []error {
-	least := duration(d.cfg.Advanced.MinRetention, defaultRetention)
+// keptFor is how long the server keeps its log, by its settings; zero is for ever.
+func keptFor(v map[string]string) time.Duration {
 	seconds, err := strconv.ParseFloat(v["binlog_expire_logs_seconds"], 64)
 	if err != nil {
 		seconds = 0
@@ -110,8 +109,13 @@ func (d *driver) retention(v map[string]string) []error {
 	if err != nil {
 		days = 0
 	}
-	kept := time.Duration(max(seconds, days*86400) * float64(time.Second))
-	if kept == 0 || kept >= least { // zero is for ever
+	return time.Duration(max(seconds, days*86400) * float64(time.Second))
+}
+
+// retention is about how long the server keeps its log.
+func (d *driver) retention(v map[string]string) []error {
+	least, kept := duration(d.cfg.Advanced.MinRetention, defaultRetention), keptFor(v)
+	if kept == 0 || kept >= least {
 		return nil
 	}
 	return []error{usererr.New(nil, "The server keeps its binary log for %s only, so a pause of the capture soon costs a backfill of everything. Have an administrator run SET GLOBAL binlog_expire_logs_seconds = %.0f; "+

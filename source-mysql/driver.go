@@ -30,6 +30,7 @@ type driver struct {
 	plans    planCache
 
 	settling       settling
+	warned         atomic.Int64  // when it was last said that the log is kept too short, in seconds since 1970
 	byFile         atomic.Bool   // positions are places in the log
 	behindPatience time.Duration // see the constant of this name
 

@@ -86,6 +86,7 @@ func TestStalledCommit(t *testing.T) {
 		rows, seen := db.scanOnce(d, tables[0])
 		require.Contains(t, rows, `{"id":2,"v":2}`, "the snapshot does not see what was emitted")
 		require.False(t, seen.Sees(txn), "and says so")
+		require.Regexp(t, `^1 commits that a semi-synchronous replica has to acknowledge: the longest is process \d+ of user admin, since \d+ seconds$`, d.Explain(t.Context(), txn))
 		s.fence()
 		plan, err := d.Plan(t.Context(), tables[0])
 		require.NoError(t, err)

@@ -59,7 +59,8 @@ type stream struct {
 type history struct {
 	mu sync.Mutex
 	position
-	last cdc.TxnID // MariaDB: the last transaction; empty if none
+	progress progress
+	last     cdc.TxnID // MariaDB: the last transaction; empty if none
 }
 
 // transaction is the one that is open, or was last.
@@ -253,6 +254,11 @@ func (s *stream) idle() *cdc.Event {
 	if s.ahead != nil && time.Since(s.ahead.used) > aheadIdle {
 		s.closeAhead()
 	}
+	if !s.txn.open {
+		s.done.mu.Lock()
+		s.done.progress.at = s.at
+		s.done.mu.Unlock()
+	}
 	s.event = cdc.Event{Op: cdc.Idle}
 	if s.moved && !s.txn.open && time.Since(s.cursorAt) >= idleCursorEvery {
 		s.event.Cursor = s.cursor()
@@ -427,6 +433,7 @@ func (s *stream) endTransaction(binlog.Header) error {
 	t.open, t.begun = false, false
 	s.done.mu.Lock()
 	t.add(&s.done.position)
+	s.done.progress = progress{s.at, t.commit}
 	s.done.last = t.id
 	s.done.mu.Unlock()
 	s.moved = true

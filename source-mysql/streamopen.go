@@ -117,11 +117,14 @@ const maxEvent = 1 << 30
 
 // explain says in words for people why the log ended.
 func (s *stream) explain(err error) error {
+	d := s.d
+	if lost, ok := errors.AsType[*lostError](err); ok {
+		return usererr.New(err, "The connection to the server at %s on which the log comes was lost (%s). The capture goes on behind its last checkpoint when it is started again.", d.cfg.Address, lost.err)
+	}
 	e, ok := errors.AsType[*serverError](err)
 	if !ok {
 		return err
 	}
-	d := s.d
 	switch {
 	case e.code == errNoRight || e.code == errAccessDenied:
 		return usererr.New(err, "User %q may not read the server's binary log. Have an administrator run: GRANT REPLICATION SLAVE ON *.* TO %s;", d.cfg.User, d.grantee())

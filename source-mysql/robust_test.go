@@ -1,0 +1,65 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/sdk/testkit/fault"
+	"github.com/sluicedata/sluice/sdk/testkit/server"
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+// Whatever ends the connection on which the log comes is said in words, and the capture goes on behind its last checkpoint (hard
+// cases 35 and 51).
+func TestLostConnections(t *testing.T) {
+	t.Parallel()
+	flavors(t, func(t *testing.T, flavor string) {
+		db := databaseOn(t, server.MySQL(t, flavor, nil))
+		db.exec("CREATE TABLE a (id INT PRIMARY KEY, v INT)", "INSERT INTO a VALUES (1, 0)")
+		proxy := fault.NewProxy(t, db.cfg.Address)
+		through := *db
+		through.cfg.Address = proxy.Address()
+		through.cfg.Advanced.ReadTimeout = "5s"
+		c := newCapture(t, &through)
+		require.NoError(t, c.run("s a 1 v=0"))
+		dump := "SELECT COALESCE(MAX(ID), 0) FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%' AND STATE LIKE '%has sent all%'"
+		for i, way := range []struct {
+			name    string
+			disturb func(id string)
+			want    string
+		}{
+			{"killed", func(id string) { db.exec("KILL " + id) }, `on which the log comes was lost|ended the replication stream`},
+			{"restarted", func(string) {
+				require.NoError(t, db.server.Stop())
+				require.NoError(t, db.server.Start(t.Context()))
+			}, `on which the log comes was lost|ended the replication stream`},
+			{"crashed", func(string) {
+				require.NoError(t, db.server.Kill())
+				require.NoError(t, db.server.Start(t.Context()))
+			}, `on which the log comes was lost`},
+			{"cut", func(string) { proxy.Cut() }, `on which the log comes was lost`},
+			{"silent", func(string) { proxy.Freeze() }, `^Nothing was received from the server for \d+(\.\d+)?s, although it is asked for a sign of life`},
+		} {
+			require.Eventually(t, func() bool { return db.value(dump) == "0" }, patience, 50*time.Millisecond, "the session before: %s", way.name)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				require.Eventually(t, func() bool { return db.value(dump) != "0" }, patience, 50*time.Millisecond, way.name)
+				way.disturb(db.value(dump))
+			}()
+			err := c.run("a document that never comes")
+			require.Error(t, err, way.name)
+			require.Regexp(t, way.want, usererr.Message(err), way.name)
+			<-done
+			proxy.Thaw()
+			proxy.Cut()
+			require.Eventually(t, func() bool { return db.value(dump) == "0" }, patience, 50*time.Millisecond, "the server notices as well: %s", way.name)
+			db.exec("UPDATE a SET v = v + 1")
+			want := "u a 1 v=" + string(rune('1'+i))
+			require.NoError(t, c.run(want), way.name)
+			require.Equal(t, []string{want}, c.docs, way.name)
+		}
+	})
+}
