@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -46,6 +47,20 @@ func (d *dialer) close() error {
 
 // open opens a connection and logs in.
 func (d *dialer) open(ctx context.Context) (*session, error) {
+	return d.openOver(ctx, func(conn net.Conn) (net.Conn, error) { return conn, nil })
+}
+
+// replication opens a connection that the log will be read from, in large pieces while much arrives.
+func (d *dialer) replication(ctx context.Context) (s *session, socket *endpoint.LowWater, err error) {
+	s, err = d.openOver(ctx, func(conn net.Conn) (net.Conn, error) {
+		socket, err = endpoint.NewLowWater(conn)
+		return socket, err
+	})
+	return s, socket, err
+}
+
+// openOver is open over what is made of the connection below TLS.
+func (d *dialer) openOver(ctx context.Context, over func(net.Conn) (net.Conn, error)) (*session, error) {
 	addr, err := d.cfg.address()
 	if err != nil {
 		return nil, err
@@ -56,11 +71,15 @@ func (d *dialer) open(ctx context.Context) (*session, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	conn, err := d.net.DialContext(ctx, "tcp", addr.String())
+	raw, err := d.net.DialContext(ctx, "tcp", addr.String())
 	if err != nil {
 		return nil, d.advice(addr, err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // has reads and writes end
+	conn, err := over(raw)
+	if err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) }) // has reads and writes end
 	l := login{user: d.cfg.User, password: d.cfg.Password, tls: tlsConfig}
 	l.verified = tlsConfig != nil && (!tlsConfig.InsecureSkipVerify || tlsConfig.VerifyConnection != nil)
 	s, err := l.open(conn)

@@ -86,13 +86,7 @@ func (c *codec) scanned() encoder {
 	case kindJSON:
 		return orNull(func(dst, v []byte) ([]byte, error) { return compactJSON(dst, v), nil })
 	case kindDate, kindDatetime, kindTimestamp:
-		return orNull(func(dst, v []byte) ([]byte, error) {
-			m, err := parseMoment(v)
-			if err != nil {
-				return dst, err
-			}
-			return c.moment(dst, m)
-		})
+		return orNull(c.scannedMoment())
 	case kindTime, kindUUID, kindInet4, kindInet6:
 		return orNull(func(dst, v []byte) ([]byte, error) { return rowjson.AppendString(dst, v), nil })
 	default:

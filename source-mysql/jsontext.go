@@ -16,24 +16,19 @@ func compactJSON(dst, v []byte) []byte {
 	if len(v) == 0 {
 		return rowjson.AppendNull(dst) // INSERT IGNORE leaves nothing where null is not allowed
 	}
-	text := false
+	text, from := false, 0
 	for i := 0; i < len(v); i++ {
-		c := v[i]
-		switch {
-		case text && c == '\\':
-			dst = append(dst, c)
-			if i++; i < len(v) {
-				dst = append(dst, v[i])
-			}
-			continue
+		switch c := v[i]; {
 		case c == '"':
 			text = !text
+		case text && c == '\\':
+			i++ // what it escapes
 		case c == ' ' && !text:
-			continue
+			dst = append(dst, v[from:i]...)
+			from = i + 1
 		}
-		dst = append(dst, c)
 	}
-	return dst
+	return append(dst, v[from:]...)
 }
 
 // The types of values in MySQL's binary JSON,

@@ -11,15 +11,17 @@ import (
 	"time"
 
 	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/endpoint"
 	"github.com/sluicedata/sluice/sdk/usererr"
 	"github.com/sluicedata/sluice/source-mysql/internal/binlog"
 )
 
 // stream is the server's log. It implements cdc.Stream and is used by one goroutine.
 type stream struct {
-	d     *driver
-	s     *session
-	start cdc.Position
+	d      *driver
+	s      *session
+	socket *endpoint.LowWater // below s
+	start  cdc.Position
 
 	tables map[cdc.TableID]*streamed
 	mapped map[uint64]*mapping // by the log's number of a table; of one that is not captured, it has no table
@@ -133,7 +135,10 @@ func (s *stream) delivered() []cdc.TxnID {
 
 // Next implements cdc.Stream.
 func (s *stream) Next(ctx context.Context, wait time.Duration) (*cdc.Event, error) {
-	deadline := time.Now().Add(wait)
+	if len(s.queue) == 0 && s.rows.More() { // as mostly: without asking for the time
+		return s.nextRow()
+	}
+	deadline := time.Now().Add(s.socket.Patience(wait))
 	for n := 1; ; n++ {
 		if len(s.queue) > 0 {
 			s.event, s.queue = s.queue[0], s.queue[1:]

@@ -37,12 +37,12 @@ func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Ta
 		st.closeAhead()
 		return nil, err
 	}
-	s, err := d.dialer.open(ctx)
+	s, socket, err := d.dialer.replication(ctx)
 	if err != nil {
 		st.closeAhead()
 		return nil, err
 	}
-	st.s = s
+	st.s, st.socket = s, socket
 	if err := d.dump(ctx, st); err != nil {
 		st.closeAhead()
 		s.broken = true

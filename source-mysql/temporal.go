@@ -15,7 +15,7 @@ type moment struct {
 }
 
 func (m moment) exists() bool {
-	return m.month >= 1 && m.month <= 12 && m.day >= 1 && m.day <= daysIn(m.year, m.month)
+	return m.month >= 1 && m.month <= 12 && m.day >= 1 && (m.day <= 28 || m.day <= daysIn(m.year, m.month))
 }
 
 func daysIn(year, month int) int {
@@ -54,6 +54,31 @@ func parseMoment(v []byte) (moment, error) {
 		}
 	}
 	return m, nil
+}
+
+// scannedMoment is the encoder of what the server prints. Mostly that has all the digits that are wanted.
+func (c *codec) scannedMoment() encoder {
+	asPrinted, width := c.zero != zeroText && (c.typ.kind != kindDatetime || c.location == time.UTC), 19
+	switch {
+	case c.typ.kind == kindDate:
+		width = 10
+	case c.typ.scale > 0:
+		width += 1 + c.typ.scale
+	}
+	return func(dst, v []byte) ([]byte, error) {
+		m, err := parseMoment(v)
+		if err != nil {
+			return dst, err
+		}
+		if !asPrinted || len(v) != width || !m.exists() {
+			return c.moment(dst, m)
+		}
+		dst = append(append(dst, '"'), v[:10]...)
+		if width > 10 {
+			dst = append(append(append(dst, 'T'), v[11:]...), 'Z')
+		}
+		return append(dst, '"'), nil
+	}
 }
 
 func digits(v []byte) int {
@@ -147,13 +172,19 @@ func (c *codec) appendMoment(dst []byte, m moment, separator byte) []byte {
 
 // padded appends a number with at least so many digits.
 func padded(dst []byte, n, width int) []byte {
-	for limit := pow10[width-1]; n < limit && limit > 1; limit /= 10 {
-		dst = append(dst, '0')
+	if n >= pow10[width] {
+		return strconv.AppendInt(dst, int64(n), 10)
 	}
-	return strconv.AppendInt(dst, int64(n), 10)
+	end := len(dst) + width
+	dst = append(dst, "000000"[:width]...)
+	for i := end - 1; n > 0; i-- {
+		dst[i] = byte('0' + n%10)
+		n /= 10
+	}
+	return dst
 }
 
-var pow10 = [...]int{1, 10, 100, 1000, 10000, 100000} //nolint:gochecknoglobals // a table
+var pow10 = [...]int{1, 10, 100, 1000, 10000, 100000, 1000000} //nolint:gochecknoglobals // a table
 
 // appendFraction appends the digits of microseconds that the column has.
 func appendFraction(dst []byte, micro, scale int) []byte {

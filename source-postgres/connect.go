@@ -131,12 +131,12 @@ func (d *dialer) session(ctx context.Context, settings map[string]string) (*pgx.
 
 // replication opens a session that can run replication commands, and whose connection can be taken over. It also gives the
 // socket below it.
-func (d *dialer) replication(ctx context.Context) (*pgconn.PgConn, *lowatConn, error) {
+func (d *dialer) replication(ctx context.Context) (*pgconn.PgConn, *endpoint.LowWater, error) {
 	cc, err := d.config(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	var socket *lowatConn
+	var socket *endpoint.LowWater
 	cc.RuntimeParams["replication"] = "database"
 	dial := cc.DialFunc
 	cc.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -144,7 +144,7 @@ func (d *dialer) replication(ctx context.Context) (*pgconn.PgConn, *lowatConn, e
 		if err != nil {
 			return nil, err
 		}
-		socket, err = newLowatConn(conn)
+		socket, err = endpoint.NewLowWater(conn)
 		return socket, err
 	}
 	own(&cc.Config)

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/endpoint"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
@@ -31,7 +32,7 @@ func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Ta
 	return s, nil
 }
 
-func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *lowatConn, from cdc.Position, tables []*cdc.Table) (*stream, error) {
+func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *endpoint.LowWater, from cdc.Position, tables []*cdc.Table) (*stream, error) {
 	sys, err := identifySystem(ctx, conn)
 	if err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluicedata/sluice/sdk/capture"
 	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/endpoint"
 	"github.com/sluicedata/sluice/sdk/usererr"
 	"github.com/sluicedata/sluice/source-postgres/internal/pgoutput"
 )
@@ -24,7 +25,7 @@ import (
 type stream struct {
 	d        *driver
 	conn     net.Conn
-	socket   *lowatConn // below conn, or conn itself
+	socket   *endpoint.LowWater // below conn, or conn itself
 	wire     *wire
 	feedback *feedback
 	guard    *guard
@@ -147,7 +148,7 @@ func (s *stream) Next(ctx context.Context, wait time.Duration) (*cdc.Event, erro
 		kind, body, ok := s.wire.next()
 		if !ok {
 			if deadline.IsZero() {
-				deadline = time.Now().Add(s.patience(wait))
+				deadline = time.Now().Add(s.socket.Patience(wait))
 			}
 			if idle, err := s.fill(ctx, deadline); err != nil || idle {
 				return s.idle(), err
@@ -167,15 +168,6 @@ func (s *stream) Next(ctx context.Context, wait time.Duration) (*cdc.Event, erro
 			return s.idle(), nil
 		}
 	}
-}
-
-// patience is how long to wait for the next event. While much arrives, a pause shorter than what the socket gathers for is
-// none.
-func (s *stream) patience(wait time.Duration) time.Duration {
-	if s.socket.bulk {
-		return max(wait, bulkWait+time.Millisecond)
-	}
-	return wait
 }
 
 // pollEvery is how soon a cancelled context is noticed.

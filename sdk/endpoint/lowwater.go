@@ -1,4 +1,4 @@
-package main
+package endpoint
 
 import (
 	"errors"
@@ -6,23 +6,25 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// A lowatConn is a socket that is read in large pieces while much arrives.
+// A LowWater is a socket that is read in large pieces while much arrives. It belongs to one reader; it must not be closed while that reads,
+// but for by another goroutine that means to end it.
 //
 // A server sends every change by itself, and a reader that keeps up wakes for each of them, which costs several times what
 // decoding does. While reads are frequent, this connection therefore lets the kernel wake it only for a good lot of bytes, or
-// after a few milliseconds, whichever is first; as soon as little arrives, it wakes for every byte again. BenchmarkChanges
-// shows what is left of the processor time (docs/performance.md).
+// after a few milliseconds, whichever is first; as soon as little arrives, it wakes for every byte again. docs/performance.md
+// says what that saves.
 //
 // It lies below TLS, whose records are as small as the changes, and buffers for it.
-type lowatConn struct {
+type LowWater struct {
 	net.Conn
 	raw syscall.RawConn // nil for what is no TCP, such as a tunnel, which is read as it comes
 
-	deadline time.Time
+	deadline atomic.Int64 // nanoseconds since 1970; 0 is none
 	bulk     bool      // the low-water mark is up
 	more     bool      // the last read filled its buffer
 	since    time.Time // when the present count of reads began
@@ -44,32 +46,58 @@ const (
 	ample = 32 << 10
 )
 
-func newLowatConn(conn net.Conn) (*lowatConn, error) {
+// NewLowWater makes one of a connection that was just opened. What is no TCP, such as a tunnel, is read as it comes.
+func NewLowWater(conn net.Conn) (*LowWater, error) {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
-		return &lowatConn{Conn: conn}, nil
+		return &LowWater{Conn: conn}, nil
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return nil, fmt.Errorf("preparing the connection: %w", err)
 	}
-	return &lowatConn{Conn: conn, raw: raw}, nil
+	return &LowWater{Conn: conn, raw: raw}, nil
 }
 
-// SetReadDeadline implements net.Conn. It must not be called while a Read waits.
-func (c *lowatConn) SetReadDeadline(t time.Time) error {
-	c.deadline = t
+// Patience is how long to wait for the next event of a log, if that were wait at other times: while much arrives, a pause that is no
+// longer than what is gathered for is none.
+func (c *LowWater) Patience(wait time.Duration) time.Duration {
+	if c.bulk {
+		return max(wait, bulkWait+time.Millisecond)
+	}
+	return wait
+}
+
+// SetReadDeadline implements net.Conn. A Read that waits already may not notice it at once.
+func (c *LowWater) SetReadDeadline(t time.Time) error {
+	c.remember(t)
 	return c.Conn.SetReadDeadline(t)
 }
 
 // SetDeadline implements net.Conn.
-func (c *lowatConn) SetDeadline(t time.Time) error {
-	c.deadline = t
+func (c *LowWater) SetDeadline(t time.Time) error {
+	c.remember(t)
 	return c.Conn.SetDeadline(t)
 }
 
+func (c *LowWater) remember(t time.Time) {
+	if t.IsZero() {
+		c.deadline.Store(0)
+		return
+	}
+	c.deadline.Store(t.UnixNano())
+}
+
+// until is the deadline of reads; the zero time is none.
+func (c *LowWater) until() time.Time {
+	if n := c.deadline.Load(); n != 0 {
+		return time.Unix(0, n)
+	}
+	return time.Time{}
+}
+
 // Read implements net.Conn.
-func (c *lowatConn) Read(p []byte) (int, error) {
+func (c *LowWater) Read(p []byte) (int, error) {
 	if c.r == c.w {
 		if len(p) >= ample {
 			return c.fill(p)
@@ -88,7 +116,7 @@ func (c *lowatConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (c *lowatConn) fill(b []byte) (int, error) {
+func (c *LowWater) fill(b []byte) (int, error) {
 	now := time.Now()
 	if c.bulk {
 		n, err := c.fillBulk(b, now)
@@ -107,7 +135,7 @@ func (c *lowatConn) fill(b []byte) (int, error) {
 }
 
 // fillBulk waits for much, and then takes what there is. If that is little it lowers the mark.
-func (c *lowatConn) fillBulk(b []byte, now time.Time) (n int, err error) {
+func (c *LowWater) fillBulk(b []byte, now time.Time) (n int, err error) {
 	if c.more {
 		n, _ := readRest(c.raw, b) // an error comes again below
 		c.more = n == len(b)
@@ -116,7 +144,8 @@ func (c *lowatConn) fillBulk(b []byte, now time.Time) (n int, err error) {
 		}
 	}
 	soon := now.Add(bulkWait)
-	hurry := c.deadline.IsZero() || soon.Before(c.deadline)
+	deadline := c.until()
+	hurry := deadline.IsZero() || soon.Before(deadline)
 	if hurry {
 		if err := c.Conn.SetReadDeadline(soon); err != nil {
 			return 0, err
@@ -128,7 +157,7 @@ func (c *lowatConn) fillBulk(b []byte, now time.Time) (n int, err error) {
 		n, err = readRest(c.raw, b)
 	}
 	if hurry {
-		if err := c.Conn.SetReadDeadline(c.deadline); err != nil {
+		if err := c.Conn.SetReadDeadline(c.until()); err != nil {
 			return n, err
 		}
 	}
