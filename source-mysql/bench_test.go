@@ -216,7 +216,7 @@ func (s *bench) drain() func(first string) (ratio.Run, error) {
 	s.t.Helper()
 	program := s.server.Installation().Program(map[string]string{mysqld.MySQL: "mysqlbinlog", mysqld.MariaDB: "mariadb-binlog"}[s.server.Flavor()])
 	if program == nil {
-		s.t.(*testing.B).Skip("the limit is the server's program that copies its log, which is not on this machine") //nolint:errcheck,forcetypeassert // it is one
+		s.t.(*testing.B).Skip("the limit is the server's program that copies its log, which is not on this machine") //nolint:forcetypeassert // it is one
 	}
 	options := []string{"--skip-ssl"}
 	if s.server.Flavor() == mysqld.MySQL {

@@ -164,8 +164,10 @@ func (g *generator) onNumberedMySQL() []statement {
 		return []statement{{"UPDATE numbered SET doc = JSON_OBJECT('count', ?, 'text', ?), at = at + INTERVAL 1 MICROSECOND WHERE id = ?", []any{g.count, g.text(), id}}}
 	}
 	n := g.random.IntN(1_000_000)
-	return []statement{{`INSERT INTO numbered VALUES (?, ?, ? / 16.0, '1970-01-01' + INTERVAL ? MICROSECOND, '{"new": [1, null, "x"]}', ?) ON DUPLICATE KEY UPDATE n = VALUES(n), note = VALUES(note)`,
-		[]any{id, n, n, n, g.text()}}}
+	return []statement{{
+		`INSERT INTO numbered VALUES (?, ?, ? / 16.0, '1970-01-01' + INTERVAL ? MICROSECOND, '{"new": [1, null, "x"]}', ?) ON DUPLICATE KEY UPDATE n = VALUES(n), note = VALUES(note)`,
+		[]any{id, n, n, n, g.text()},
+	}}
 }
 
 // onNamedMySQL writes names that the server takes for equal to others: it ignores case, and some characters.

@@ -25,9 +25,9 @@ type LowWater struct {
 	raw syscall.RawConn // nil for what is no TCP, such as a tunnel, which is read as it comes
 
 	deadline atomic.Int64 // nanoseconds since 1970; 0 is none
-	bulk     bool      // the low-water mark is up
-	more     bool      // the last read filled its buffer
-	since    time.Time // when the present count of reads began
+	bulk     bool         // the low-water mark is up
+	more     bool         // the last read filled its buffer
+	since    time.Time    // when the present count of reads began
 	reads    int
 
 	buf  []byte // for readers that ask for little
