@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluicedata/sluice/runtime/collection"
+	"github.com/sluicedata/sluice/runtime/engine"
 	"github.com/sluicedata/sluice/runtime/lake"
 	"github.com/sluicedata/sluice/runtime/materialize"
 	"github.com/sluicedata/sluice/runtime/pipeline"
@@ -17,7 +18,7 @@ import (
 )
 
 func (a *app) sqlCommand() *cobra.Command {
-	var name string
+	var name, data string
 	cmd := &cobra.Command{
 		Use: "sql", Short: "Print SQL that reads what a pipeline writes", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -30,22 +31,30 @@ of every row as it is now, and a table that is kept up to date by reading new fi
   sluice sql duckdb pipeline.yaml | duckdb shop.db
   duckdb shop.db -c 'SELECT * FROM orders'
 
-The columns are those that the pipeline's file gives the collections: print the statements again when it changes.`,
+The columns are those that the pipeline's file gives the collections, and those that sources have announced to a run of the pipeline,
+as its data folder has them: print the statements again when columns were added.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := pipeline.Load(args[0], a.pipelineOptions())
 			if err != nil {
 				return err
 			}
-			return a.sql(cmd.Context(), cmd.OutOrStdout(), p, name)
+			if data == "" {
+				data = engine.DataDir(args[0])
+			}
+			known, err := collection.ReadCopy(data)
+			if err != nil {
+				return err
+			}
+			return a.sql(cmd.Context(), cmd.OutOrStdout(), p, name, forgetful(known))
 		},
 	}
 	duckdb.Flags().StringVar(&name, "materialization", "", "only this one; needed where others write to something else than Parquet files")
+	duckdb.Flags().StringVar(&data, "data", "", "the data folder of the pipeline's runs (default: the pipeline's file with the extension .data)")
 	cmd.AddCommand(duckdb)
 	return cmd
 }
 
-func (a *app) sql(ctx context.Context, out io.Writer, p *pipeline.Pipeline, name string) error {
-	store := forgetful{}
+func (a *app) sql(ctx context.Context, out io.Writer, p *pipeline.Pipeline, name string, store forgetful) error {
 	collections, err := collection.Open(ctx, store, p.Collections)
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ type Registry struct {
 	store wal.Store
 	mu    sync.Mutex
 	all   map[string]*entry
+	dir   string // where a copy of the records is kept; "" if nobody wants one
 }
 
 type entry struct {
@@ -159,6 +160,11 @@ func (r *Registry) Announce(ctx context.Context, name string, announced []byte) 
 	if err := r.refresh(ctx, e); err != nil {
 		e.record = before
 		return nil, err
+	}
+	if e.record.Version != before.Version {
+		if err := r.copyRecords(); err != nil {
+			return nil, err
+		}
 	}
 	return e.version, nil
 }

@@ -60,6 +60,25 @@ func TestParquetIsTheTable(t *testing.T) {
 	w.sameInDuckDB(t, db, sql)
 	rows := duckdb.Query(t, db, `SELECT count(*) > 4000 AS all, count(DISTINCT "_meta/op") AS ops, min(len("_meta/source/loc")) AS loc FROM notes_history`)
 	require.Equal(t, "map[all:true loc:3 ops:3]", fmt.Sprint(map[string]any(rows[0])))
+	w.columnAdded(t)
+}
+
+// columnAdded adds a column while the pipeline runs: what is printed from then on has it, though the pipeline's file has not.
+func (w *world) columnAdded(t *testing.T) {
+	t.Helper()
+	w.source.exec(t, "ALTER TABLE notes ADD COLUMN stars integer", "UPDATE notes SET stars = id % 5 WHERE id % 2 = 0")
+	want := w.source.exec(t, "SELECT sum(stars) || ' in ' || count(stars) FROM notes")
+	got := ""
+	eventually(t, arrival, func() bool {
+		sql, err := launch.DuckDB(t.Context(), w.bins, w.pipeline(), "e2e/lake", "--data", w.data())
+		require.NoError(t, err)
+		out, err := duckdb.Run(t.Context(), "", "jsonlines", sql+";SELECT sum(stars) || ' in ' || count(stars) AS stars FROM notes")
+		got = string(out)
+		if err != nil { // such as a column that is not there yet
+			got = err.Error()
+		}
+		return strings.Contains(got, `"`+want+`"`)
+	}, func() string { return "the new column has " + got + ", want " + want })
 }
 
 // sameInDuckDB waits until view and merged table are the source's table.

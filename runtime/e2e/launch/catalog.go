@@ -187,9 +187,9 @@ func IntoPath(table string, b *MaterializationBinding) bool {
 	return true
 }
 
-// DuckDB prints the statements of `sluice sql duckdb` for a materialization of a pipeline.
-func DuckDB(ctx context.Context, bins Binaries, pipeline, materialization string) (string, error) {
-	cmd := exec.CommandContext(ctx, bins.Sluice(), "sql", "duckdb", pipeline, "--materialization", materialization)
+// DuckDB prints the statements of `sluice sql duckdb` for a materialization of a pipeline, by its file or with more flags.
+func DuckDB(ctx context.Context, bins Binaries, pipeline, materialization string, flags ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, bins.Sluice(), append([]string{"sql", "duckdb", pipeline, "--materialization", materialization}, flags...)...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
