@@ -138,6 +138,11 @@ func (d *dialer) replication(ctx context.Context) (*pgconn.PgConn, *endpoint.Low
 	}
 	var socket *endpoint.LowWater
 	cc.RuntimeParams["replication"] = "database"
+	if _, chosen := d.cfg.Advanced.Options[userTimeoutSetting]; !chosen {
+		// A destination may keep us from reading for longer than that, and then Linux takes a connection for dead although its
+		// other end answers. The server watches readers of its log by wal_sender_timeout.
+		delete(cc.RuntimeParams, userTimeoutSetting)
+	}
 	dial := cc.DialFunc
 	cc.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)

@@ -274,6 +274,9 @@ func (s *stream) redeliverMessage(ctx context.Context, body []byte) (*cdc.Event,
 		return nil, nil //nolint:nilnil // see above
 	}
 	s.kept.inForce[id] = bytes.Clone(m)
+	if s.inForce(id, m) {
+		return nil, nil //nolint:nilnil // nor does what the transaction before said
+	}
 	return s.relation(ctx, m)
 }
 

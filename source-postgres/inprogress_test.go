@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/testkit/server"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
@@ -367,6 +368,33 @@ func TestDescriptionsInPieces(t *testing.T) {
 	require.Len(t, only(), 6000)
 	db.exec("INSERT INTO t VALUES (-3, 'a', 'b')")
 	require.Equal(t, []string{`c t {"b":"b","id":-3}`}, only())
+}
+
+// Transactions in pieces bring the descriptions of their tables each, and the catalog is not asked about each of them.
+func TestDescriptionsAreLookedUpOnce(t *testing.T) {
+	t.Parallel()
+	pg := server.Postgres(t, server.WithAtLeast(14), server.WithSetting("log_statement", "all"))
+	db := databaseOn(t, pg)
+	db.exec("CREATE TABLE t (id int PRIMARY KEY, a text)", "CREATE TABLE u (id int PRIMARY KEY, a text)")
+	d := db.driver()
+	s := db.open(d, db.tables(d, "t", "u")...)
+	lookups := func() int { return strings.Count(pg.Log(), "WITH ORDINALITY AS c(t, m, n)") }
+	before := lookups()
+	const transactions, rows = 20, 1000
+	for i := range transactions {
+		fill := fmt.Sprintf("SELECT g, repeat('x', 100) FROM generate_series(%d, %d) g", i*rows, (i+1)*rows-1)
+		db.exec("BEGIN; INSERT INTO t " + fill + "; INSERT INTO u " + fill + "; COMMIT")
+	}
+	began := time.Now()
+	require.Len(t, s.fence(), 2*transactions*rows)
+	db.spilledOrStreamed(d, "stream_txns")
+	// Each table once, and again for every second that it takes.
+	require.LessOrEqual(t, lookups()-before, 2*(1+int(time.Since(began)/describeAgain)))
+	db.exec("ALTER TABLE t ADD n int", "BEGIN; INSERT INTO t SELECT g, 'a', 7 FROM generate_series(100001, 103000) g; COMMIT")
+	got := s.fence()
+	require.Len(t, got, 3001)
+	require.Contains(t, got[0], "shape t", "another description is")
+	require.Equal(t, `c t {"a":"a","id":100001,"n":7}`, got[1])
 }
 
 // A disk without room ends the capture and says so; without a folder, the server keeps what is large.

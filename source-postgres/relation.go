@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -22,6 +24,20 @@ type streamed struct {
 	join    *join     // of a table without a key that is still to get one
 	oid     uint32    // 0 until the log has described it
 	rows    *rowPlan
+
+	described   []byte    // by which description the rows are read
+	describedAt time.Time // when the catalog was last asked about it
+}
+
+// describeAgain is how soon the catalog is asked about a table again of which a transaction in pieces brings the description
+// that is in force already. The server sends one to each such transaction, whether or not anything has changed, and to ask
+// takes some milliseconds. (What only the catalog tells, such as a partition that was attached, is noticed a moment later.)
+const describeAgain = time.Second
+
+// inForce reports whether rows are read by this description, and the catalog was asked about it just now.
+func (s *stream) inForce(id uint32, m []byte) bool {
+	t := s.relations[id]
+	return t != nil && t.oid == id && bytes.Equal(t.described, m) && time.Since(t.describedAt) < describeAgain
 }
 
 // bind makes the tables known to the stream. Those without a key are divided: with a new slot by the snapshot that it was made
@@ -107,6 +123,7 @@ func (s *stream) relation(ctx context.Context, m []byte) (*cdc.Event, error) {
 		next.Origin = t.origin.String()
 	}
 	t.oid, t.table, t.rows = r.ID, next, newRowPlan(id, next.Key, names, types, false)
+	t.described, t.describedAt = bytes.Clone(m), time.Now()
 	if changed || look {
 		s.queue = append(s.queue, cdc.Event{Op: cdc.Shape, Table: id, Txn: s.txn, Shape: next, Rescan: rescan, Look: look})
 	}

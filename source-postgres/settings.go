@@ -48,9 +48,11 @@ func aliveSettings() map[string]string {
 		"tcp_keepalives_idle":     "20",
 		"tcp_keepalives_interval": "10",
 		"tcp_keepalives_count":    "3",
-		"tcp_user_timeout":        "45000",
+		userTimeoutSetting:        "45000",
 	}
 }
+
+const userTimeoutSetting = "tcp_user_timeout"
 
 // ownSettings are settings that users must not choose, beside those that sessions have already: they would decide who logs
 // in and what a session is, when it ends, or what transactions see.

@@ -237,7 +237,7 @@ var _ io.Writer = (*logBuffer)(nil)
 // waitLog waits for a text in the log.
 func (r *rig) waitLog(text string) {
 	r.t.Helper()
-	require.Eventually(r.t, func() bool { return strings.Contains(r.log.String(), text) }, 30*time.Second, 5*time.Millisecond, "no %q in the log", text)
+	require.Eventually(r.t, func() bool { return strings.Contains(r.log.String(), text) }, patience, 5*time.Millisecond, "no %q in the log", text)
 }
 
 func TestPipelineInEveryCodec(t *testing.T) {
