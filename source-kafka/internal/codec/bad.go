@@ -8,7 +8,7 @@ import (
 
 // BadMessage is a record that can never be decoded as the topic is set up: a poison message, for the user's policy. It
 // holds nothing of the record itself.
-type BadMessage struct {
+type BadMessage struct { //nolint:errname // users know it by this name, from onBadMessage
 	Topic string
 	Side  Side
 	// Reason says what is wrong in words for people, without a full stop, to be shown behind the record's place.

@@ -118,9 +118,9 @@ func (c *Codec) appendFramed(ctx context.Context, dst []byte, f frame) ([]byte, 
 		return dst, c.schema, err
 	}
 	start := len(dst)
-	append, schema, body, err := p.decoder(f)
+	decode, schema, body, err := p.decoder(f)
 	if err == nil {
-		dst, err = append(dst, body)
+		dst, err = decode(dst, body)
 	}
 	if err != nil {
 		return dst[:start], c.schema, c.bad(err, "it does not follow its schema, %s: %s", f.name(), err.Error())

@@ -29,8 +29,7 @@ func decode(t testing.TB, format Format, side Side, data []byte, headers ...kgo.
 		return string(out[6:]), ""
 	}
 	require.Equal(t, "before", string(out), "an error leaves the buffer as it was")
-	var bad *BadMessage
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*BadMessage](err); ok {
 		return "", bad.Reason
 	}
 	return "", err.Error()

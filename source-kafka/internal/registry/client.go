@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -219,10 +220,8 @@ func (c *Client) SchemaByGUID(ctx context.Context, guid string) (*Schema, error)
 // version reads one version of a subject. path are the subjects on the way to it, to find circles.
 func (c *Client) version(ctx context.Context, subject string, version int, path []string) (*Schema, error) {
 	name := fmt.Sprintf("%s/%d", subject, version)
-	for _, p := range path {
-		if p == name {
-			return nil, fmt.Errorf("reading subject %q version %d: its references lead back to it", subject, version)
-		}
+	if slices.Contains(path, name) {
+		return nil, fmt.Errorf("reading subject %q version %d: its references lead back to it", subject, version)
 	}
 	return fetch(ctx, c, c.byRef, name, func(ctx context.Context) (*Schema, error) {
 		var answer sr.SubjectSchema

@@ -79,7 +79,7 @@ func (p *parser) parse(text string) (*typ, error) {
 		if t, ok := p.lookup(strings.TrimSpace(text), ""); ok {
 			return t, nil
 		}
-		return nil, fmt.Errorf("its text is no JSON: %w", err)
+		return nil, fmt.Errorf("its text is no JSON: %s", err.Error())
 	}
 	return p.typ(v, "", 0)
 }

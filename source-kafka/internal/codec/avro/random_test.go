@@ -21,7 +21,6 @@ import (
 type world struct {
 	*rand.Rand
 	names int
-	depth int
 	// records are those defined so far: a later type may name them.
 	records []*made
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 
 	"github.com/bufbuild/protocompile"
@@ -48,9 +49,7 @@ var builtin = map[string]string{
 // about the schema, for people.
 func Compile(ctx context.Context, text string, imports []Text) (*File, error) {
 	texts := map[string]string{rootPath: text}
-	for path, proto := range builtin {
-		texts[path] = proto
-	}
+	maps.Copy(texts, builtin)
 	for _, i := range imports {
 		texts[i.Path] = i.Proto
 	}

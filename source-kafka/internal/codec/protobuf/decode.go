@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"slices"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -199,7 +200,7 @@ func mapEntry(f *field, data []byte) (key, value []byte, err error) {
 			key = v
 		case num == 2 && wire == f.mapValue.wire && f.mapValue.message != nil:
 			// Pieces of a message go together.
-			value = append(value[:len(value):len(value)], v...)
+			value = append(slices.Clip(value), v...)
 			if value == nil {
 				value = []byte{}
 			}
@@ -314,21 +315,21 @@ func appendVarint(dst []byte, f *field, v uint64) []byte {
 }
 
 // single is the value of a field of a well-known type, nil if it is not set.
-func (d *Decoder) single(m *message, at int, name string) (*field, []byte) {
+func (d *Decoder) single(m *message, at int, name string) []byte {
 	for i := range m.fields {
 		if m.fields[i].name == name {
 			if s := d.spans[at+i]; s.last >= 0 {
-				return &m.fields[i], d.entries[s.last].value
+				return d.entries[s.last].value
 			}
-			return &m.fields[i], nil
+			return nil
 		}
 	}
-	return nil, nil
+	return nil
 }
 
 // number is an integer of a well-known type.
 func (d *Decoder) number(m *message, at int, name string) int64 {
-	_, value := d.single(m, at, name)
+	value := d.single(m, at, name)
 	if value == nil {
 		return 0
 	}

@@ -221,7 +221,7 @@ func simplify(v any) any {
 		}
 		return v
 	case json.Number:
-		if f, err := v.Float64(); err == nil && (strings.ContainsAny(v.String(), ".eE")) {
+		if f, err := v.Float64(); err == nil && strings.ContainsAny(v.String(), ".eE") {
 			return f
 		}
 		if len(v.String()) > 17 { // a float of either notation, or an integer as the library's string

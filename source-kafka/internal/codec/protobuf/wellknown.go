@@ -119,8 +119,8 @@ func appendFieldMask(d *Decoder, dst []byte, _ *message, at int) ([]byte, error)
 
 // appendAny appends a message of any type: with its fields if the schema or its imports know the type, else with its bytes.
 func appendAny(d *Decoder, dst []byte, m *message, at int) ([]byte, error) {
-	_, url := d.single(m, at, "type_url")
-	_, data := d.single(m, at, "value")
+	url := d.single(m, at, "type_url")
+	data := d.single(m, at, "value")
 	if !utf8.Valid(url) {
 		return dst, errUTF8
 	}
