@@ -58,17 +58,25 @@ func (d *driver) locate(ctx context.Context, st *stream, from cdc.Position) erro
 	if err != nil {
 		return err //nolint:wrapcheck // our own
 	}
-	d.sayWhereItGoesOn(from)
-	return nil
+	return d.conns.with(ctx, func(s *session) error { return d.sayWhereItGoesOn(ctx, s, from) })
 }
 
 // sayWhereItGoesOn tells of a log that goes on at another server.
-func (d *driver) sayWhereItGoesOn(from cdc.Position) {
+func (d *driver) sayWhereItGoesOn(ctx context.Context, s *session, from cdc.Position) error {
 	var stored identity
 	if from.Cursor == "" || json.Unmarshal(from.Identity, &stored) != nil || stored == d.server.identity {
-		return
+		return nil //nolint:nilerr // nothing is known of the server before
 	}
-	d.log.WithFields(logrus.Fields{"server": d.server.identity.Server, "before": stored.Server}).Info("the log goes on at another server")
+	log := d.log.WithFields(logrus.Fields{"server": d.server.identity.Server, "before": stored.Server})
+	log.Info("the log goes on at another server")
+	if !d.server.mariadb {
+		return nil
+	}
+	v, err := s.variables(ctx, "gtid_strict_mode")
+	if err == nil && v["gtid_strict_mode"] != "ON" {
+		log.Warn("gtid_strict_mode is OFF, so this server may have made transactions of its own while it was a replica; those that lie in its log before the position of the capture are not captured")
+	}
+	return err
 }
 
 // logsWhatItReceives refuses a replica whose log has only what was written to itself: nothing would arrive, without a word.

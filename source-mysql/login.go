@@ -69,7 +69,7 @@ func (l *login) open(conn net.Conn) (*session, error) {
 		err = l.greeted(greeting)
 	}
 	if err == nil && l.tls != nil {
-		conn, err = l.encrypt(conn)
+		err = l.encrypt(conn)
 	}
 	if err == nil {
 		err = l.prove()
@@ -124,24 +124,24 @@ func (l *login) greeted(p []byte) error {
 }
 
 // encrypt puts TLS around the connection.
-func (l *login) encrypt(conn net.Conn) (net.Conn, error) {
+func (l *login) encrypt(conn net.Conn) error {
 	if l.caps&canTLS == 0 {
-		return nil, errNoTLS
+		return errNoTLS
 	}
 	if l.wire.r != l.wire.w {
-		return nil, fmt.Errorf("%w: the server speaks before it is asked", errPacket) // it would be taken for a part of what is encrypted
+		return fmt.Errorf("%w: the server speaks before it is asked", errPacket) // it would be taken for a part of what is encrypted
 	}
 	if err := l.wire.reply(l.header(ours | canTLS)); err != nil {
-		return nil, err
+		return err
 	}
 	protected := tls.Client(conn, l.tls)
 	if err := protected.Handshake(); err != nil { //nolint:noctx // the connection has a deadline
-		return nil, fmt.Errorf("beginning TLS: %w", err)
+		return fmt.Errorf("beginning TLS: %w", err)
 	}
 	next := l.wire.next
 	l.wire = newWire(protected, maxPacket)
 	l.wire.next, l.secure = next, true
-	return protected, nil
+	return nil
 }
 
 func (l *login) header(caps uint32) []byte {

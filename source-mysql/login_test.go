@@ -218,3 +218,28 @@ func TestLogins(t *testing.T) {
 func quotePlain(s string) string {
 	return "'" + string(bytes.ReplaceAll(bytes.ReplaceAll([]byte(s), []byte(`\`), []byte(`\\`)), []byte(`'`), []byte(`''`))) + "'"
 }
+
+// scriptedConn is a connection on which a server has said all that it will ever say.
+type scriptedConn struct {
+	net.Conn
+	says io.Reader
+	got  bytes.Buffer
+}
+
+func (c *scriptedConn) Read(p []byte) (int, error)      { return c.says.Read(p) }
+func (c *scriptedConn) Write(p []byte) (int, error)     { return c.got.Write(p) }
+func (c *scriptedConn) SetReadDeadline(time.Time) error { return nil }
+
+// Whatever a server says, without TLS it gets no password.
+func FuzzLogin(f *testing.F) {
+	packet := func(seq byte, p []byte) []byte { return append([]byte{byte(len(p)), byte(len(p) >> 8), 0, seq}, p...) }
+	f.Add(append(packet(0, greeting(byNative, ours)), packet(2, switchTo(byClear, ""))...))
+	f.Add(append(append(packet(0, greeting(bySHA2, ours)), packet(2, []byte{1, 4})...), packet(4, []byte("\x01-----BEGIN"))...))
+	f.Add(append(packet(0, greeting(bySHA256, ours)), packet(2, switchTo(bySHA256, "12345678901234567890\x00"))...))
+	f.Fuzz(func(t *testing.T, says []byte) {
+		conn := &scriptedConn{says: bytes.NewReader(says)}
+		l := login{user: "capture", password: schema.NewSecret(loginPassword), verified: true}
+		_, _ = l.open(conn)
+		require.NotContains(t, conn.got.String(), loginPassword)
+	})
+}

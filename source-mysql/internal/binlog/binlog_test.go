@@ -18,6 +18,7 @@ func FuzzParse(f *testing.F) {
 		_, _, _ = binlog.ParseRotate(table)
 		_, _, _ = binlog.ParseHeartbeatV2(table)
 		_, _ = binlog.ParseGTID(table)
+		_, _ = binlog.ParseTaggedGTID(table)
 		_, _ = binlog.ParseMariaGTID(table, 1)
 		_, _ = binlog.HasChecksums(table)
 		_, _ = binlog.StripChecksum(table)
