@@ -298,7 +298,8 @@ func (p *parser) drop() statement {
 
 // index reads what follows CREATE UNIQUE INDEX or DROP INDEX: it may bring or end a hidden column of MariaDB.
 func (p *parser) index() statement {
-	for len(p.tokens) > 0 && !p.next().is("ON") {
+	for len(p.tokens) > 0 && !p.accept("ON") {
+		p.next()
 	}
 	return statement{verb: "ALTER", tables: []cdc.TableID{p.name()}, columns: true}
 }

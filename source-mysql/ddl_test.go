@@ -53,7 +53,15 @@ func TestStatements(t *testing.T) {
 
 func FuzzStatements(f *testing.F) {
 	f.Add("ALTER TABLE `a` DROP COLUMN 'b\\")
-	f.Fuzz(func(_ *testing.T, sql string) { parseStatement(sql, "s") })
+	f.Add("ALTER TABLE a CHANGE id b ENUM('x',) AFTER c, ADD (d INT, e), RENAME COLUMN c TO x")
+	f.Fuzz(func(t *testing.T, sql string) {
+		st := parseStatement(sql, "s")
+		d := deriveFrom(layout{{Name: "id", Type: "int"}, {Name: "c", Type: "int"}})
+		if after := d.apply(st); after != nil {
+			require.Equal(t, after, parseDerived(after.encode()))
+		}
+		require.Len(t, d.Columns, 2, "what is derived from does not change")
+	})
 }
 
 // Binary JSON that is not of the expected form is an error, and everything else is JSON.

@@ -73,8 +73,8 @@ func (p *parser) edit() ([]edit, bool) {
 		p.skip("RESTRICT", "CASCADE")
 		return []edit{{op: dropColumn, name: name.text}}, name.text != "" && len(p.tokens) == 0
 	case verb.is("RENAME") && p.accept("COLUMN"):
-		name, to, new := p.next(), p.accept("TO"), p.next()
-		return []edit{{op: renameColumn, name: name.text, to: new.text}}, to && new.text != "" && len(p.tokens) == 0
+		before, to, after := p.next(), p.accept("TO"), p.next()
+		return []edit{{op: renameColumn, name: before.text, to: after.text}}, to && after.text != "" && len(p.tokens) == 0
 	case verb.is("ALTER"):
 		p.skip("COLUMN")
 		p.next()

@@ -47,10 +47,14 @@ func TestDerive(t *testing.T) {
 		past, ahead []statement
 		now, want   string
 	}{
-		{"swapped, then one more", alter("RENAME COLUMN a TO b, RENAME COLUMN b TO a"), alter("ADD c TEXT"), `[{"n":"id","t":"int"},{"n":"b","t":"int"},{"n":"a","t":"int"},{"n":"c","t":"text utf8mb4"}]`,
-			`[{"n":"id","t":"int"},{"n":"b","t":"int"},{"n":"a","t":"int"}]`},
-		{"added, then not null", alter("ADD c BIGINT NULL AFTER id"), alter("MODIFY COLUMN c bigint NOT NULL AFTER a"), `[{"n":"id","t":"int"},{"n":"a","t":"int"},{"n":"c","t":"bigint"},{"n":"b","t":"int"}]`,
-			`[{"n":"id","t":"int"},{"n":"c","t":"bigint"},{"n":"a","t":"int"},{"n":"b","t":"int"}]`},
+		{
+			"swapped, then one more", alter("RENAME COLUMN a TO b, RENAME COLUMN b TO a"), alter("ADD c TEXT"), `[{"n":"id","t":"int"},{"n":"b","t":"int"},{"n":"a","t":"int"},{"n":"c","t":"text utf8mb4"}]`,
+			`[{"n":"id","t":"int"},{"n":"b","t":"int"},{"n":"a","t":"int"}]`,
+		},
+		{
+			"added, then not null", alter("ADD c BIGINT NULL AFTER id"), alter("MODIFY COLUMN c bigint NOT NULL AFTER a"), `[{"n":"id","t":"int"},{"n":"a","t":"int"},{"n":"c","t":"bigint"},{"n":"b","t":"int"}]`,
+			`[{"n":"id","t":"int"},{"n":"c","t":"bigint"},{"n":"a","t":"int"},{"n":"b","t":"int"}]`,
+		},
 		{"dropped later", alter("DROP a"), alter("DROP b", "ADD a INT"), `[{"n":"id","t":"int"},{"n":"a","t":"int"}]`, `[{"n":"id","t":"int"},{"n":"b","t":"int"}]`},
 		{"of a type that nobody knows", alter("ADD c TEXT"), alter("DROP c"), `[{"n":"id","t":"int"},{"n":"a","t":"int"},{"n":"b","t":"int"}]`, unknown},
 		{"retyped twice", alter("MODIFY a BIGINT"), alter("MODIFY a SMALLINT"), `[{"n":"id","t":"int"},{"n":"a","t":"smallint"},{"n":"b","t":"int"}]`, unknown},

@@ -18,7 +18,7 @@ import (
 
 // plainServers are servers as they come: their logs do not name the columns of rows, MariaDB's not even which numbers have a sign.
 // They end with the process, because no test knows that it is the last one.
-var plainServers struct { //nolint:gochecknoglobals // shared by the tests of the package, as server.SharedMySQL is
+var plainServers struct {
 	mysql, mariadb struct {
 		once   sync.Once
 		server *mysqld.Server
@@ -37,7 +37,7 @@ func plainDatabase(t testing.TB, flavor string) *database {
 		p, metadata = &plainServers.mariadb, "NO_LOG"
 	}
 	p.once.Do(func() {
-		p.server, p.err = mysqld.Start(context.Background(), mysqld.Options{Flavor: flavor, Settings: map[string]string{"binlog-row-metadata": metadata}}) //nolint:usetesting // it outlives the test
+		p.server, p.err = mysqld.Start(context.Background(), mysqld.Options{Flavor: flavor, Settings: map[string]string{"binlog-row-metadata": metadata}})
 	})
 	if p.err != nil {
 		t.Skip(p.err)
@@ -184,6 +184,20 @@ func (s *testStream) shapes(tables []*cdc.Table) []*cdc.Table {
 		}
 	}))
 	return out
+}
+
+// MariaDB may log an ALTER where it begins, and again where it ends.
+func TestAlteredInHalves(t *testing.T) {
+	t.Parallel()
+	db := plainDatabase(t, mysqld.MariaDB)
+	db.exec("CREATE TABLE a (id INT PRIMARY KEY, v INT)")
+	d := db.driver()
+	s := db.open(d, db.tables(d, "a")...)
+	s.fence()
+	db.exec("SET binlog_alter_two_phase = ON", "ALTER TABLE a ADD COLUMN w INT FIRST", "INSERT INTO a VALUES (1, 2, 3)")
+	require.Equal(t, []string{
+		"shape a (id int, v int) rescan false look", "shape a (w int, id int, v int) rescan false", `c a {"id":2,"v":3,"w":1}`,
+	}, s.fence())
 }
 
 // A table that was altered without a word in the log is noticed where its rows look otherwise.

@@ -135,8 +135,15 @@ func TestForms(t *testing.T) {
 		asKey     bool
 		want      string
 	}{
-		{"int", zeroText, true, false, ""}, {"date", "", true, false, ""}, {"date", zeroNearest, false, false, ""}, {"date", zeroNull, true, false, zeroNull}, {"date", zeroNull, true, true, ""},
-		{"datetime(3)", "", true, false, "@Europe/Berlin"}, {"datetime", zeroNull, true, false, "null@Europe/Berlin"}, {"datetime", zeroText, true, true, zeroText}, {"timestamp", "", true, false, ""},
+		{"int", zeroText, true, false, ""},
+		{"date", "", true, false, ""},
+		{"date", zeroNearest, false, false, ""},
+		{"date", zeroNull, true, false, zeroNull},
+		{"date", zeroNull, true, true, ""},
+		{"datetime(3)", "", true, false, "@Europe/Berlin"},
+		{"datetime", zeroNull, true, false, "null@Europe/Berlin"},
+		{"datetime", zeroText, true, true, zeroText},
+		{"timestamp", "", true, false, ""},
 	} {
 		cfg := config{}
 		if c.zone {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -161,4 +163,46 @@ func eventuallyPurged(t *testing.T, db *database) {
 		require.NoError(t, conn.exec(t.Context(), "PURGE BINARY LOGS TO '"+files[len(files)-1][0]+"'"))
 		return len(files) == 1
 	}, patience, 50*time.Millisecond)
+}
+
+// MariaDB compresses events by itself, each on its own, if it is told to (hard case 36).
+func TestCompressedEvents(t *testing.T) {
+	t.Parallel()
+	db := databaseOn(t, server.MySQL(t, mysqld.MariaDB, map[string]string{"log-bin-compress": "ON", "log-bin-compress-min-len": "10"}))
+	long := strings.Repeat("long and dull ", 1000)
+	db.exec("CREATE TABLE a (id INT PRIMARY KEY, v TEXT)")
+	d := db.driver()
+	s := db.open(d, db.tables(d, "a")...)
+	db.exec("INSERT INTO a VALUES (1, '"+long+"'), (2, 'x')", "UPDATE a SET v = 'y' WHERE id = 1", "DELETE FROM a WHERE id = 1", "SET binlog_row_image = MINIMAL", "UPDATE a SET v = '"+long+"'",
+		"ALTER TABLE a ADD COLUMN "+strings.Repeat("n", 60)+" INT COMMENT 'a statement that is long enough to be compressed, too'")
+	require.Equal(t, []string{
+		`c a {"id":1,"v":"` + long + `"}`, `c a {"id":2,"v":"x"}`, `u a {"id":1,"v":"y"} before {"id":1,"v":"` + long + `"}`, `d a before {"id":1,"v":"y"}`,
+		`u a {"id":2,"v":"` + long + `"} before {"id":2}`, `shape a (id int, v text utf8mb4) rescan false look`,
+	}, s.fence())
+}
+
+// A transaction that was compressed as a whole is read event by event: what is held does not grow with it.
+func TestCompressedTransaction(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t, mysqld.MySQL)
+	db.exec("CREATE TABLE a (id BIGINT PRIMARY KEY, v VARCHAR(500))")
+	d := db.driver()
+	s := db.open(d, db.tables(d, "a")...)
+	const rows = 1 << 16
+	sql := []string{"SET binlog_transaction_compression = ON, cte_max_recursion_depth = 1000000", "BEGIN"}
+	sql = append(sql, "INSERT INTO a WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < "+strconv.Itoa(rows)+") SELECT i, REPEAT('v', 500) FROM n", "UPDATE a SET v = 'w' WHERE id = 7", "COMMIT")
+	db.exec(sql...)
+	var before, peak runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	n := 0
+	require.NoError(t, s.each(func(ev *cdc.Event) {
+		if n++; n == rows/2 {
+			runtime.GC()
+			runtime.ReadMemStats(&peak)
+		}
+	}))
+	require.Equal(t, rows+1, n)
+	// 36 MB of rows. Other tests share the heap, so the bound is not tight.
+	require.Less(t, peak.HeapAlloc, before.HeapAlloc+24<<20)
 }

@@ -72,16 +72,6 @@ func (s *stream) prepare(h binlog.Header, event []byte) error {
 	return nil
 }
 
-// touches reports whether the transaction changed tables that are captured.
-func (p *prepared) touches() bool {
-	for _, captured := range p.tables {
-		if captured {
-			return true
-		}
-	}
-	return false
-}
-
 // isOfRows tells the events that describe tables and have their rows.
 func isOfRows(t binlog.Type) bool {
 	switch t {
@@ -195,7 +185,6 @@ type preparedEvents struct {
 	of     *stream // that gets them
 	tables map[uint64]bool
 	at     place
-	begun  bool
 	ended  bool
 }
 

@@ -1,8 +1,11 @@
 package binlog_test
 
 import (
+	"encoding/binary"
+	"runtime"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/source-mysql/internal/binlog"
@@ -22,29 +25,90 @@ func FuzzParse(f *testing.F) {
 		_, _ = binlog.ParseMariaGTID(table, 1)
 		_, _ = binlog.HasChecksums(table)
 		_, _ = binlog.StripChecksum(table)
+		_, _ = binlog.Decompress(table)
 		if p, err := binlog.OpenPayload(table); err == nil {
 			_, _ = p.Next()
 			p.Close()
 		}
-		m, err := binlog.ParseTable(table, false)
-		if err != nil {
-			return
-		}
-		r, err := binlog.ParseRows(binlog.UpdateRows, rows)
-		if err != nil {
-			return
-		}
-		for r.More() {
-			vals, err := r.Next(m, nil)
+		for _, mariadb := range []bool{false, true} {
+			m, err := binlog.ParseTable(table, mariadb)
 			if err != nil {
-				break
+				continue
 			}
-			require.Len(t, vals, len(m.Columns))
-			if len(m.Columns) == 0 {
-				break // rows of nothing never end
+			for _, typ := range []binlog.Type{binlog.UpdateRows, binlog.WriteRowsV1, binlog.DeleteRowsCompressed} {
+				walk(t, m, typ, rows, (*binlog.Rows).Next)
+				walk(t, m, typ, rows, (*binlog.Rows).NextPart)
 			}
 		}
 	})
+}
+
+// walk reads all rows of an event.
+func walk(t *testing.T, m *binlog.Table, typ binlog.Type, body []byte, next func(*binlog.Rows, *binlog.Table, [][]byte) ([][]byte, error)) {
+	t.Helper()
+	r, err := binlog.ParseRows(typ, body)
+	if err != nil {
+		return
+	}
+	for r.More() {
+		vals, err := next(&r, m, nil)
+		if err != nil {
+			return
+		}
+		require.Len(t, vals, len(m.Columns))
+		if len(m.Columns) == 0 {
+			return // rows of nothing never end
+		}
+	}
+}
+
+// Rows of which columns are missing.
+func TestNextPart(t *testing.T) {
+	t.Parallel()
+	m, err := binlog.ParseTable([]byte("\x01\x00\x00\x00\x00\x00\x01\x00\x01s\x00\x01t\x00\x03\x01\x01\x01\x00\x06"), false)
+	require.NoError(t, err)
+	require.Equal(t, []bool{false, true, true}, []bool{m.Columns[0].Nullable, m.Columns[1].Nullable, m.Columns[2].Nullable})
+	// The old row has the first column, the new one the second and the third, which is null.
+	r, err := binlog.ParseRows(binlog.UpdateRowsV1, []byte("\x01\x00\x00\x00\x00\x00\x01\x00\x03\x01\x06\x00\x07\x02\x09"))
+	require.NoError(t, err)
+	require.False(t, r.Whole())
+	old, err := r.NextPart(m, nil)
+	require.NoError(t, err)
+	now, err := r.NextPart(m, nil)
+	require.NoError(t, err)
+	require.False(t, r.More())
+	require.Equal(t, []byte{7}, old[0])
+	require.Equal(t, []bool{false, true, true}, []bool{binlog.IsAbsent(old[0]), binlog.IsAbsent(old[1]), binlog.IsAbsent(old[2])})
+	require.True(t, binlog.IsAbsent(now[0]))
+	require.Equal(t, []byte{9}, now[1])
+	require.Nil(t, now[2])
+	_, err = r.NextPart(m, nil)
+	require.ErrorIs(t, err, binlog.ErrFormat)
+}
+
+// A compressed transaction that claims a huge event does not get the memory for it.
+func TestHostilePayload(t *testing.T) {
+	t.Parallel()
+	event := make([]byte, binlog.HeaderSize)
+	binary.LittleEndian.PutUint32(event[9:], 1<<30)
+	enc, err := zstd.NewWriter(nil)
+	require.NoError(t, err)
+	for _, c := range []struct {
+		size uint32
+		want string
+	}{{1 << 30, "ends early"}, {1<<30 + 1, "an event of 1073741825 bytes"}, {3, "an event of 3 bytes"}} {
+		binary.LittleEndian.PutUint32(event[9:], c.size)
+		p, err := binlog.OpenPayload(append([]byte{2, 1, 0, 0}, enc.EncodeAll(event, nil)...))
+		require.NoError(t, err)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err = p.Next()
+		runtime.ReadMemStats(&after)
+		require.ErrorIs(t, err, binlog.ErrFormat)
+		require.ErrorContains(t, err, c.want)
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(16<<20))
+		p.Close()
+	}
 }
 
 func TestHostileSizes(t *testing.T) {

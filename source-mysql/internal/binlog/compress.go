@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -69,7 +70,7 @@ func OpenPayload(body []byte) (*Payload, error) {
 	case compression != 0:
 		return nil, fmt.Errorf("%w: compression %d", ErrFormat, compression)
 	}
-	decoder, err := zstd.NewReader(bytes.NewReader(c.b), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(1<<27))
+	decoder, err := zstd.NewReader(bytes.NewReader(c.b), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(1<<27))
 	if err != nil {
 		return nil, fmt.Errorf("decompressing a transaction: %w", err)
 	}
@@ -90,13 +91,13 @@ func (p *Payload) Next() ([]byte, error) {
 	if size < HeaderSize || size > maxInflated {
 		return nil, fmt.Errorf("%w: an event of %d bytes in a compressed transaction", ErrFormat, size)
 	}
-	if cap(p.event) < size {
-		p.event = make([]byte, size)
-	}
-	p.event = p.event[:size]
-	copy(p.event, head[:])
-	if _, err := io.ReadFull(p.decoder, p.event[HeaderSize:]); err != nil {
-		return nil, fmt.Errorf("decompressing a transaction: %w", err)
+	p.event = append(p.event[:0], head[:]...)
+	for len(p.event) < size { // in steps, so that nothing is taken for a size that is only claimed
+		from := len(p.event)
+		p.event = slices.Grow(p.event, min(size-from, 1<<20))[:min(size, from+1<<20)]
+		if _, err := io.ReadFull(p.decoder, p.event[from:]); err != nil {
+			return nil, fmt.Errorf("%w: an event of %d bytes in a compressed transaction ends early: %w", ErrFormat, size, err)
+		}
 	}
 	return p.event, nil
 }
