@@ -38,6 +38,7 @@ type benchMode struct {
 	loads bool    // every key is loaded before it is stored, as our runtime does
 	// updates is the part of the rows that have keys which an earlier transaction stored.
 	updates float64
+	history bool // versions, not rows
 }
 
 func benchModes() []benchMode {
@@ -46,6 +47,9 @@ func benchModes() []benchMode {
 		{name: "insert-with-loads", shape: narrowRows(), aim: 0.5, loads: true},
 		{name: "update", shape: narrowRows(), aim: 0.35, updates: 1, loads: true},
 		{name: "append", shape: narrowRows(), aim: 0.8, cpu: 1.5, delta: true},
+		// A new version is compared with what is stored of its key, and closes the version before it.
+		{name: "history-new", shape: narrowRows(), aim: 0.2, history: true},
+		{name: "history-change", shape: narrowRows(), aim: 0.1, updates: 1, history: true},
 		// 60 % at 0.6 and 40 % at 0.35 of a COPY's speed.
 		{name: "documents", shape: kilobyteDocuments(), aim: 0.47, updates: 0.4, loads: true},
 	}
@@ -88,7 +92,10 @@ func (d database) compare(b *testing.B, mode benchMode) {
 		run, server := d.play(b, spec, base.stores, mode.loads)
 		servers = append(servers, server)
 		run.Rows = int64(rows)
-		require.Equal(b, fmt.Sprint(base.keys), d.exec(b, "SELECT count(*) FROM rows"))
+		require.Equal(b, fmt.Sprint(base.keys), d.exec(b, "SELECT count(DISTINCT id) FROM rows"))
+		if mode.history {
+			require.Equal(b, fmt.Sprintf("%d|%d", rows, len(base.first)*rows/len(base.stores)), d.exec(b, "SELECT count(*) FILTER (WHERE is_current), count(*) FILTER (WHERE NOT is_current) FROM rows"))
+		}
 		return run, nil
 	})
 	require.NoError(b, err)
@@ -121,8 +128,12 @@ func benchNumber(b *testing.B, name string, otherwise int) int {
 func (d database) benchTask(b *testing.B, mode benchMode) *flowpb.MaterializationSpec {
 	b.Helper()
 	c := d.sinkCase()
+	resource := c.Resource("rows", mode.delta)
+	if mode.history {
+		resource = json.RawMessage(`{"table":"rows","history":"scd2","historyTime":"at"}`)
+	}
 	r := sinktest.NewRuntime(b, c, frame.Proto, sinktest.Task{Name: "bench", Config: c.Config, Bindings: []sinktest.Binding{
-		{Collection: mode.shape.collection, Resource: c.Resource("rows", mode.delta)},
+		{Collection: mode.shape.collection, Resource: resource},
 	}})
 	d.exec(b, "DROP TABLE IF EXISTS rows, sluice_tables_v1, sluice_checkpoints_v1")
 	r.MustApply()

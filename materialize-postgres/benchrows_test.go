@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -124,8 +125,8 @@ func (m benchMode) record(b *testing.B, rows int) recording {
 	size := m.shape.transaction
 	if m.updates == 1 {
 		for at := 0; at < rows; at += size {
-			r.first = append(r.first, m.shape.write(b, sequence(at, min(rows, at+size), false), 0))
-			r.stores = append(r.stores, m.shape.write(b, sequence(at, min(rows, at+size), true), 1))
+			r.first = append(r.first, m.shape.write(b, sequence(at, min(rows, at+size), false), 0, m.history))
+			r.stores = append(r.stores, m.shape.write(b, sequence(at, min(rows, at+size), !m.history), 1, m.history))
 		}
 		r.keys = rows
 		return r
@@ -139,7 +140,7 @@ func (m benchMode) record(b *testing.B, rows int) recording {
 		}
 		slices.SortFunc(stores, func(x, y benchStore) int { return cmp.Compare(x.key, y.key) })
 		r.keys += n - known
-		r.stores = append(r.stores, m.shape.write(b, stores, at))
+		r.stores = append(r.stores, m.shape.write(b, stores, at, m.history))
 	}
 	return r
 }
@@ -152,15 +153,36 @@ func sequence(from, to int, exists bool) []benchStore {
 	return out
 }
 
+// document is a row as the document that a history needs besides, to tell what a change left out.
+func (s *benchShape) document(b *testing.B, key int, values []byte) []byte {
+	b.Helper()
+	elements, err := tuple.Unpack(values)
+	require.NoError(b, err)
+	doc := map[string]any{"id": key}
+	for i, element := range elements {
+		if text, ok := element.([]byte); ok {
+			element = json.RawMessage(text)
+		}
+		doc[s.collection.Columns[i+1].Name] = element
+	}
+	text, err := json.Marshal(doc)
+	require.NoError(b, err)
+	return text
+}
+
 // write writes one transaction.
-func (s *benchShape) write(b *testing.B, rows []benchStore, generation int) recorded {
+func (s *benchShape) write(b *testing.B, rows []benchStore, generation int, documents bool) recorded {
 	b.Helper()
 	var loads, stores []byte
 	for _, r := range rows {
 		key := tuple.AppendInt(nil, int64(r.key))
 		values, _ := s.row(r.key, generation)
 		loads = materializepb.AppendLoad(loads, frame.Proto, &materializepb.Request_Load{KeyPacked: key})
-		stores = materializepb.AppendStore(stores, frame.Proto, &materializepb.Request_Store{KeyPacked: key, ValuesPacked: values, Exists: r.exists})
+		store := &materializepb.Request_Store{KeyPacked: key, ValuesPacked: values, Exists: r.exists}
+		if documents {
+			store.DocJson = s.document(b, r.key, values)
+		}
+		stores = materializepb.AppendStore(stores, frame.Proto, store)
 	}
 	dir := b.TempDir()
 	out := recorded{dir + "/loads", dir + "/stores"}
