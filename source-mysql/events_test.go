@@ -1,0 +1,79 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/source-mysql/internal/binlog"
+)
+
+// Events that say that changes are missing, or that are not known, end the stream; only those that the server says may be passed over
+// are (hard case 50).
+func TestRareEvents(t *testing.T) {
+	t.Parallel()
+	d, err := newDriver(testEnv(t), config{Address: "db.example.com"})
+	require.NoError(t, err)
+	for _, c := range []struct {
+		typ   binlog.Type
+		flags uint16
+		want  string
+		lost  bool
+	}{
+		{binlog.Incident, 0, "The server says that its binary log lacks changes (INCIDENT_EVENT at ", true},
+		{170, 0, "The log has an event of type 170 at binlog.000001:4, which is not known here, so nothing behind it can be captured safely.", false},
+		{170, 0x80, "", false},
+		{binlog.PartialUpdateRows, 0, "changes of parts of JSON values (PARTIAL_UPDATE_ROWS_EVENT at ", false},
+		{binlog.RowsQuery, 0, "", false},
+	} {
+		s := &stream{d: d, at: place{"binlog.000001", 4}}
+		event := make([]byte, binlog.HeaderSize)
+		event[4] = byte(c.typ)
+		binary.LittleEndian.PutUint32(event[13:], 100)
+		binary.LittleEndian.PutUint16(event[17:], c.flags)
+		err := s.handle(t.Context(), event)
+		if c.want == "" {
+			require.NoError(t, err)
+			require.Equal(t, place{"binlog.000001", 100}, s.at)
+			continue
+		}
+		require.ErrorContains(t, err, c.want)
+		require.Equal(t, c.lost, errors.Is(err, cdc.ErrPositionLost), "%v", err)
+	}
+}
+
+// An error that comes after some rows is not the end of the rows (hard case 53).
+func TestErrorAmongRows(t *testing.T) {
+	t.Parallel()
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	answered := make(chan error, 1)
+	go func() {
+		defer theirs.Close()
+		if _, err := theirs.Read(make([]byte, 1024)); err != nil {
+			answered <- err
+			return
+		}
+		column := append([]byte{3, 'd', 'e', 'f', 0, 0, 0, 1, 'a', 0, 12}, make([]byte, 12)...)
+		var out []byte
+		for i, payload := range [][]byte{{1}, column, {0xfe, 0, 0, 2, 0}, {1, '1'}, {1, '2'}, append([]byte{0xff, 0x25, 0x05, '#'}, "70100Query execution was interrupted"...)} {
+			out = append(append(out, byte(len(payload)), 0, 0, byte(i+1)), payload...)
+		}
+		_, err := theirs.Write(out)
+		answered <- err
+	}()
+	s := &session{wire: newWire(ours, 1<<20)}
+	rows := 0
+	err := s.query(t.Context(), "SELECT a FROM t", nil, func([][]byte) error {
+		rows++
+		return nil
+	})
+	require.NoError(t, <-answered)
+	require.Equal(t, 2, rows)
+	require.ErrorContains(t, err, "Query execution was interrupted")
+	require.Equal(t, uint16(errInterrupted), code(err))
+}
