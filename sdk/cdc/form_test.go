@@ -46,9 +46,11 @@ func TestFormOfColumns(t *testing.T) {
 			stored(b)
 			b.State.Columns[1].Type = "date" // the log will say so
 		}, Pending, "backfilling the table again because it changed as a whole", ""},
-		"key": {"k", "text", func(b *capture.Binding[Resource, TableState]) { stored(b) }, "", "",
+		"key": {
+			"k", "text", func(b *capture.Binding[Resource, TableState]) { stored(b) }, "", "",
 			`The column "k" of the key of table s.t would be written in another form than it is in the documents of collection acme/t, because the configuration was changed: ` +
-				"every row would be there twice. Undo the change, or backfill the table into an empty collection."},
+				"every row would be there twice. Undo the change, or backfill the table into an empty collection.",
+		},
 		"without a key": {"k", "text", func(b *capture.Binding[Resource, TableState]) {
 			stored(b)
 			b.Collection.Key = fallbackKey()
