@@ -1,13 +1,16 @@
 package codec
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/avro"
@@ -288,4 +291,33 @@ func TestAppendAllocatesNothing(t *testing.T) {
 			}
 		}))
 	}
+}
+
+// FuzzFrames holds that no header and no bytes make a panic, and that whatever is read of them is JSON.
+func FuzzFrames(f *testing.F) {
+	b := newBed(f)
+	avroSchema := b.register(f, "a", sr.Schema{Schema: userSchema})
+	proto := b.register(f, "p", sr.Schema{Type: sr.TypeProtobuf, Schema: `syntax = "proto3"; message M { string s = 1; message N { M m = 1; } }`})
+	f.Add(framed(avroSchema.ID, 2, 0), []byte(nil))
+	f.Add(framed(proto.ID, 4, 0, 0, 10, 3, 10, 1, 'a'), []byte(nil))
+	f.Add([]byte("\x0a\x01a"), framed(proto.ID, 0))
+	f.Add([]byte(`{"a":1}`), []byte("\x01"))
+	f.Fuzz(func(t *testing.T, data, header []byte) {
+		if len(data) > 5 && data[0] == 0 && data[4] > 2 || len(header) > 5 && header[4] > 2 {
+			return // asking for schemas that nobody has takes its time
+		}
+		for _, side := range []Side{Key, Value} {
+			rec := &kgo.Record{Key: data, Value: data}
+			if header != nil {
+				rec.Headers = []kgo.RecordHeader{{Key: valueHeader, Value: header}}
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			out, schema, err := b.codec(t, side, Auto).Append(ctx, nil, rec)
+			cancel()
+			require.NotNil(t, schema)
+			if err == nil {
+				require.True(t, json.Valid(out), "%q", out)
+			}
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
@@ -204,4 +205,43 @@ func TestTheSecondAddressAnswers(t *testing.T) {
 	fake := srfake.New()
 	t.Cleanup(fake.Close)
 	require.NoError(t, client(t, Options{URLs: []string{closed.URL, fake.URL()}}).Check(t.Context()))
+}
+
+// TestOneRequestForManyCallers: a schema is asked for once, and who gives up does not take it from the others.
+func TestOneRequestForManyCallers(t *testing.T) {
+	t.Parallel()
+	fake := srfake.New()
+	t.Cleanup(fake.Close)
+	id := register(t, fake.URL(), "s", sr.Schema{Schema: `"int"`})
+	c := client(t, Options{URLs: []string{fake.URL()}})
+	var asked atomic.Int32
+	first, release := make(chan struct{}), make(chan struct{})
+	fake.Intercept(func(http.ResponseWriter, *http.Request) bool {
+		if asked.Add(1) == 1 {
+			close(first)
+			<-release
+		}
+		return false
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	gone := make(chan error, 1)
+	go func() {
+		_, err := c.Schema(ctx, id)
+		gone <- err
+	}()
+	<-first
+	answers := make(chan error, 8)
+	for range cap(answers) {
+		go func() {
+			_, err := c.Schema(t.Context(), id)
+			answers <- err
+		}()
+	}
+	cancel()
+	require.ErrorIs(t, <-gone, context.Canceled)
+	close(release)
+	for range cap(answers) {
+		require.NoError(t, <-answers)
+	}
+	require.EqualValues(t, 2, asked.Load())
 }
