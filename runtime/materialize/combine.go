@@ -17,7 +17,7 @@ import (
 // Two goroutines meet in it: the session's adds what it reads from the log, and the receiver's what the connector loads meanwhile,
 // which so need not be kept for later. Which of the two comes first makes no difference to a reduction.
 type transaction struct {
-	mu      sync.Mutex        // held by add and loaded
+	mu      sync.Mutex        // held while a binding takes documents apart or reduces them, until all are loaded
 	entries map[string]*entry // by index of the binding and packed key
 	order   []*entry
 	slab    []entry // room for the next entries
@@ -133,6 +133,13 @@ func (x *transaction) key(b *binding, doc []byte) (key []byte, deleted bool, err
 	x.scratch = append(x.scratch[:0], byte(b.index>>24), byte(b.index>>16), byte(b.index>>8), byte(b.index))
 	x.scratch, deleted, err = b.appendKey(x.scratch, doc)
 	return x.scratch, deleted, err
+}
+
+// appendKeyText appends the key of an entry as a JSON array. The receiver may be at work on the same binding.
+func (x *transaction) appendKeyText(dst []byte, e *entry) []byte {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return e.binding.appendKeyText(dst, e.doc)
 }
 
 // packed is the packed key without the binding's index.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 	"pgregory.net/rapid"
 
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
@@ -100,6 +101,47 @@ func TestDeltaUpdatesAreNotReduced(t *testing.T) {
 	}
 	require.Equal(t, docs, got)
 	require.Len(t, x.order, len(docs)+2, "the other binding has one row a key")
+}
+
+// Documents are loaded while others are still gathered and asked for: whichever comes first, each key ends with both.
+func TestLoadedWhileGathering(t *testing.T) {
+	t.Parallel()
+	b := testBinding(t, false)
+	x := newTransaction(1)
+	const keys = 500
+	asked := make(chan int, keys)
+	var receiver errgroup.Group
+	receiver.Go(func() error {
+		for id := range asked {
+			if err := x.loaded(b, fmt.Appendf(nil, `{"id":%d,"sum":100,"tags":["stored"],"_meta":{"op":"c"}}`, id)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for round := range 3 {
+		for id := range keys {
+			e, err := x.add(b, fmt.Appendf(nil, `{"id":%d,"sum":1,"a":%d,"_meta":{"op":"u"}}`, id, round))
+			require.NoError(t, err)
+			require.Equal(t, round == 0, e != nil)
+			if e != nil {
+				require.Equal(t, fmt.Sprintf("[%d]", id), string(x.appendKeyText(nil, e)))
+				asked <- id
+			}
+		}
+	}
+	close(asked)
+	require.NoError(t, receiver.Wait())
+	require.Len(t, x.sorted(), keys)
+	for _, e := range x.sorted() {
+		require.True(t, e.exists)
+		require.Contains(t, string(e.doc), `"sum":103,"tags":["stored"],"_meta":{"op":"u"},"a":2}`)
+	}
+	x.reset()
+	require.True(t, x.empty())
+	e, err := x.add(b, []byte(`{"id":1,"sum":1}`))
+	require.NoError(t, err)
+	require.False(t, e.exists || e.deleted || e.fresh, "nothing is left of the last transaction")
 }
 
 // TestCombineIsTheSequence: whatever the transactions' boundaries are, and whatever is loaded, a key ends as if its

@@ -218,7 +218,7 @@ func (s *session) load(e *entry) error {
 	s.asked = true
 	f.load.Binding = e.binding.index
 	if s.proc.Codec == frame.JSON {
-		f.key = e.binding.appendKeyText(f.key[:0], e.doc)
+		f.key = s.txn.appendKeyText(f.key[:0], e)
 		f.load.KeyJson = f.key
 	} else {
 		f.key = append(f.key[:0], e.packed()...)
