@@ -102,24 +102,17 @@ const (
 
 // resource is what users write for one binding.
 type resource struct {
-	Topic       string   `json:"topic" title:"Topic" desc:"The topic's name." x-collection-name:"true" order:"0"`
-	KeyFormat   string   `json:"keyFormat,omitempty" title:"Key Format" desc:"How keys of records are read. Empty means auto: by their schema in the registry, or as text if they have none." enum:",auto,json,avro,protobuf,json-schema,string,bytes,csv" order:"1"`
-	ValueFormat string   `json:"valueFormat,omitempty" title:"Value Format" desc:"How values of records are read. Empty means auto: by their schema in the registry, or as JSON if they have none." enum:",auto,json,avro,protobuf,json-schema,string,bytes,csv" order:"2"`
-	Key         []string `json:"key,omitempty" title:"Key" desc:"JSON pointers to the members of a document that identify it, such as /_key/id, if those that discovery finds are not right." order:"3"`
+	Topic       string `json:"topic" title:"Topic" desc:"The topic's name." x-collection-name:"true" order:"0"`
+	KeyFormat   string `json:"keyFormat,omitempty" title:"Key Format" desc:"How keys of records are read. Empty means auto: by their schema in the registry, or as text if they have none." enum:",auto,json,avro,protobuf,json-schema,string,bytes,csv" order:"1"`
+	ValueFormat string `json:"valueFormat,omitempty" title:"Value Format" desc:"How values of records are read. Empty means auto: by their schema in the registry, or as JSON if they have none." enum:",auto,json,avro,protobuf,json-schema,string,bytes,csv" order:"2"`
 }
 
 // Validate checks what types cannot.
 func (r resource) Validate() error {
-	var errs []error
 	if r.Topic == "" {
-		errs = append(errs, usererr.New(nil, "Enter the topic's name."))
+		return usererr.New(nil, "Enter the topic's name.")
 	}
-	for _, ptr := range r.Key {
-		if !strings.HasPrefix(ptr, "/") || ptr == "/" {
-			errs = append(errs, usererr.New(nil, "The key %q of topic %s is not a JSON pointer. Write it like /_key/id.", ptr, r.Topic))
-		}
-	}
-	return usererr.Join("The resource has these problems:", errs)
+	return nil
 }
 
 // Validate checks what types cannot. It reports every problem at once.

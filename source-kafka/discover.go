@@ -33,15 +33,23 @@ func (source) Discover(ctx context.Context, env capture.Env, cfg config) ([]capt
 	if err != nil {
 		return nil, unreachable(err, cfg, p)
 	}
+	schemas, closeRegistry, err := cfg.catalog(ctx, topics)
+	if err != nil {
+		return nil, err
+	}
+	defer closeRegistry()
 	compacted := compaction(ctx, env.Log, admin, topics)
 	size := sizes(ctx, admin, topics)
 	var found []capture.Collection[resource]
 	for _, detail := range topics {
 		name := detail.Topic
 		r := resource{Topic: name}
-		key, value, err := discoverSchemas(r)
+		key, value, problems, err := schemas.Discover(ctx, codec.DiscoverOptions{Topic: name})
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("describing topic %q: %w", name, err)
+		}
+		for _, problem := range problems {
+			env.Log.WithError(problem).Warn("a schema of the topic cannot be used")
 		}
 		c, err := collectionOf(r, key, value, compacted[name])
 		if err != nil {
@@ -156,7 +164,24 @@ func collectionOf(r resource, key, value *codec.Schema, compacted bool) (c captu
 	return c, err
 }
 
-// discoverSchemas are the schemas of a topic's keys and values; nil where none is known.
-func discoverSchemas(r resource) (key, value *codec.Schema, err error) {
-	return codec.Unframed(codec.Key, codec.Format(r.KeyFormat)), codec.Unframed(codec.Value, codec.Format(r.ValueFormat)), nil
+// catalog are the schemas that the registry, if there is one, has of topics.
+func (c config) catalog(ctx context.Context, topics []kadm.TopicDetail) (*codec.Catalog, func(), error) {
+	reg, err := c.SchemaRegistry.client()
+	if err != nil {
+		return nil, nil, err
+	}
+	release := func() {}
+	if reg != nil {
+		release = reg.Close
+	}
+	var names []string
+	for _, detail := range topics {
+		names = append(names, detail.Topic)
+	}
+	found, err := codec.NewCatalog(ctx, reg, names)
+	if err != nil {
+		release()
+		return nil, nil, fmt.Errorf("listing the schemas of the registry: %w", err)
+	}
+	return found, release, nil
 }
