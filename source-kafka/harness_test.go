@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -156,7 +157,7 @@ func (r *run) until(n int) {
 	r.t.Helper()
 	for len(r.docs) < n {
 		err := r.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			require.NoError(r.t, r.Wait())
 		}
 		require.NoError(r.t, err)
@@ -167,9 +168,11 @@ func (r *run) until(n int) {
 // fails reads until the process ends, which must be an error.
 func (r *run) fails() error {
 	r.t.Helper()
-	for r.next() == nil {
+	var err error
+	for err == nil {
+		err = r.next()
 	}
-	err := r.Wait()
+	err = r.Wait()
 	require.Error(r.t, err)
 	return err
 }

@@ -105,7 +105,7 @@ func openReader(ctx context.Context, env capture.Env, cfg config, bindings []*bi
 }
 
 // Close ends all connections.
-func (r *reader) Close() error {
+func (r *reader) Close() error { //nolint:unparam // as io.Closer has it
 	if r.client != nil {
 		r.client.Close()
 	}
