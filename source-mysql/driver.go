@@ -54,6 +54,17 @@ func (s serverInfo) atLeast(major, minor int) bool {
 	return s.major > major || s.major == major && s.minor >= minor
 }
 
+// patch is the third number of the version, or 0.
+func (s serverInfo) patch() int {
+	parts := strings.SplitN(s.version, ".", 3)
+	if len(parts) < 3 {
+		return 0
+	}
+	digits := strings.IndexFunc(parts[2]+" ", func(r rune) bool { return r < '0' || r > '9' })
+	n, _ := strconv.Atoi(parts[2][:digits]) // nothing but digits, or nothing
+	return n
+}
+
 // identity says which server a position was taken from.
 type identity struct {
 	Flavor string `json:"flavor"`
@@ -148,8 +159,9 @@ func (d *driver) look(ctx context.Context) error {
 			if !d.server.atLeast(10, 5) {
 				return usererr.New(nil, "The server at %s is MariaDB %s. Version 10.5 or newer is needed.", d.cfg.Address, d.server.version)
 			}
-		} else if !d.server.atLeast(8, 0) {
-			return usererr.New(nil, "The server at %s is MySQL %s. Version 8.0 or newer is needed.", d.cfg.Address, d.server.version)
+		} else if !d.server.atLeast(8, 0) || d.server.major == 8 && d.server.minor == 0 && d.server.patch() < 20 {
+			// The log of versions before has no sign for a YEAR, so that of every column behind one would be another's.
+			return usererr.New(nil, "The server at %s is MySQL %s. Version 8.0.20 or newer is needed.", d.cfg.Address, d.server.version)
 		}
 		return d.charsets.load(ctx, s, d.server.mariadb)
 	})

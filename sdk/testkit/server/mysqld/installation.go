@@ -1,6 +1,7 @@
 package mysqld
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,8 @@ type Installation struct {
 // ErrNotInstalled says that the wanted server is not on the machine; `make services` installs it.
 var ErrNotInstalled = errors.New("no such server on this machine; run `scripts/services install`")
 
-// Find returns the installation of a flavor: MariaDB as the distribution has it, MySQL as scripts/services unpacked it.
+// Find returns the installation of a flavor: MariaDB as the distribution has it, MySQL as scripts/services unpacked it; or the version
+// that SLUICE_MYSQL names.
 func Find(flavor string) (Installation, error) {
 	for _, found := range candidates(flavor) {
 		out, err := found.command(context.Background(), "mysqld", "--no-defaults", "--version").Output()
@@ -44,7 +46,20 @@ func Find(flavor string) (Installation, error) {
 
 var versionOutput = regexp.MustCompile(`Ver (\d+\.\d+\.\d+)`)
 
+// envVersions names versions to use instead of the usual ones, as scripts/services installs them: mysql-8.0, mariadb-11.8.
+const envVersions = "SLUICE_MYSQL"
+
 func candidates(flavor string) []Installation {
+	for _, name := range strings.Split(os.Getenv(envVersions), ",") {
+		if !strings.HasPrefix(name, flavor+"-") {
+			continue
+		}
+		var out []Installation
+		for _, cache := range cacheRoots() {
+			out = append(out, Installation{Flavor: flavor, root: filepath.Join(cache, "mysql", name)})
+		}
+		return out
+	}
 	if flavor == MariaDB {
 		return []Installation{{Flavor: MariaDB}}
 	}
@@ -75,13 +90,12 @@ func cacheRoots() []string {
 // them, because they are of a newer distribution than this machine's.
 func (i Installation) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	path := i.program(program)
-	if i.root != "" {
+	loader := append(globs(filepath.Join(i.root, "usr", "lib64", "ld-linux*")), globs(filepath.Join(i.root, "usr", "lib", "ld-linux*"))...)
+	if i.root != "" && len(loader) > 0 {
 		libraries, err := filepath.Glob(filepath.Join(i.root, "usr", "lib", "*-linux-gnu"))
 		if err != nil || len(libraries) == 0 {
 			libraries = []string{"/nonexistent"} // then the program does not start, and says so
 		}
-		loader := append(globs(filepath.Join(i.root, "usr", "lib64", "ld-linux*")), globs(filepath.Join(i.root, "usr", "lib", "ld-linux*"))...)
-		loader = append(loader, "/nonexistent")
 		args = append([]string{"--library-path", strings.Join(libraries, ":"), path}, args...)
 		path = loader[0]
 	}
@@ -119,11 +133,38 @@ func (i Installation) Program(name string) []string {
 	return i.command(context.Background(), name).Args
 }
 
+// bootstrap is what mariadb-install-db does, which runs programs without the libraries that were unpacked with them.
+func (i Installation) bootstrap(ctx context.Context, data string, own *owner) (*exec.Cmd, error) {
+	if err := errors.Join(os.Mkdir(data, 0o700), os.Mkdir(filepath.Join(data, "mysql"), 0o700), own.chown(data), own.chown(filepath.Join(data, "mysql"))); err != nil {
+		return nil, fmt.Errorf("making a data folder: %w", err)
+	}
+	sql := bytes.NewBufferString("USE mysql;\nSET @skip_auth_anonymous = 1, @auth_root_socket = NULL;\n")
+	for _, pattern := range []string{"m*_system_tables.sql", "m*_performance_tables.sql", "m*_system_tables_data.sql", "mariadb_sys_schema.sql"} {
+		for _, file := range globs(filepath.Join(i.root, "/usr/share/m*", pattern)) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return nil, err
+			}
+			sql.Write(append(text, '\n'))
+		}
+	}
+	cmd := i.command(ctx, "mysqld", "--no-defaults", "--bootstrap", "--datadir="+data, "--basedir="+filepath.Join(i.root, "/usr"), "--lc-messages-dir="+filepath.Join(i.root, "/usr/share/mysql"),
+		"--skip-name-resolve", "--innodb-log-file-size=8M", "--log-warnings=0", "--loose-skip-ssl")
+	cmd.Stdin = sql
+	return cmd, nil
+}
+
 // initialise fills a new data folder.
 func (i Installation) initialise(ctx context.Context, data string, own *owner) error {
 	cmd := i.command(ctx, "mysqld", "--no-defaults", "--initialize-insecure", "--datadir="+data, "--basedir="+filepath.Join(i.root, "/usr"),
-		"--innodb-redo-log-capacity=8M", "--log-error-verbosity=1")
-	if i.Flavor == MariaDB {
+		"--lc-messages-dir="+filepath.Join(i.root, "/usr/share/mysql"), "--loose-innodb-redo-log-capacity=8M", "--log-error-verbosity=1")
+	switch {
+	case i.Flavor == MariaDB && i.root != "":
+		var err error
+		if cmd, err = i.bootstrap(ctx, data, own); err != nil {
+			return err
+		}
+	case i.Flavor == MariaDB:
 		cmd = i.command(ctx, "mariadb-install-db", "--no-defaults", "--datadir="+data, "--skip-test-db", "--auth-root-authentication-method=normal",
 			"--skip-name-resolve", "--innodb-log-file-size=8M")
 	}
