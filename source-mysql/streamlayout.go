@@ -32,28 +32,53 @@ func (s *stream) lay(ctx context.Context, m *mapping) (bool, error) {
 	}
 	m.silent = t.layout != nil // it changed without a word in the log
 	t.layout, t.last = nil, nil
-	now, end, err := s.presentLayout(ctx, t)
-	if err != nil {
-		return false, err
-	}
-	changes, err := s.lastChange(ctx, t.id, end)
-	if err != nil {
-		return false, err
-	}
-	if s.at.before(changes) {
-		if l := s.derive(t, m, now); l != nil {
-			t.layout = l
-			m.types = l.name(m.log)
+	var to place
+	for attempt := range layAttempts {
+		if attempt > 0 {
+			select {
+			case <-time.After(layPause << attempt):
+			case <-ctx.Done():
+				return false, ctx.Err()
+			}
+		}
+		var err error
+		if t.layout, to, err = s.layoutHere(ctx, m); err != nil {
+			return false, err
+		}
+		if t.layout != nil {
+			m.types = t.layout.name(m.log)
 			return true, nil
 		}
-		return false, s.blind(t, changes)
 	}
-	if now == nil || !now.fits(m.log, &s.d.charsets) {
-		return false, s.blind(t, end)
+	return false, s.blind(t, to)
+}
+
+// A statement that ends while the catalog is read may be in the log and not in what was read, so that nothing fits: it is read again
+// before rows are given up.
+const (
+	layAttempts = 5
+	layPause    = 25 * time.Millisecond
+)
+
+// layoutHere is how the rows of a table map are laid out by what the catalog says now; nil if that cannot be told, with the place up to
+// which it cannot.
+func (s *stream) layoutHere(ctx context.Context, m *mapping) (l layout, to place, err error) {
+	t := m.table
+	now, end, err := s.presentLayout(ctx, t)
+	if err != nil {
+		return nil, end, err
 	}
-	t.layout = now
-	m.types = now.name(m.log)
-	return true, nil
+	changes, err := s.lastChange(ctx, t.id, end)
+	switch {
+	case err != nil:
+		return nil, end, err
+	case s.at.before(changes):
+		return s.derive(t, m, now), changes, nil
+	case now == nil || !now.fits(m.log, &s.d.charsets):
+		return nil, end, nil
+	default:
+		return now, end, nil
+	}
 }
 
 // learn finds out how the rows of tables are laid out as the stream begins, so that what changes a table later does not hide what it
