@@ -39,7 +39,7 @@ var build = sync.OnceValues(func() (launch.Binaries, error) {
 		return "", err
 	}
 	for program, pkg := range map[string]string{
-		"sluice": "./runtime/cmd/sluice", launch.SourcePostgres: "./source-postgres", launch.SourceMySQL: "./source-mysql",
+		"sluice": "./runtime/cmd/sluice", launch.SourcePostgres: "./source-postgres", launch.SourceMySQL: "./source-mysql", launch.SourceKafka: "./source-kafka",
 		launch.MaterializePostgres: "./materialize-postgres", launch.MaterializeParquet: "./materialize-s3-parquet",
 	} {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, program), pkg)

@@ -146,8 +146,11 @@ func (c *Catalog) Keep(tables ...string) error {
 	return nil
 }
 
-// Table is the name of the captured table, without its schema.
+// Table is the name of the captured table, without its schema, or of the captured topic.
 func (b CaptureBinding) Table() string {
+	if topic, ok := b.Resource["topic"].(string); ok {
+		return topic
+	}
 	table, _ := b.Resource["stream"].(string)
 	return table
 }
@@ -225,6 +228,7 @@ func (b Binaries) Check() error {
 const (
 	SourcePostgres      = "source-postgres"
 	SourceMySQL         = "source-mysql"
+	SourceKafka         = "source-kafka"
 	MaterializePostgres = "materialize-postgres"
 	MaterializeParquet  = "materialize-s3-parquet"
 )
