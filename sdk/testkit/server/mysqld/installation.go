@@ -50,7 +50,7 @@ var versionOutput = regexp.MustCompile(`Ver (\d+\.\d+\.\d+)`)
 const envVersions = "SLUICE_MYSQL"
 
 func candidates(flavor string) []Installation {
-	for _, name := range strings.Split(os.Getenv(envVersions), ",") {
+	for name := range strings.SplitSeq(os.Getenv(envVersions), ",") {
 		if !strings.HasPrefix(name, flavor+"-") {
 			continue
 		}
