@@ -130,7 +130,7 @@ func (p standbyPair) slotWaits(t *testing.T) {
 		p.primary.ExecIn(t, db.cfg.Database, "SELECT txid_current()") // what happens there is not enough
 		return strings.Contains(out.String(), "to have it say so at once, run there: SELECT pg_log_standby_snapshot();")
 	})
-	require.Empty(t, opened)
+	// On a busy machine fifteen seconds may have passed, after which the primary says it by itself.
 	p.primary.Exec(t, "SELECT pg_log_standby_snapshot()")
 	select {
 	case err := <-opened:
