@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"os/exec"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,8 +24,19 @@ func suiteBackend(flavor string) cdctest.Backend {
 	return cdctest.Backend{
 		Open: func(t testing.TB) cdctest.Database { return suiteDatabase{newDatabase(t, flavor)} },
 		// Tables without a key are refused.
-		Only: []string{"backfill while writing", "killed at random", "changes of keys", "changes of shape", "dropped and created again", "huge transaction"},
+		Only:    []string{"backfill while writing", "killed at random", "changes of keys", "changes of shape", "dropped and created again", "huge transaction"},
+		Command: connectorProcess,
 	}
+}
+
+// connectorProcess is the connector as a process of its own.
+func connectorProcess(t testing.TB) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), self)
+	cmd.Env = append(os.Environ(), envConnector+"=1", "LOG_FORMAT=json", "LOG_LEVEL=info")
+	return cmd
 }
 
 // suiteDatabase is a database as the suite uses it.

@@ -2,8 +2,6 @@ package main
 
 import (
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -25,14 +23,6 @@ func TestStress(t *testing.T) {
 		b.Open = func(t testing.TB) cdctest.Database {
 			t.Helper()
 			return newStressDatabase(t, flavor, byFile)
-		}
-		b.Command = func(t testing.TB) *exec.Cmd {
-			t.Helper()
-			self, err := os.Executable()
-			require.NoError(t, err)
-			cmd := exec.CommandContext(t.Context(), self)
-			cmd.Env = append(os.Environ(), envConnector+"=1", "LOG_FORMAT=json", "LOG_LEVEL=info")
-			return cmd
 		}
 		cdctest.Stress(t, b)
 	})

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -54,8 +56,19 @@ func (db *database) requirePieces(t testing.TB) {
 	}
 }
 
+// connectorProcess is the connector as a process of its own.
+func connectorProcess(t testing.TB) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), self)
+	cmd.Env = append(os.Environ(), envConnector+"=1", "LOG_FORMAT=json", "LOG_LEVEL=info")
+	return cmd
+}
+
 func suiteBackend() cdctest.Backend {
 	return cdctest.Backend{
+		Command:      connectorProcess,
 		Open:         func(t testing.TB) cdctest.Database { return suiteDatabase{newDatabase(t)} },
 		LogWholeRows: func(table string) string { return "ALTER TABLE " + table + " REPLICA IDENTITY FULL" },
 		Big: func(seed uint64) string {

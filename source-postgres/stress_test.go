@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 )
@@ -65,10 +63,7 @@ func TestStress(t *testing.T) {
 	b.Command = func(t testing.TB) *exec.Cmd {
 		t.Helper()
 		pieces = pieces || db.pg.Major() >= 14 && db.exec("SELECT sum(stream_txns) > 0 FROM pg_stat_replication_slots") == "t"
-		self, err := os.Executable()
-		require.NoError(t, err)
-		cmd := exec.CommandContext(t.Context(), self)
-		cmd.Env = append(os.Environ(), envConnector+"=1", "LOG_FORMAT=json", "LOG_LEVEL=info")
+		cmd := connectorProcess(t)
 		if processes++; processes%3 == 0 {
 			cmd.Env = append(cmd.Env, "TMPDIR=/nowhere") // without a folder, transactions come whole
 		}

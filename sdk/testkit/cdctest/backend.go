@@ -24,7 +24,8 @@ type Backend struct {
 	LogWholeRows func(table string) string
 	// Only names the parts of the suite to run, for a second round in other circumstances. All of them, if it is empty.
 	Only []string
-	// Command is the connector as a program that speaks the protocol, not started yet. Only Stress needs it.
+	// Command is the connector as a program that speaks the protocol, not started yet: for Stress, and for what only a process of its own
+	// shows.
 	Command func(t testing.TB) *exec.Cmd
 	// AlterInTransaction says that changes of shape and truncations can be parts of transactions, and be rolled back.
 	AlterInTransaction bool
