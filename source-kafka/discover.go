@@ -33,7 +33,7 @@ func (source) Discover(ctx context.Context, env capture.Env, cfg config) ([]capt
 	if err != nil {
 		return nil, unreachable(err, cfg, p)
 	}
-	schemas, closeRegistry, err := cfg.catalog(ctx, topics)
+	schemas, closeRegistry, err := cfg.catalog(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -164,8 +164,8 @@ func collectionOf(r resource, key, value *codec.Schema, compacted bool) (c captu
 	return c, err
 }
 
-// catalog are the schemas that the registry, if there is one, has of topics.
-func (c config) catalog(ctx context.Context, topics []kadm.TopicDetail) (*codec.Catalog, func(), error) {
+// catalog are the schemas that the registry has, if there is one.
+func (c config) catalog(ctx context.Context) (*codec.Catalog, func(), error) {
 	reg, err := c.SchemaRegistry.client()
 	if err != nil {
 		return nil, nil, err
@@ -174,11 +174,7 @@ func (c config) catalog(ctx context.Context, topics []kadm.TopicDetail) (*codec.
 	if reg != nil {
 		release = reg.Close
 	}
-	var names []string
-	for _, detail := range topics {
-		names = append(names, detail.Topic)
-	}
-	found, err := codec.NewCatalog(ctx, reg, names)
+	found, err := codec.NewCatalog(ctx, reg)
 	if err != nil {
 		release()
 		return nil, nil, fmt.Errorf("listing the schemas of the registry: %w", err)

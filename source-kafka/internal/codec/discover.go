@@ -18,13 +18,11 @@ import (
 type Catalog struct {
 	registry *registry.Client
 	subjects map[string]string // by name, without the context; the value has it
-	topics   []string
 }
 
-// NewCatalog lists the subjects of a registry, which may be nil for none. topics are the names of all topics: a subject
-// orders-eu-com.acme.Order is of the topic orders-eu, if there is one, and not of orders.
-func NewCatalog(ctx context.Context, reg *registry.Client, topics []string) (*Catalog, error) {
-	c := &Catalog{registry: reg, subjects: map[string]string{}, topics: topics}
+// NewCatalog lists the subjects of a registry, which may be nil for none.
+func NewCatalog(ctx context.Context, reg *registry.Client) (*Catalog, error) {
+	c := &Catalog{registry: reg, subjects: map[string]string{}}
 	if reg == nil {
 		return c, nil
 	}
@@ -175,7 +173,8 @@ func (c *Catalog) sampled(ctx context.Context, f *found, samples []*kgo.Record, 
 	return problems, nil
 }
 
-// recordName is the full name of a record or message.
+// recordName is the full name of a record or message. It has no hyphen, so a subject orders-eu-com.acme.Order is never taken for
+// one of the topic orders.
 var recordName = regexp.MustCompile(`^[\p{L}_][\p{L}\p{N}_]*(\.[\p{L}_][\p{L}\p{N}_]*)*$`)
 
 // subjectsOf are the subjects of one side of a topic: the one that is named by the topic (TopicNameStrategy), and those that
@@ -188,7 +187,7 @@ func (c *Catalog) subjectsOf(topic string, side Side, f *found) []string {
 	var names []string
 	for plain, name := range c.subjects {
 		record, ok := strings.CutPrefix(plain, topic+"-")
-		if !ok || !recordName.MatchString(record) || record == "key" || record == "value" || c.ofLonger(plain, topic) {
+		if !ok || !recordName.MatchString(record) || record == "key" || record == "value" {
 			continue
 		}
 		named := slices.ContainsFunc(f.all, func(s *registry.Schema) bool { return recordOf(s) == record })
@@ -198,13 +197,6 @@ func (c *Catalog) subjectsOf(topic string, side Side, f *found) []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// ofLonger tells whether a subject is of another topic, whose name goes on behind this one's.
-func (c *Catalog) ofLonger(subject, topic string) bool {
-	return slices.ContainsFunc(c.topics, func(other string) bool {
-		return len(other) > len(topic) && strings.HasPrefix(subject, other+"-")
-	})
 }
 
 // recordOf is the full name of a schema's record, as far as that is told without reading all of it.

@@ -11,8 +11,8 @@ import (
 	"github.com/sluicedata/sluice/source-kafka/internal/registry"
 )
 
-func (b *bed) discover(t *testing.T, opts DiscoverOptions, topics ...string) (key, value *Schema, problems []error) {
-	c, err := NewCatalog(t.Context(), b.client, append(topics, opts.Topic))
+func (b *bed) discover(t *testing.T, opts DiscoverOptions) (key, value *Schema, problems []error) {
+	c, err := NewCatalog(t.Context(), b.client)
 	require.NoError(t, err)
 	key, value, problems, err = c.Discover(t.Context(), opts)
 	require.NoError(t, err)
@@ -21,7 +21,7 @@ func (b *bed) discover(t *testing.T, opts DiscoverOptions, topics ...string) (ke
 
 func TestDiscoverWithoutRegistry(t *testing.T) {
 	t.Parallel()
-	c, err := NewCatalog(t.Context(), nil, nil)
+	c, err := NewCatalog(t.Context(), nil)
 	require.NoError(t, err)
 	key, value, problems, err := c.Discover(t.Context(), DiscoverOptions{Topic: "a", ValueFormat: Avro})
 	require.NoError(t, err)
@@ -40,7 +40,7 @@ func TestDiscoverAllVersions(t *testing.T) {
 	b.register(t, "orders-value", sr.Schema{Schema: `{"type":"record","name":"R","fields":[{"name":"a","type":["null","int"]},{"name":"c","type":"double"}]}`})
 	err := b.api.DeleteSchema(t.Context(), "orders-value", 1, sr.SoftDelete)
 	require.NoError(t, err)
-	key, value, problems := b.discover(t, DiscoverOptions{Topic: "orders"}, "orders-eu")
+	key, value, problems := b.discover(t, DiscoverOptions{Topic: "orders"})
 	require.Empty(t, problems)
 	require.Equal(t, []string{"/id"}, key.Keys)
 	require.JSONEq(t, `{"type":"object","title":"K","properties":{"id":{"type":"integer"}},"required":["id"]}`, string(key.JSON))
@@ -65,7 +65,7 @@ func TestSubjectStrategies(t *testing.T) {
 	require.NoError(t, err)
 
 	// Topic and record: without samples, all are values.
-	_, value, _ := b.discover(t, DiscoverOptions{Topic: "orders"}, "orders-eu")
+	_, value, _ := b.discover(t, DiscoverOptions{Topic: "orders"})
 	require.Contains(t, string(value.JSON), `"made"`)
 	require.Contains(t, string(value.JSON), `"paid"`)
 	require.Contains(t, string(value.JSON), `"id"`)
@@ -78,7 +78,7 @@ func TestSubjectStrategies(t *testing.T) {
 	samples := []*kgo.Record{
 		{Key: framed(keyed[0].ID, 2), Value: framed(lonely.ID, 2)}, {Value: framed(made[0].ID, 2)}, {Key: nil, Value: []byte{0}},
 	}
-	key, value, problems := b.discover(t, DiscoverOptions{Topic: "orders", Samples: samples}, "orders-eu")
+	key, value, problems := b.discover(t, DiscoverOptions{Topic: "orders", Samples: samples})
 	require.Empty(t, problems)
 	require.Equal(t, []string{"/id"}, key.Keys)
 	require.Contains(t, string(value.JSON), `"lonely"`)
@@ -87,7 +87,7 @@ func TestSubjectStrategies(t *testing.T) {
 
 	// Plain keys among those with a schema are in no way a key.
 	samples = append(samples, &kgo.Record{Key: []byte("plain")})
-	key, _, _ = b.discover(t, DiscoverOptions{Topic: "orders", Samples: samples}, "orders-eu")
+	key, _, _ = b.discover(t, DiscoverOptions{Topic: "orders", Samples: samples})
 	require.Nil(t, key.Keys)
 	require.False(t, key.Object)
 }
@@ -129,11 +129,11 @@ func TestDiscoverProblems(t *testing.T) {
 	require.EqualError(t, problems[0], `topic "orders": the registry does not have schema 4242 of its keys`)
 	require.EqualError(t, problems[1], `topic "orders": schema 77 of its values cannot be used: the record "R" has no list of fields`)
 
-	c, err := NewCatalog(t.Context(), b.client, nil)
+	c, err := NewCatalog(t.Context(), b.client)
 	require.NoError(t, err)
 	b.fake.Intercept(func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusBadGateway); return true })
 	_, _, _, err = c.Discover(t.Context(), DiscoverOptions{Topic: "orders"})
 	require.True(t, registry.IsUnavailable(err))
-	_, err = NewCatalog(t.Context(), b.client, nil)
+	_, err = NewCatalog(t.Context(), b.client)
 	require.True(t, registry.IsUnavailable(err))
 }
