@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"strings"
 
 	"github.com/sluicedata/sluice/source-kafka/internal/codec"
 )
@@ -30,7 +32,7 @@ type schemaParts = map[string]json.RawMessage
 func documentSchema(key, value *codec.Schema, keyed bool) (json.RawMessage, error) {
 	properties, definitions := schemaParts{}, schemaParts{}
 	if value != nil {
-		if err := valueSchema(value, properties, definitions); err != nil {
+		if _, err := valueSchema(value.JSON, value.Object, properties, definitions); err != nil {
 			return nil, err
 		}
 	}
@@ -59,35 +61,84 @@ func documentSchema(key, value *codec.Schema, keyed bool) (json.RawMessage, erro
 	return text, nil
 }
 
-// valueSchema adds the members that values have: their own, or the one that holds them if they are no objects.
-func valueSchema(value *codec.Schema, properties, definitions schemaParts) error {
-	root, err := hoist(value.JSON, definitions)
+// sourcedSchema is what a registry says of the documents whose key and value follow these schemas: closed and exact, for runtimes
+// to widen what they know. It is nil if no schema of a registry is among them, or if what the collection's key is in is not
+// known. A member is required only if the collection's key is in it: tombstones and dead letters have no others.
+func (d *documents) sourcedSchema(key, value *codec.Schema) (json.RawMessage, error) {
+	known := func(s *codec.Schema) bool { return s != nil && s.Closed != nil }
+	named := known(key) && key.ID > 0 || known(value) && value.ID > 0
+	if !named || d.needsKey && !known(key) || d.needsValue && !known(value) {
+		return nil, nil //nolint:nilnil // nothing to say
+	}
+	properties, definitions, required := schemaParts{}, schemaParts{}, []string{metaMember}
+	if known(value) {
+		always, err := valueSchema(value.Closed, value.Object, properties, definitions)
+		if err != nil {
+			return nil, err
+		}
+		if d.needsValue {
+			required = append(required, always...)
+		}
+	}
+	if known(key) {
+		root, err := hoist(key.Closed, definitions)
+		if err != nil {
+			return nil, err
+		}
+		properties[keyMember] = root
+		if d.needsKey {
+			required = append(required, keyMember)
+		}
+	}
+	properties[metaMember] = json.RawMessage(strings.ReplaceAll(metaSchema, `"type":"object",`, `"type":"object","additionalProperties":false,`))
+	doc := map[string]any{"type": "object", "properties": properties, "required": required, "additionalProperties": false}
+	if len(definitions) > 0 {
+		doc["$defs"] = definitions
+	}
+	text, err := json.Marshal(doc)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("writing the schema of documents: %w", err)
 	}
-	if !value.Object {
-		if string(root) != "{}" { // where nothing is known, most values are objects
-			properties[valueMember] = root
-		}
-		return nil
+	return text, nil
+}
+
+// valueSchema adds the members that documents have by their values: the values' own, or the one that holds those that are no
+// objects. It returns those that are always there.
+func valueSchema(schema json.RawMessage, object bool, properties, definitions schemaParts) (required []string, err error) {
+	root, err := hoist(schema, definitions)
+	if err != nil {
+		return nil, err
 	}
-	var parts schemaParts
+	var parts struct {
+		Type       json.RawMessage `json:"type"`
+		Properties schemaParts     `json:"properties"`
+		Required   []string        `json:"required"`
+	}
 	if err := json.Unmarshal(root, &parts); err != nil {
-		return fmt.Errorf("reading the schema of values: %w", err)
+		return nil, fmt.Errorf("reading the schema of values: %w", err)
 	}
-	var members schemaParts
-	if parts["properties"] != nil {
-		if err := json.Unmarshal(parts["properties"], &members); err != nil {
-			return fmt.Errorf("reading the schema of values: %w", err)
+	if !object {
+		if len(parts.Type) == 0 || bytes.Contains(parts.Type, []byte(`"object"`)) {
+			return nil, nil // objects may be among them, whose members are the document's
 		}
+		properties[valueMember] = root
+		return []string{valueMember}, nil
 	}
-	for name, member := range members {
-		if reserved([]byte(name)) {
-			name = "_" + name
-		}
-		properties[name] = member
+	for name, member := range parts.Properties {
+		properties[documentMember(name)] = member
 	}
-	return nil
+	for _, name := range parts.Required {
+		required = append(required, documentMember(name))
+	}
+	return required, nil
+}
+
+// documentMember is what a member of a value is called in the document.
+func documentMember(name string) string {
+	if reserved([]byte(name)) {
+		return "_" + name
+	}
+	return name
 }
 
 // hoist takes the definitions out of a schema, so that it can be a part of another one.

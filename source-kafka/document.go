@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -31,12 +32,16 @@ type documents struct {
 	// needsKey says that the collection's key is in the record's key, needsValue that it is in its value.
 	needsKey, needsValue bool
 	meta                 []byte // what _meta begins with
-	// The schemas that the last document followed.
-	keySchema, valueSchema *codec.Schema
+	// The schemas that the last key and the last value followed, and those that were followed when the runtime was last told.
+	now, told shapes
+	announced map[shapes]bool // since the session began
 }
 
+// shapes are the schemas of a key and a value; nil while none has come.
+type shapes struct{ key, value *codec.Schema }
+
 func newDocuments(r resource, collectionKey []string, reg *registry.Client) (*documents, error) {
-	d := &documents{topic: r.Topic}
+	d := &documents{topic: r.Topic, announced: map[shapes]bool{}}
 	var errs [2]error
 	d.key, errs[0] = codec.New(codec.Options{Topic: r.Topic, Side: codec.Key, Format: codec.Format(r.KeyFormat), Registry: reg})
 	d.value, errs[1] = codec.New(codec.Options{Topic: r.Topic, Side: codec.Value, Format: codec.Format(r.ValueFormat), Registry: reg})
@@ -68,6 +73,20 @@ func (d *documents) append(ctx context.Context, dst []byte, rec *kgo.Record) ([]
 	return append(d.appendMeta(dst, rec), "}}"...), nil
 }
 
+// announcement is what the runtime is to be told of the documents' schema, nil if there is nothing new. It is asked for after each
+// document; nearly every one follows the schemas of the one before.
+func (d *documents) announcement() (json.RawMessage, error) {
+	if d.now == d.told {
+		return nil, nil //nolint:nilnil // nothing to say
+	}
+	d.told = d.now
+	if d.announced[d.now] {
+		return nil, nil //nolint:nilnil // nothing to say
+	}
+	d.announced[d.now] = true
+	return d.sourcedSchema(d.now.key, d.now.value)
+}
+
 // check refuses records whose document would lack the collection's key.
 func (d *documents) check(rec *kgo.Record) error {
 	switch {
@@ -89,7 +108,7 @@ func (d *documents) appendValue(ctx context.Context, dst []byte, rec *kgo.Record
 	if err != nil {
 		return dst, err
 	}
-	d.valueSchema = schema
+	d.now.value = schema
 	if dst[begin] != '{' {
 		dst = slices.Insert(dst, begin, []byte(`{"`+valueMember+`":`)...)
 		return append(dst, ','), nil
@@ -116,7 +135,7 @@ func (d *documents) appendKey(ctx context.Context, dst []byte, rec *kgo.Record) 
 	if err != nil {
 		return dst, err
 	}
-	d.keySchema = schema
+	d.now.key = schema
 	return append(dst, ','), nil
 }
 

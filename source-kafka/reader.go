@@ -260,6 +260,13 @@ func (r *reader) capture(ctx context.Context, tx *capture.Tx, p *partition, rec 
 			return err
 		}
 	}
+	news, err := p.topic.documents.announcement()
+	if err != nil {
+		return err
+	}
+	if news != nil {
+		tx.Schema(p.topic.binding, news)
+	}
 	p.Next, p.Epoch = rec.Offset+1, rec.LeaderEpoch
 	p.records++
 	r.captured++

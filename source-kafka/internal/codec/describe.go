@@ -39,6 +39,13 @@ func describe(side Side, id int, name string, doc *jsontype.Document) *Schema {
 	return &Schema{ID: id, Name: name, JSON: doc.JSON(side.prefix()), Object: object, Members: members, Keys: doc.Keys()}
 }
 
+// exact is describe for the values of one schema: the decoder appends what it describes, and nothing else.
+func exact(side Side, id int, name string, doc *jsontype.Document) *Schema {
+	s := describe(side, id, name, doc)
+	s.Closed = doc.Closed(side.prefix())
+	return s
+}
+
 // describeJSON is the schema of JSON values that promise to follow one. Nobody proves it: other members may come, and none
 // of them can be relied on to be there.
 func describeJSON(side Side, id int, doc *jsontype.Document) *Schema {

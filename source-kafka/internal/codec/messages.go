@@ -53,7 +53,7 @@ func (m *messages) decoder(f frame) (appender, *Schema, []byte, error) {
 			}
 		}
 		if p == nil {
-			p = &messagePlan{schema: describe(m.side, m.id, d.Name(), d.Describe()), decoder: d}
+			p = &messagePlan{schema: exact(m.side, m.id, d.Name(), d.Describe()), decoder: d}
 		}
 		m.plans[string(f.path[:n])] = p
 		if n == 1 {

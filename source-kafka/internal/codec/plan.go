@@ -124,7 +124,7 @@ func (c *Codec) avro(s *registry.Schema) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &plan{schema: describe(c.opts.Side, s.ID, a.Name(), a.Describe()), append: a.Append}, nil
+	return &plan{schema: exact(c.opts.Side, s.ID, a.Name(), a.Describe()), append: a.Append}, nil
 }
 
 // json takes a schema that cannot be read for one that says nothing: the records are JSON all the same.

@@ -10,6 +10,8 @@ type Schema struct {
 	Name string
 	// JSON is a JSON schema (2020-12) that every value follows. {} where nothing is known.
 	JSON json.RawMessage
+	// Closed is JSON, but objects have no members beside those it names; nil where others may come, or nothing is known.
+	Closed json.RawMessage
 	// Object tells that every value is a JSON object; if not, any kind of value may come unless JSON says more.
 	Object bool
 	// Members are the names of all members that the values, objects, can have; nil if others may come.
@@ -23,10 +25,17 @@ type Schema struct {
 var (
 	nullSchema   = &Schema{JSON: json.RawMessage(`{"type":"null"}`)}
 	anySchema    = &Schema{JSON: json.RawMessage(`{}`)}
-	stringSchema = &Schema{JSON: json.RawMessage(`{"type":"string"}`), Keys: []string{""}}
-	bytesSchema  = &Schema{JSON: json.RawMessage(`{"type":"string","contentEncoding":"base64"}`), Keys: []string{""}}
-	csvSchema    = &Schema{JSON: json.RawMessage(`{"type":"array","items":{"type":"string"}}`)}
+	stringSchema = scalars(`{"type":"string"}`)
+	bytesSchema  = scalars(`{"type":"string","contentEncoding":"base64"}`)
+	csvSchema    = &Schema{JSON: json.RawMessage(csvJSON), Closed: json.RawMessage(csvJSON)}
 )
+
+const csvJSON = `{"type":"array","items":{"type":"string"}}`
+
+// scalars is the schema of values that are themselves a key.
+func scalars(schema string) *Schema {
+	return &Schema{JSON: json.RawMessage(schema), Closed: json.RawMessage(schema), Keys: []string{""}}
+}
 
 // Unframed is the schema of records that name none in a registry; nil for a format of which all records name one.
 func Unframed(side Side, format Format) *Schema {

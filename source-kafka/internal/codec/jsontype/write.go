@@ -12,7 +12,16 @@ import (
 // JSON is the document as a JSON schema (2020-12). A definition that is used once is written where it is used; those that
 // are used more often, or by themselves, are in $defs, under their names behind the prefix.
 func (d *Document) JSON(prefix string) json.RawMessage {
-	w := writer{doc: d, prefix: prefix, uses: map[string]int{}}
+	return d.write(writer{prefix: prefix})
+}
+
+// Closed is JSON for values that were written by this very description: objects have no members beside those it names.
+func (d *Document) Closed(prefix string) json.RawMessage {
+	return d.write(writer{prefix: prefix, closed: true})
+}
+
+func (d *Document) write(w writer) json.RawMessage {
+	w.doc, w.uses = d, map[string]int{}
 	w.count(d.Root)
 	w.open()
 	w.members(d.Root, true)
@@ -24,6 +33,7 @@ func (d *Document) JSON(prefix string) json.RawMessage {
 type writer struct {
 	doc    *Document
 	prefix string
+	closed bool
 	dst    []byte
 	uses   map[string]int
 }
@@ -112,9 +122,13 @@ func (w *writer) members(n *Node, root bool) {
 	if len(n.Props) > 0 {
 		w.props(n.Props)
 	}
-	if n.Values != nil {
+	switch {
+	case n.Values != nil:
 		w.name("additionalProperties")
 		w.node(n.Values)
+	case w.closed && len(n.Props) > 0: // one without any may be one of which nothing is known
+		w.name("additionalProperties")
+		w.dst = append(w.dst, "false"...)
 	}
 	if n.Items != nil {
 		w.name("items")
