@@ -96,7 +96,7 @@ func (b *bench) numbered(topic string, partitions, first, n int) {
 	b.produce(records...)
 }
 
-// deleteBefore removes records below an offset, as retention does.
+// deleteBefore removes records below an offset, as retention does; -1 stands for all.
 func (b *bench) deleteBefore(topic string, partition int32, offset int64) {
 	b.t.Helper()
 	offsets := kadm.Offsets{}

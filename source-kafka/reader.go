@@ -46,7 +46,7 @@ type reader struct {
 
 	every      time.Duration // between checkpoints, at least, while records keep coming
 	checkpoint time.Time     // of the last one
-	captured   int64         // records, all that a position was moved past
+	captured   int64         // records, all that a position was moved past, control records too
 	lastLookUp time.Time
 	nextLookUp time.Time
 	nextStatus time.Time
@@ -84,7 +84,7 @@ func openReader(ctx context.Context, env capture.Env, cfg config, bindings []*bi
 	}
 	r.client, err = newClient(cfg, env.Log, kgo.WithHooks(r.pulse),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{}), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), // which end what was aborted, too: positions pass it
 		kgo.FetchMaxBytes(int32(fetch)), kgo.FetchMaxPartitionBytes(int32(max(fetch/4, 1<<16))), //nolint:gosec // Validate bounds it
 		kgo.BrokerMaxReadBytes(max(maxBatch, int32(2*fetch))), kgo.MaxDecompressBatchBytes(maxBatch), //nolint:gosec // Validate bounds it
 		kgo.MetadataMinAge(250*time.Millisecond))
@@ -233,6 +233,9 @@ func (r *reader) failed(ctx context.Context, p *partition, err error) error {
 func (r *reader) drain(ctx context.Context, tx *capture.Tx) error {
 	for i := range r.fetched {
 		f := &r.fetched[i]
+		if f.partition.topic.partitions[f.partition.number] != f.partition {
+			f.records = nil // of a topic that is no longer there, or read anew
+		}
 		for n, rec := range f.records {
 			if tx.Size() >= fullTransaction {
 				f.records = f.records[n:]
@@ -251,8 +254,16 @@ func (r *reader) drain(ctx context.Context, tx *capture.Tx) error {
 
 // capture captures one record.
 func (r *reader) capture(ctx context.Context, tx *capture.Tx, p *partition, rec *kgo.Record) error {
-	if rec.Offset < p.Next || p.topic.partitions[p.number] != p {
-		return nil // was captured already, or was one of a topic that is no longer there
+	if rec.Offset < p.Next {
+		return nil // was captured already
+	}
+	if rec.Attrs.IsControl() {
+		// The end of a transaction is no record, but has an offset: a position that stayed before it would look as if
+		// something had been lost once retention took it away.
+		tx.Save(p.topic.binding)
+		p.Next, p.Epoch = rec.Offset+1, rec.LeaderEpoch
+		r.captured++
+		return nil
 	}
 	r.rec, r.in = rec, p.topic
 	if err := tx.Append(p.topic.binding, r.encode); err != nil {

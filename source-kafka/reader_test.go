@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sluicedata/sluice/protocol/frame"
+	"github.com/sluicedata/sluice/sdk/capture"
 	"github.com/sluicedata/sluice/sdk/testkit/session"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
@@ -200,10 +201,34 @@ func TestTransactionsAndCompaction(t *testing.T) {
 	r.until(3)
 	require.NoError(t, r.Stop())
 	requireNumbers(t, r.docs, 0, 3)
+	b.deleteBefore(topic, 0, -1) // all of it, the end of the last transaction too, which is nothing that was lost
 	r = open(t, cfg, r.state)
 	write(3, kgo.TryCommit)
 	r.until(1)
 	requireNumbers(t, r.docs, 3, 1)
+}
+
+// The state passes the ends of transactions, which are no documents; and nothing goes back.
+func TestPositionsPassControlRecords(t *testing.T) {
+	t.Parallel()
+	at := func(next int64) *partition {
+		return &partition{position: &position{Next: next, Epoch: 1}, topic: &topic{binding: &binding{}}}
+	}
+	p, other := at(7), at(0)
+	p.topic.partitions = map[int32]*partition{0: p}
+	other.topic.partitions = map[int32]*partition{0: at(0)}
+	end := func(offset int64) *kgo.Record {
+		return &kgo.Record{Offset: offset, LeaderEpoch: 3, Key: []byte{0, 0, 0, 1}, Attrs: kgo.NewRecordAttrs(kgo.RecordAttrsOpts{Transactional: true, Control: true})}
+	}
+	r := &reader{fetched: []fetched{{other, []*kgo.Record{end(5)}}, {p, []*kgo.Record{end(6), end(9)}}}}
+	var tx capture.Tx
+	require.NoError(t, r.drain(t.Context(), &tx))
+	require.Equal(t, position{Next: 10, Epoch: 3}, *p.position)
+	require.Equal(t, position{Next: 0, Epoch: 1}, *other.position, "it was placed anew meanwhile")
+	require.Zero(t, tx.Documents())
+	require.EqualValues(t, 1, r.captured, "so that the state is committed soon")
+	require.Zero(t, p.records)
+	require.Empty(t, r.fetched)
 }
 
 // What retention took away before it was captured is counted, and the user's policy followed, before and during a capture.
