@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -25,7 +26,7 @@ func newClient(cfg config, log *logrus.Entry, opts ...kgo.Opt) (*kgo.Client, err
 	for _, addr := range brokers {
 		seeds = append(seeds, addr.String())
 	}
-	dial, err := dialer(cfg)
+	dial, err := dialer(cfg, handshakeTimeout)
 	if err != nil {
 		return nil, err
 	}
@@ -47,8 +48,11 @@ func newClient(cfg config, log *logrus.Entry, opts ...kgo.Opt) (*kgo.Client, err
 	return client, nil
 }
 
-// dialer opens connections to brokers. The name in a broker's certificate is that of the address at which it is reached.
-func dialer(cfg config) (func(ctx context.Context, network, host string) (net.Conn, error), error) {
+// handshakeTimeout bounds how long a broker may take to agree on a protected connection. The client bounds only requests.
+const handshakeTimeout = 20 * time.Second
+
+// dialer opens connections to brokers, which may take the timeout to agree on a protected one. The name in a broker's certificate is that of the address at which it is reached.
+func dialer(cfg config, timeout time.Duration) (func(ctx context.Context, network, host string) (net.Conn, error), error) {
 	protect := cfg.endpointTLS()
 	if err := protect.Validate(); err != nil {
 		return nil, err
@@ -64,9 +68,15 @@ func dialer(cfg config) (func(ctx context.Context, network, host string) (net.Co
 			host = address
 		}
 		settings, err := protect.Config(host)
-		if err != nil || settings == nil {
-			return conn, err
+		if err != nil {
+			_ = conn.Close()
+			return nil, err
 		}
+		if settings == nil {
+			return conn, nil
+		}
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
 		secure := tls.Client(conn, settings)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			_ = conn.Close()

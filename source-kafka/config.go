@@ -168,7 +168,9 @@ func (c credentials) problems() []error {
 			problem("Enter either a token, in credentials.token, or where tokens are fetched, in credentials.tokenEndpoint.")
 		case c.TokenEndpoint == "":
 		case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-			problem("The token endpoint %q is not an address such as https://login.example.com/oauth2/token.", c.TokenEndpoint)
+			problem("The token endpoint %q is not an address such as https://login.example.com/oauth2/token.", redacted(u, c.TokenEndpoint))
+		case u.User != nil:
+			problem("The token endpoint %q holds a login, and addresses are shown in logs. Enter it in credentials.clientId and credentials.clientSecret.", u.Redacted())
 		case !private(u):
 			problem("The token endpoint %q would be sent the client's secret in clear text. Use an address that begins with https://.", c.TokenEndpoint)
 		case c.ClientID == "" || c.ClientSecret.IsZero():
@@ -192,7 +194,9 @@ func (r registryConfig) problems() []error {
 		return nil
 	}
 	if u, err := url.Parse(r.Endpoint); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return []error{usererr.New(nil, "The schema registry's address %q is not one such as https://registry.example.com.", r.Endpoint)}
+		return []error{usererr.New(nil, "The schema registry's address %q is not one such as https://registry.example.com.", redacted(u, r.Endpoint))}
+	} else if u.User != nil {
+		return []error{usererr.New(nil, "The schema registry's address %q holds a login, and addresses are shown in logs. Enter it in schemaRegistry.username and schemaRegistry.password.", u.Redacted())}
 	} else if !r.Password.IsZero() && !private(u) {
 		return []error{usererr.New(nil, "The schema registry at %q would be sent the password in clear text. Use an address that begins with https://.", r.Endpoint)}
 	}
@@ -200,6 +204,17 @@ func (r registryConfig) problems() []error {
 		return []error{usererr.New(err, "The certificate in schemaRegistry.rootCert cannot be used: %s", usererr.Message(err))}
 	}
 	return nil
+}
+
+// redacted is an address for messages, without the password that it may hold. u is nil if it cannot be parsed.
+func redacted(u *url.URL, address string) string {
+	if u != nil {
+		return u.Redacted()
+	}
+	if _, host, ok := strings.Cut(address, "@"); ok {
+		return "…@" + host
+	}
+	return address
 }
 
 // private tells whether nobody else can read what is sent to an address.

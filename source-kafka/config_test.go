@@ -28,6 +28,9 @@ func TestConfig(t *testing.T) {
 		{"a pattern", `{"bootstrapServers": "a", "topics": {"include": ["[a"]}}`, "cannot be used"},
 		{"a registry's user", `{"bootstrapServers": "a", "schemaRegistry": {"username": "u"}}`, "schemaRegistry.endpoint"},
 		{"a registry's address", `{"bootstrapServers": "a", "schemaRegistry": {"endpoint": "localhost"}}`, "is not one such as https://"},
+		{"a login in the registry's address", `{"bootstrapServers": "a", "schemaRegistry": {"endpoint": "https://u:hidden@a:8081"}}`, "\"https://u:xxxxx@a:8081\" holds a login"},
+		{"a login in a registry's address that is none", `{"bootstrapServers": "a", "schemaRegistry": {"endpoint": "https://u:hidden@a:port"}}`, "\"…@a:port\" is not one such as"},
+		{"a login in the token endpoint", `{"bootstrapServers": "a", "credentials": {"method": "OAUTHBEARER", "tokenEndpoint": "https://u:hidden@a", "clientId": "i", "clientSecret": "s"}}`, "\"https://u:xxxxx@a\" holds a login"},
 		{"a fetch size", `{"bootstrapServers": "a", "advanced": {"fetchMaxBytes": 7}}`, "between 65536 and"},
 		{"an interval", `{"bootstrapServers": "a", "advanced": {"metadataEvery": "soon"}}`, "is not a duration"},
 		{"a certificate", `{"bootstrapServers": "a", "tls": {"rootCert": "x"}}`, "holds no certificate"},
@@ -36,7 +39,9 @@ func TestConfig(t *testing.T) {
 			t.Parallel()
 			cfg, err := schema.Parse[config]([]byte(c.give), "the configuration")
 			require.NoError(t, err)
-			require.Contains(t, usererr.Message(cfg.Validate()), c.want)
+			message := usererr.Message(cfg.Validate())
+			require.Contains(t, message, c.want)
+			require.NotContains(t, message, "hidden")
 		})
 	}
 	cfg, err := schema.Parse[config]([]byte(`{"bootstrapServers": "localhost, 127.0.0.1:19092", "startAt": "2025-03-01T00:00:00Z",

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"time"
 
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/twmb/franz-go/pkg/sasl"
@@ -40,6 +42,9 @@ func (c credentials) mechanism() (sasl.Mechanism, error) {
 	return nil, fmt.Errorf("logging in by %q is not known", c.Method)
 }
 
+// tokenTimeout bounds a request for a token, for which connections wait.
+const tokenTimeout = 30 * time.Second
+
 // tokens are fetched when they are first needed, and anew before they expire.
 func (c credentials) tokens() oauth2.TokenSource {
 	if !c.Token.IsZero() {
@@ -48,7 +53,9 @@ func (c credentials) tokens() oauth2.TokenSource {
 	client := clientcredentials.Config{
 		ClientID: c.ClientID, ClientSecret: c.ClientSecret.Reveal(), TokenURL: c.TokenEndpoint, Scopes: c.Scopes,
 	}
-	return client.TokenSource(context.Background()) // it outlives the call that needs the first one
+	// It outlives the call that needs the first token, and the library sets no limit of its own.
+	ctx := context.WithValue(context.Background(), oauth2.HTTPClient, &http.Client{Timeout: tokenTimeout})
+	return client.TokenSource(ctx)
 }
 
 // aws signs with the access key of the configuration, or with what the machine has, which may change while we run.
