@@ -33,6 +33,7 @@ type reader struct {
 	topics   map[string]*topic
 	registry *registry.Client
 	pulse    *pulse
+	size     *fetchSize
 	changed  []*topic // whose state is to be saved
 
 	// What was fetched and is not captured yet.
@@ -82,10 +83,11 @@ func openReader(ctx context.Context, env capture.Env, cfg config, bindings []*bi
 	if fetch == 0 {
 		fetch = defaultFetchMaxBytes
 	}
-	r.client, err = newClient(cfg, env.Log, kgo.WithHooks(r.pulse),
+	r.size = newFetchSize(int32(fetch)) //nolint:gosec // Validate bounds it
+	r.client, err = newClient(cfg, env.Log, kgo.WithHooks(r.pulse, r.size),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{}), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), // which end what was aborted, too: positions pass it
-		kgo.FetchMaxBytes(int32(fetch)), kgo.FetchMaxPartitionBytes(int32(max(fetch/4, 1<<16))), //nolint:gosec // Validate bounds it
+		kgo.FetchMaxBytes(r.size.now), kgo.FetchMaxPartitionBytes(ofPartition(r.size.now)),
 		kgo.BrokerMaxReadBytes(max(maxBatch, int32(2*fetch))), kgo.MaxDecompressBatchBytes(maxBatch), //nolint:gosec // Validate bounds it
 		kgo.MetadataMinAge(250*time.Millisecond))
 	if err != nil {
@@ -176,6 +178,7 @@ func (r *reader) poll(ctx context.Context, until time.Time) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	r.size.adapt(r.client)
 	var err error
 	fetches.EachTopic(func(f kgo.FetchTopic) {
 		t := r.topics[f.Topic]
