@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 
 	"github.com/sirupsen/logrus"
@@ -128,8 +130,8 @@ func (e *askError) Unwrap() error { return e.cause }
 // errNoLeader is why a partition has no bounds yet.
 var errNoLeader = errors.New("nobody leads the partition")
 
-// listBounds asks for the bounds of partitions, and where the epochs of positions end. Partitions that nobody leads now are not
-// among the answers.
+// listBounds asks for the bounds of partitions, and where the epochs of positions end. Partitions that nobody leads now, or whose
+// leader does not answer, are not among the answers.
 func listBounds(ctx context.Context, admin *kadm.Client, begin start, topics map[string]map[int32]*position) (offsets, error) {
 	var names []string
 	var epochs kadm.OffsetForLeaderEpochRequest
@@ -160,28 +162,54 @@ func listBounds(ctx context.Context, admin *kadm.Client, begin start, topics map
 		}
 	}
 	var ends kadm.OffsetsForLeaderEpochs
+	silent := false
 	if len(epochs) > 0 {
-		// Brokers that do not know the request, or answer with an error, leave us with the bounds, which must do.
-		ends, _ = admin.OffsetForLeaderEpoch(ctx, epochs)
+		// Brokers that do not know the request leave us with the bounds, which must do.
+		ends, err = admin.OffsetForLeaderEpoch(ctx, epochs)
+		silent = unanswered(err)
 	}
 	all := offsets{}
 	for name, partitions := range topics {
 		all[name] = map[int32]*bounds{}
 		for partition := range partitions {
+			e, answered := ends[name][partition]
+			if _, asked := epochs[name][partition]; asked && !answered && silent {
+				continue
+			}
 			b, err := boundsOf(name, partition, first, end, from)
+			if err == nil {
+				err = b.setEpochEnd(e)
+			}
 			if errors.Is(err, errNoLeader) {
 				continue
 			}
 			if err != nil {
 				return nil, err
 			}
-			if e, ok := ends[name][partition]; ok && e.Err == nil && e.EndOffset >= 0 {
-				b.epochEnd = e.EndOffset
-			}
 			all[name][partition] = b
 		}
 	}
 	return all, nil
+}
+
+// unanswered tells errors after which asking again may bring an answer. Whether a log was cut must not be left open by a
+// connection that broke.
+func unanswered(err error) bool {
+	_, isNet := errors.AsType[net.Error](err)
+	return isNet || errors.Is(err, io.EOF) || errors.Is(err, context.Canceled)
+}
+
+// setEpochEnd takes over where the epoch of the position ends. An answer that another broker, or the same one a moment later, would
+// give is no answer: leaders change just when logs are cut. The zero value says nothing.
+func (b *bounds) setEpochEnd(e kadm.OffsetForLeaderEpoch) error {
+	switch {
+	case e.Topic == "":
+	case kerr.IsRetriable(e.Err):
+		return errNoLeader
+	case e.Err == nil && e.EndOffset >= 0:
+		b.epochEnd = e.EndOffset
+	}
+	return nil
 }
 
 // allUnreachable is the error if nobody answered at all; what single brokers did not answer is missing among the offsets.

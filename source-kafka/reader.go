@@ -102,6 +102,11 @@ func openReader(ctx context.Context, env capture.Env, cfg config, bindings []*bi
 		return nil, errors.Join(unreachable(err, cfg, r.pulse), r.Close())
 	}
 	r.nextLookUp = time.Now().Add(duration(cfg.Advanced.MetadataEvery, defaultMetadataEvery))
+	for _, t := range r.topics {
+		if len(t.waiting) > 0 {
+			r.soon()
+		}
+	}
 	r.nextStatus = time.Now().Add(duration(cfg.Advanced.StatusEvery, defaultStatusEvery))
 	return r, nil
 }
@@ -221,6 +226,9 @@ func (r *reader) failed(ctx context.Context, p *partition, err error) error {
 			return err
 		}
 		r.changed = append(r.changed, changed...)
+		if len(p.topic.waiting) > 0 {
+			r.soon()
+		}
 	case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.UnknownTopicOrPartition), kerr.IsRetriable(err):
 		r.soon() // was it deleted?
 	case isTooLarge:
