@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,9 +26,16 @@ import (
 type pulse struct {
 	heard atomic.Int64                 // when a broker last answered, in nanoseconds since 1970
 	why   atomic.Pointer[connectError] // why connecting last failed
+
+	mu    sync.Mutex
+	apart map[int32]connectError // brokers that could not be connected to when that was last tried, by number
 }
 
-type connectError struct{ err error }
+type connectError struct {
+	err  error
+	host string
+	at   time.Time
+}
 
 func (p *pulse) reset() { p.heard.Store(time.Now().UnixNano()) }
 
@@ -37,13 +45,37 @@ func (p *pulse) OnBrokerRead(_ kgo.BrokerMetadata, _ int16, _ int, _, _ time.Dur
 		p.reset()
 		return
 	}
-	p.why.Store(&connectError{err})
+	p.why.Store(&connectError{err: err})
 }
 
 // OnBrokerConnect implements kgo.HookBrokerConnect.
-func (p *pulse) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
-	if err != nil {
-		p.why.Store(&connectError{err})
+func (p *pulse) OnBrokerConnect(broker kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		delete(p.apart, broker.NodeID)
+		return
+	}
+	failed := connectError{err: err, host: broker.Host, at: time.Now()}
+	p.why.Store(&failed)
+	if p.apart == nil {
+		p.apart = map[int32]connectError{}
+	}
+	p.apart[broker.NodeID] = failed
+}
+
+// warn writes which brokers could not be connected to for a while: the partitions that they lead stand still, although others
+// answer. Those that nobody tried to reach for that long are forgotten.
+func (p *pulse) warn(log *logrus.Entry, since time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for number, failed := range p.apart {
+		if failed.at.Before(since) {
+			delete(p.apart, number)
+			continue
+		}
+		log.WithFields(logrus.Fields{"broker": number, "host": failed.host}).WithError(failed.err).
+			Warn("a broker cannot be reached at the address that it advertises; partitions that it leads are not read meanwhile")
 	}
 }
 

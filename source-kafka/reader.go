@@ -357,8 +357,10 @@ func (r *reader) keep(ctx context.Context, now time.Time) error {
 		r.changed = append(r.changed, changed...)
 	}
 	if !now.Before(r.nextStatus) {
-		r.nextStatus = now.Add(duration(r.cfg.Advanced.StatusEvery, defaultStatusEvery))
+		every := duration(r.cfg.Advanced.StatusEvery, defaultStatusEvery)
+		r.nextStatus = now.Add(every)
 		r.status.write(r.env.Log, r.topics)
+		r.pulse.warn(r.env.Log, now.Add(-every))
 	}
 	return nil
 }
