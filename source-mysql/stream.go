@@ -385,6 +385,9 @@ func (s *stream) rareEvent(h binlog.Header, body []byte) error {
 
 // begin opens a transaction.
 func (s *stream) begin(h binlog.Header, body []byte) error {
+	if p := s.preparing; p != nil { // what follows would be taken for its rows
+		return fmt.Errorf("%w: the transaction that begins at %s is not prepared before the next one, at %s", binlog.ErrFormat, p.at, s.at)
+	}
 	t := &s.txn
 	*t = transaction{open: true, from: s.behind(h), source: t.source[:0], commit: time.Unix(int64(h.Timestamp), 0)}
 	var name []byte

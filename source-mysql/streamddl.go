@@ -29,7 +29,7 @@ func (s *stream) query(ctx context.Context, h binlog.Header, body []byte) error 
 		return s.endTransaction(h)
 	case word == "ROLLBACK":
 		if t.touched {
-			return usererr.New(nil, "A transaction that changed captured tables was rolled back in part, and the log has it (at %s): it changed tables with other engines than InnoDB as well. Such transactions cannot be captured.", s.at)
+			return s.errRolledBack()
 		}
 		if strings.HasPrefix(strings.ToUpper(rest), "TO") {
 			return nil
@@ -49,6 +49,10 @@ func (s *stream) query(ctx context.Context, h binlog.Header, body []byte) error 
 		return s.endTransaction(h)
 	}
 	return nil
+}
+
+func (s *stream) errRolledBack() error {
+	return usererr.New(nil, "A transaction that changed captured tables was rolled back in part, and the log has it (at %s): it changed tables with other engines than InnoDB as well. Such transactions cannot be captured.", s.at)
 }
 
 // statement takes what a statement does to tables.

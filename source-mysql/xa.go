@@ -83,6 +83,16 @@ func isOfRows(t binlog.Type) bool {
 	}
 }
 
+// isGTID tells the events that begin a transaction.
+func isGTID(t binlog.Type) bool {
+	switch t {
+	case binlog.GTID, binlog.GTIDTagged, binlog.AnonymousGTID, binlog.MariaGTID:
+		return true
+	default:
+		return false
+	}
+}
+
 // beginPrepared opens the first part of a distributed transaction.
 func (s *stream) beginPrepared(xid string) {
 	s.txn.begun = true
@@ -120,6 +130,9 @@ func (s *stream) distributed(ctx context.Context, h binlog.Header, what string) 
 	case "END":
 		return nil
 	case "ROLLBACK":
+		if s.preparing != nil {
+			return s.endRolledBack(h)
+		}
 		if p := s.prepared[xid]; p != nil {
 			s.held -= p.size
 			delete(s.prepared, xid)
@@ -140,9 +153,27 @@ func (s *stream) distributed(ctx context.Context, h binlog.Header, what string) 
 	}
 }
 
+// endRolledBack closes a distributed transaction that was rolled back before it was prepared. The log has it only where a part of it could
+// not be.
+func (s *stream) endRolledBack(h binlog.Header) error {
+	p := s.preparing
+	s.preparing = nil
+	for _, captured := range p.tables {
+		if captured {
+			return s.errRolledBack()
+		}
+	}
+	s.held -= p.size
+	return s.endTransaction(h)
+}
+
 // replay has the rows of a prepared transaction read as those of the transaction at hand, which ends with them.
 func (s *stream) replay(ctx context.Context, p *prepared) error {
 	s.held -= p.size
+	if s.payload != nil { // with one phase, all of it is compressed; its end is the last that there is
+		s.payload.close()
+		s.payload = nil
+	}
 	if !p.gone {
 		s.payload = &heldEvents{events: p.events}
 		return nil
@@ -214,12 +245,19 @@ func (e *preparedEvents) next(ctx context.Context) ([]byte, error) {
 			if err := e.log.rareEvent(h, body); err != nil {
 				return nil, err
 			}
+		case binlog.TransactionPayload: // its events come next
+			if err := e.log.openPayload(h, body); err != nil {
+				return nil, err
+			}
+			continue
 		default:
 			e.log.moveTo(h)
 		}
 		switch {
 		case !e.at.before(e.log.at): // what the server sends before the place that was asked for
 			continue
+		case isGTID(h.Type) && e.at.before(e.log.behind(h)): // rows of others must never be taken for its own
+			return nil, fmt.Errorf("%w: the transaction that was prepared at %s does not end before the next one, at %s", binlog.ErrFormat, e.at, e.log.behind(h))
 		case h.Type == binlog.XAPrepare:
 			e.ended = true
 			return endEvent, nil
@@ -336,10 +374,13 @@ func (s *stream) lookForPrepared(event []byte) (*prepared, error) {
 		s.moveTo(h)
 		return nil, s.prepare(h, event)
 	}
+	if h.Type == binlog.TransactionPayload {
+		return nil, s.openPayload(h, body)
+	}
 	s.moveTo(h)
 	switch h.Type {
 	case binlog.GTID, binlog.GTIDTagged, binlog.AnonymousGTID, binlog.MariaGTID:
-		s.txn.from = s.behind(h)
+		s.txn.from, s.preparing = s.behind(h), nil
 		if h.Type != binlog.MariaGTID {
 			return nil, nil //nolint:nilnil // not yet
 		}
