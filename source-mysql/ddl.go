@@ -17,7 +17,8 @@ type statement struct {
 	edits   []edit        // what an ALTER does to columns,
 	vague   bool          // unless that is not certain
 	columns bool          // an ALTER may change which columns there are
-	empty   bool          // rows go without a word: partitions that are dropped, truncated or exchanged
+	empty   bool          // rows go without a word: partitions that are dropped, truncated or exchanged, files that are
+	swapped []cdc.TableID // the table with whose rows a partition's are exchanged
 }
 
 // reshapes reports whether a table may have other columns after the statement, or be another one.
@@ -194,6 +195,20 @@ func parseStatement(sql, schema string) statement {
 	case "TRUNCATE":
 		p.skip("TABLE")
 		return statement{verb: verb, tables: []cdc.TableID{p.name()}}
+	case "ANALYZE": // MariaDB's, which runs the statement behind it
+		if p.accept("FORMAT") {
+			p.next()
+			p.next()
+		}
+		if p.peek().is("INSERT", "REPLACE", "UPDATE", "DELETE") {
+			return p.change(strings.ToUpper(p.next().text))
+		}
+		return statement{}
+	case "SELECT": // a function that changes tables is logged so: SELECT `schema`.`function`(…)
+		if t := p.tokens; len(t) > 3 && t[0].quoted && t[1].is(".") && t[2].quoted && t[3].is("(") {
+			return statement{verb: "INSERT"}
+		}
+		return statement{}
 	case "INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "CALL", "WITH":
 		return p.change(verb)
 	default:
@@ -232,8 +247,10 @@ func (p *parser) alter() statement {
 			}
 			p.skip("TO", "AS")
 			out.to = []cdc.TableID{p.name()}
-		case t.is("DROP", "TRUNCATE", "EXCHANGE") && p.peek().is("PARTITION"):
+		case t.is("DROP", "TRUNCATE", "EXCHANGE") && p.peek().is("PARTITION"), t.is("DISCARD", "IMPORT") && p.peek().is("PARTITION", "TABLESPACE"):
 			out.empty = true
+		case out.empty && t.is("WITH") && p.accept("TABLE"): // EXCHANGE PARTITION p WITH TABLE
+			out.swapped = []cdc.TableID{p.name()}
 		case t.is("DROP"):
 			if p.peek().is("INDEX", "KEY", "PRIMARY", "FOREIGN", "CONSTRAINT", "CHECK", "DEFAULT", "SYSTEM", "PERIOD") {
 				continue

@@ -42,8 +42,14 @@ func TestStatements(t *testing.T) {
 		"UPDATE a, b SET x = 1":                  {verb: "INSERT"},
 		"DELETE a FROM a JOIN b":                 {verb: "INSERT"},
 		"CALL p()":                               {verb: "INSERT"},
-		"GRANT SELECT ON a TO b -- and so on":    {},
-		"# nothing":                              {},
+		"SELECT `s`.`f`(1)":                      {verb: "INSERT"},
+		"SELECT SETVAL(q, 5)":                    {},
+		"ANALYZE FORMAT=JSON DELETE FROM a":      {verb: "INSERT", tables: []cdc.TableID{id("a")}},
+		"ANALYZE TABLE a":                        {},
+		"ALTER TABLE a IMPORT TABLESPACE":        {verb: "ALTER", tables: []cdc.TableID{id("a")}, empty: true},
+		"ALTER TABLE a EXCHANGE PARTITION p WITH TABLE o.`x``y` WITHOUT VALIDATION": {verb: "ALTER", tables: []cdc.TableID{id("a")}, empty: true, swapped: []cdc.TableID{other}},
+		"GRANT SELECT ON a TO b -- and so on":                                       {},
+		"# nothing":                                                                 {},
 	} {
 		got := parseStatement(sql, "s")
 		got.edits, got.vague = nil, false

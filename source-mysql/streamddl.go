@@ -194,6 +194,9 @@ func (s *stream) alteredBy(ctx context.Context, st statement) error {
 		st.verb = "RENAME"
 		return s.renamed(ctx, st)
 	}
+	for _, other := range st.swapped {
+		s.truncated(other)
+	}
 	t := s.tables[id]
 	if t == nil {
 		return nil

@@ -259,5 +259,6 @@ func (s *stream) fold(st statement) statement {
 	}
 	known(st.tables)
 	known(st.to)
+	known(st.swapped)
 	return st
 }
