@@ -187,4 +187,5 @@ func (d *driver) Close() error { return errors.Join(d.conns.close(), d.dialer.cl
 type planCache struct {
 	mu    sync.Mutex
 	plans map[cdc.TableID]*scanPlan
+	large map[cdc.TableID]bool // tables that turned out to have rows of more than cdc.MaxRow
 }

@@ -16,7 +16,7 @@ import (
 // ScanKeys implements cdc.KeyScanner.
 func (d *driver) ScanKeys(ctx context.Context, c cdc.Chunk, keys [][]byte, yield func(cdc.Row) error) (*cdc.Scanned, error) {
 	var out *cdc.Scanned
-	err := d.inScan(ctx, c.Table, func(s *session, p *scanPlan) (err error) {
+	err := d.inScan(ctx, c.Table, c.Heavy, func(s *session, p *scanPlan) (err error) {
 		where, err := p.anyOf(d, keys)
 		if err != nil {
 			return err

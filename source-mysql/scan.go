@@ -39,13 +39,21 @@ const (
 	errTableChanged    = 1412
 )
 
-// inScan runs f with a session and the table's plan, and sorts its errors into what the core does about them.
-func (d *driver) inScan(ctx context.Context, t *cdc.Table, f func(*session, *scanPlan) error) error {
+// inScan runs f with a session and the table's plan, and sorts its errors into what the core does about them. heavy is Chunk.Heavy, or nil.
+func (d *driver) inScan(ctx context.Context, t *cdc.Table, heavy func(context.Context) error, f func(*session, *scanPlan) error) error {
+	large, err := d.mayBeLarge(ctx, t.ID, heavy)
+	if err != nil {
+		return err
+	}
 	s, _, err := d.conns.get(ctx)
 	if err != nil {
 		return err
 	}
 	defer d.conns.put(s)
+	if large {
+		s.wire.limit = maxEvent
+		defer func() { s.wire.limit = cdc.MaxRow }()
+	}
 	p, err := d.cachedPlan(ctx, s, t)
 	if err == nil {
 		err = f(s, p)
@@ -78,11 +86,42 @@ func (d *driver) inScan(ctx context.Context, t *cdc.Table, f func(*session, *sca
 	case errors.Is(err, cdc.ErrRewritten), errors.Is(err, cdc.ErrReshaped), errors.Is(err, cdc.ErrInterrupted):
 		return err
 	case errors.Is(err, errLargePacket):
-		return usererr.New(err, "The table %s has a row of more than %d MiB, which cannot be captured. Make its values smaller, or leave out the column with them (excludeColumns).", t.ID, cdc.MaxRow>>20)
+		return d.tooLarge(t.ID, what, large, err)
 	case isLost(err):
 		return fmt.Errorf("%s: %w: %w", what, cdc.ErrInterrupted, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
+}
+
+// mayBeLarge reports whether a table's rows may be larger than a document. Such rows are held whole, and what becomes of them the core
+// decides, so only one chunk at a time has any.
+func (d *driver) mayBeLarge(ctx context.Context, id cdc.TableID, heavy func(context.Context) error) (bool, error) {
+	d.plans.mu.Lock()
+	large := d.plans.large[id]
+	d.plans.mu.Unlock()
+	if !large || heavy == nil {
+		return large, nil
+	}
+	return true, heavy(ctx)
+}
+
+// tooLarge is what becomes of a chunk with a row that is larger than the session takes: where a policy is to decide, it is read again.
+func (d *driver) tooLarge(id cdc.TableID, what string, known bool, err error) error {
+	const advice = "Make its values smaller, or leave out the column with them (excludeColumns)"
+	switch policy := cdc.OversizePolicy(d.cfg.Advanced.OnOversizedRow); {
+	case policy != cdc.OversizePlaceholder && policy != cdc.OversizeSkip:
+		return usererr.New(err, "The table %s has a row of more than %d MiB, which fits into no document. %s; "+
+			"or set onOversizedRow to placeholder to go on with null for such values, or to skip to go on without such rows.", id, cdc.MaxRow>>20, advice)
+	case known:
+		return usererr.New(err, "The table %s has a row of more than %d MiB, which cannot be read. %s.", id, maxEvent>>20, advice)
+	}
+	d.plans.mu.Lock()
+	if d.plans.large == nil {
+		d.plans.large = map[cdc.TableID]bool{}
+	}
+	d.plans.large[id] = true
+	d.plans.mu.Unlock()
+	return fmt.Errorf("%s: %w: %w", what, cdc.ErrInterrupted, err)
 }
 
 func (d *driver) noSelect(id cdc.TableID, err error) error {
@@ -95,7 +134,7 @@ func (d *driver) Plan(ctx context.Context, t *cdc.Table) (*cdc.Plan, error) {
 	if live := d.live.Load(); live != nil {
 		out.Unseen = live.delivered()
 	}
-	err := d.inScan(ctx, t, func(s *session, p *scanPlan) error {
+	err := d.inScan(ctx, t, nil, func(s *session, p *scanPlan) error {
 		var err error
 		out.Ranges, err = p.ranges(ctx, s)
 		return err
@@ -140,7 +179,7 @@ func (d *driver) Scan(ctx context.Context, c cdc.Chunk, yield func(cdc.Row) erro
 		return nil, fmt.Errorf("reading a stored range: %w", err)
 	}
 	var out *cdc.Scanned
-	err := d.inScan(ctx, c.Table, func(s *session, p *scanPlan) (err error) {
+	err := d.inScan(ctx, c.Table, c.Heavy, func(s *session, p *scanPlan) (err error) {
 		out, err = d.scan(ctx, s, p, c, r, yield)
 		return err
 	})
