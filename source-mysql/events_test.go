@@ -77,3 +77,23 @@ func TestErrorAmongRows(t *testing.T) {
 	require.ErrorContains(t, err, "Query execution was interrupted")
 	require.Equal(t, uint16(errInterrupted), code(err))
 }
+
+// A table that loses a column of its key is as one that is gone; others go on.
+func TestKeyLosesColumn(t *testing.T) {
+	t.Parallel()
+	d, err := newDriver(testEnv(t), config{Address: "db.example.com"})
+	require.NoError(t, err)
+	id := cdc.TableID{Schema: "s", Name: "a"}
+	one := &streamed{id: id, table: &cdc.Table{ID: id, Key: []string{"id", "part"}, Columns: []cdc.Column{{Name: "id", Type: "int"}, {Name: "part", Type: "int"}}}}
+	s := &stream{d: d, at: place{"binlog.000001", 4}, tables: map[cdc.TableID]*streamed{id: one}, mapped: map[uint64]*mapping{}}
+	s.txn = transaction{open: true, id: "t"}
+	m := &mapping{table: one, log: &binlog.Table{Named: true, Columns: []binlog.Column{{Name: "id", Type: binlog.TypeLong}}}}
+	require.NoError(t, s.describedAs(m, nil))
+	require.True(t, s.txn.touched)
+	require.Len(t, s.queue, 1)
+	require.Equal(t, cdc.Drop, s.queue[0].Op)
+	require.EqualError(t, s.queue[0].Err, "The table s.a lost a column of its key (id, part). Backfill it again into a new collection.")
+	s.mapped[7] = m
+	require.NoError(t, s.rowsEvent(binlog.WriteRows, []byte{7, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1, 1, 0, 9, 0, 0, 0}))
+	require.False(t, s.rows.More(), "its rows are passed over")
+}

@@ -201,7 +201,19 @@ func (s *stream) describe(ctx context.Context, m *mapping) error {
 	if err != nil {
 		return err
 	}
+	return s.describedAs(m, now)
+}
+
+// describedAs takes the version of a table that the log describes; now is what the catalog has. A table that lost a column of its key is
+// one that is gone: what becomes of one with another key, the core decides.
+func (s *stream) describedAs(m *mapping, now *table) error {
+	t := m.table
 	next, err := s.shapeOf(m, now)
+	if errors.Is(err, cdc.ErrReshaped) {
+		m.blind = true
+		s.dropped(t.id, "The table "+t.id.String()+" lost a column of its key ("+strings.Join(t.table.Key, ", ")+"). Backfill it again into a new collection.")
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -259,7 +271,7 @@ func (s *stream) shapeOf(m *mapping, now *table) (*cdc.Table, error) {
 	}
 	var err error
 	if m.rows, err = newRowPlan(old.ID, out.Key, names, codecs, true); err != nil {
-		return nil, usererr.New(err, "The table %s lost a column of its key (%s). Backfill it again into a new collection.", old.ID, strings.Join(out.Key, ", "))
+		return nil, err // the table lost a column of its key
 	}
 	return out, nil
 }
