@@ -97,3 +97,23 @@ func TestKeyLosesColumn(t *testing.T) {
 	require.NoError(t, s.rowsEvent(binlog.WriteRows, []byte{7, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1, 1, 0, 9, 0, 0, 0}))
 	require.False(t, s.rows.More(), "its rows are passed over")
 }
+
+// Descriptions of tables are not kept for ever, whatever numbers the server gives them.
+func TestMappingsAreBounded(t *testing.T) {
+	t.Parallel()
+	d, err := newDriver(testEnv(t), config{Address: "db.example.com"})
+	require.NoError(t, err)
+	s := &stream{d: d, at: place{"binlog.000001", 4}, mapped: map[uint64]*mapping{}}
+	s.done.position = position{byFile: true}
+	for i := range 5 * maxMapped {
+		table := madeTable(0, "other")
+		binary.LittleEndian.PutUint32(table, uint32(i))
+		for _, event := range [][]byte{
+			madeEvent(binlog.AnonymousGTID, 0, make([]byte, 50)), madeEvent(binlog.Query, 0, madeQuery("BEGIN")),
+			madeEvent(binlog.TableMap, 0, table), madeEvent(binlog.WriteRows, 0, table[:8]), madeEvent(binlog.XID, 0, make([]byte, 8)),
+		} {
+			require.NoError(t, s.handle(t.Context(), event))
+		}
+		require.LessOrEqual(t, len(s.mapped), maxMapped+1)
+	}
+}

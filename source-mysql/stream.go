@@ -84,6 +84,10 @@ type fence struct {
 	mark cdc.Mark
 }
 
+// maxMapped is about how many descriptions of tables are kept. A server that opens and closes its tables all the time gives them new numbers
+// all the time, and there is no word in the log when a number is given up.
+const maxMapped = 1000
+
 // idleCursorEvery bounds how often a stream without changes moves on: each step is a checkpoint of the whole pipeline.
 const idleCursorEvery = time.Second
 
@@ -387,6 +391,9 @@ func (s *stream) rareEvent(h binlog.Header, body []byte) error {
 func (s *stream) begin(h binlog.Header, body []byte) error {
 	if p := s.preparing; p != nil { // what follows would be taken for its rows
 		return fmt.Errorf("%w: the transaction that begins at %s is not prepared before the next one, at %s", binlog.ErrFormat, p.at, s.at)
+	}
+	if len(s.mapped) > maxMapped {
+		clear(s.mapped) // every transaction describes the tables of its rows
 	}
 	t := &s.txn
 	*t = transaction{open: true, from: s.behind(h), source: t.source[:0], commit: time.Unix(int64(h.Timestamp), 0)}

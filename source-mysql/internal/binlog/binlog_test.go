@@ -117,6 +117,10 @@ func TestHostileSizes(t *testing.T) {
 	require.ErrorIs(t, err, binlog.ErrFormat)
 	_, err = binlog.ParseTable([]byte("\x01\x00\x00\x00\x00\x00\x01\x00\x01s\x00\x01t\x00\xfe\xff\xff\xff\xff\xff\xff\xff\xff"), false)
 	require.ErrorIs(t, err, binlog.ErrFormat)
+	for _, meta := range []string{"\xf6\x02\xff\x00\x00", "\xf6\x02\x0a\x0b\x00", "\x12\x01\x07\x00"} { // decimal(255,0), decimal(10,11), datetime(7)
+		_, err = binlog.ParseTable([]byte("\x01\x00\x00\x00\x00\x00\x01\x00\x01s\x00\x01t\x00\x01"+meta), false)
+		require.ErrorIs(t, err, binlog.ErrFormat, "%x", meta)
+	}
 	event := append(make([]byte, binlog.HeaderSize), "body\x00\x00\x00\x00"...)
 	_, err = binlog.StripChecksum(event)
 	require.ErrorIs(t, err, binlog.ErrChecksum)

@@ -114,21 +114,31 @@ func ParseTable(body []byte, mariadb bool) (*Table, error) {
 	return t, t.parseOptional(c)
 }
 
+// maxDigits is how many digits a decimal has at most, by the server's format; it allows fewer.
+const maxDigits = 81
+
 // parseMeta reads what the log says of a column's type beyond its number.
 func (col *Column) parseMeta(typ byte, c *cursor) error {
 	col.Type = typ
 	switch typ {
 	case TypeTiny, TypeShort, TypeLong, TypeNull, TypeLongLong, TypeInt24, TypeDate, TypeYear:
-	case TypeFloat, TypeDouble, TypeBlob, TypeGeometry, TypeVector, TypeJSON, TypeTimestamp2, TypeDatetime2, TypeTime2:
+	case TypeFloat, TypeDouble, TypeBlob, TypeGeometry, TypeVector, TypeJSON:
 		col.Meta = int(c.byte())
+	case TypeTimestamp2, TypeDatetime2, TypeTime2:
+		if col.Meta = int(c.byte()); col.Meta > 6 {
+			return fmt.Errorf("%w: %d digits of a fraction of a second", ErrFormat, col.Meta)
+		}
 	case TypeVarchar, TypeVarString:
 		col.Meta = int(c.uint(2))
 	case TypeBit:
 		bits := int(c.byte())
 		col.Meta = 8*int(c.byte()) + bits
 	case TypeDecimal:
-		precision := int(c.byte())
-		col.Meta = precision<<8 | int(c.byte())
+		precision, scale := int(c.byte()), int(c.byte())
+		if precision > maxDigits || scale > precision {
+			return fmt.Errorf("%w: a decimal of %d digits, %d of them behind the point", ErrFormat, precision, scale)
+		}
+		col.Meta = precision<<8 | scale
 	case TypeString:
 		// The first byte is the real type; two of its bits, inverted, are the upper ones of a length above 255.
 		actual, length := c.byte(), int(c.byte())
