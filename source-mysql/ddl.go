@@ -18,6 +18,7 @@ type statement struct {
 	vague   bool          // unless that is not certain
 	columns bool          // an ALTER may change which columns there are
 	empty   bool          // rows go without a word: partitions that are dropped, truncated or exchanged, files that are
+	unless  bool          // a CREATE does nothing where the table exists; the log has it all the same
 	swapped []cdc.TableID // the table with whose rows a partition's are exchanged
 }
 
@@ -186,8 +187,9 @@ func parseStatement(sql, schema string) statement {
 		if !p.accept("TABLE") {
 			return statement{}
 		}
+		unless := p.peek().is("IF")
 		p.skip("IF", "NOT", "EXISTS")
-		return statement{verb: "CREATE", tables: []cdc.TableID{p.name()}, empty: replace}
+		return statement{verb: "CREATE", tables: []cdc.TableID{p.name()}, empty: replace, unless: unless}
 	case "DROP":
 		return p.drop()
 	case "RENAME":

@@ -27,7 +27,7 @@ func TestStatements(t *testing.T) {
 		"DROP DATABASE IF EXISTS `o`":                                                               {verb: "DROP DATABASE", tables: []cdc.TableID{{Schema: "o"}}},
 		"RENAME TABLE a TO b, c WAIT 5 TO a":                                                        {verb: "RENAME", tables: []cdc.TableID{id("a"), id("c")}, to: []cdc.TableID{id("b"), id("a")}},
 		"TRUNCATE a":                                                                                {verb: "TRUNCATE", tables: []cdc.TableID{id("a")}},
-		"CREATE TABLE IF NOT EXISTS a (b INT)":                                                      {verb: "CREATE", tables: []cdc.TableID{id("a")}},
+		"CREATE TABLE IF NOT EXISTS a (b INT)":                                                      {verb: "CREATE", tables: []cdc.TableID{id("a")}, unless: true},
 		"CREATE OR REPLACE TABLE a LIKE b":                                                          {verb: "CREATE", tables: []cdc.TableID{id("a")}, empty: true},
 		"ALTER TABLE a WAIT 5 ENGINE = InnoDB, ADD KEY k (b, c), COMMENT 'ADD d', ALGORITHM=INPLACE, RENAME INDEX x TO y": {verb: "ALTER", tables: []cdc.TableID{id("a")}},
 		"ALTER TABLE a ADD PARTITION (PARTITION p VALUES LESS THAN (5), PARTITION q VALUES LESS THAN (6))":                {verb: "ALTER", tables: []cdc.TableID{id("a")}},

@@ -117,3 +117,26 @@ func TestMappingsAreBounded(t *testing.T) {
 		require.LessOrEqual(t, len(s.mapped), maxMapped+1)
 	}
 }
+
+// CREATE TABLE IF NOT EXISTS is in the log also where the table exists, and means nothing then.
+func TestCreateIfNotExists(t *testing.T) {
+	t.Parallel()
+	id := cdc.TableID{Schema: "s", Name: "a"}
+	here := layout{{Name: "id", Type: "int"}}
+	one := &streamed{id: id, table: &cdc.Table{ID: id, Key: []string{"id"}}, layout: here}
+	s := &stream{at: place{"binlog.000001", 100}, tables: map[cdc.TableID]*streamed{id: one}, mapped: map[uint64]*mapping{}}
+	create, drop := parseStatement("CREATE TABLE IF NOT EXISTS a (id INT)", "s"), parseStatement("DROP TABLE a", "s")
+	require.NoError(t, s.statement(t.Context(), create))
+	require.Empty(t, s.queue, "the table is not another one, which would be read from the beginning")
+	require.Equal(t, here, one.layout)
+	require.NoError(t, s.statement(t.Context(), drop))
+	require.True(t, one.gone, "from here on it makes a table")
+
+	a := &lookahead{log: s, found: map[cdc.TableID][]foundStatement{}, all: map[string]place{}, bound: func(cdc.TableID) bool { return true }}
+	a.note(create)
+	require.Equal(t, place{}, a.lastChange(id))
+	a.note(drop)
+	s.at.at = 200
+	a.note(create)
+	require.Equal(t, s.at, a.lastChange(id), "behind a DROP it makes a table")
+}

@@ -115,6 +115,9 @@ func (a *lookahead) note(st statement) {
 		return
 	}
 	for _, id := range append(st.tables, st.to...) {
+		if st.unless && len(a.found[id]) == 0 && a.all[id.Schema] == (place{}) {
+			continue // it exists where the stream is, so this does nothing
+		}
 		if a.bound(id) {
 			a.found[id] = append(a.found[id], foundStatement{st, a.log.at})
 		}

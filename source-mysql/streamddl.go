@@ -79,6 +79,9 @@ func (s *stream) statement(ctx context.Context, st statement) error {
 	case "ALTER":
 		return s.alteredBy(ctx, st)
 	case "CREATE":
+		if t := s.tables[st.tables[0]]; t != nil && !t.gone && st.unless {
+			return nil // programs do this whenever they start
+		}
 		if st.empty {
 			s.dropped(st.tables[0], "The table "+st.tables[0].String()+" was replaced.")
 		}
@@ -121,7 +124,7 @@ func (s *stream) dropped(id cdc.TableID, why string) {
 	if t == nil {
 		return
 	}
-	s.txn.touched = true
+	s.txn.touched, t.gone = true, true
 	s.forget(id)
 	s.settled(t)
 	s.queue = append(s.queue, cdc.Event{Op: cdc.Drop, Table: id, Txn: s.txn.id, Err: usererr.New(nil, "%s", why)})
@@ -178,7 +181,7 @@ func (s *stream) appeared(ctx context.Context, id cdc.TableID) (bool, error) {
 	if len(t.table.Key) == 0 { // its rows are told apart by their places in the log: the core has to know that these are others
 		s.dropped(id, "The table "+id.String()+" was replaced.")
 	}
-	t.table = &next
+	t.table, t.gone = &next, false
 	s.forget(id)
 	s.settled(t)
 	s.txn.touched = true

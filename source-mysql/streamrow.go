@@ -22,6 +22,7 @@ type streamed struct {
 
 	layout  layout   // where its columns are in the log, if that does not say so; nil if that is not certain
 	derived *derived // what it is like after statements since it was certain; nil if these were not understood
+	gone    bool     // it was dropped, and nothing has its name
 	owed    bool     // rows were left out, so the table is to be backfilled
 	blindTo place    // … once the stream is here
 	last    *mapping
