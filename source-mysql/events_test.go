@@ -27,7 +27,6 @@ func TestRareEvents(t *testing.T) {
 		{binlog.Incident, 0, "The server says that its binary log lacks changes (INCIDENT_EVENT at ", true},
 		{170, 0, "The log has an event of type 170 at binlog.000001:4, which is not known here, so nothing behind it can be captured safely.", false},
 		{170, 0x80, "", false},
-		{binlog.PartialUpdateRows, 0, "changes of parts of JSON values (PARTIAL_UPDATE_ROWS_EVENT at ", false},
 		{binlog.RowsQuery, 0, "", false},
 	} {
 		s := &stream{d: d, at: place{"binlog.000001", 4}}

@@ -377,7 +377,8 @@ func (s *stream) rareEvent(h binlog.Header, body []byte) error {
 	case binlog.Incident:
 		return usererr.New(cdc.ErrPositionLost, "The server says that its binary log lacks changes (%s at %s).", h.Type, s.at)
 	case binlog.PartialUpdateRows:
-		return usererr.New(nil, "The log has changes of parts of JSON values (%s at %s), which cannot be captured yet. Have an administrator empty binlog_row_value_options, then backfill all tables.", h.Type, s.at)
+		s.moveTo(h)
+		return s.partialRows(h.Type, body)
 	default:
 		if !h.MayIgnore() {
 			return usererr.New(nil, "The log has an %s at %s, which is not known here, so nothing behind it can be captured safely. Is there a newer version of this connector?", h.Type, s.at)
