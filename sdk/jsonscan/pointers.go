@@ -11,6 +11,7 @@ import (
 type Pointers struct {
 	root *pointerNode
 	n    int
+	walk uint64 // how many there have been
 }
 
 type pointerNode struct {
@@ -18,6 +19,7 @@ type pointerNode struct {
 	children map[string]*pointerNode // by member name, or index in an array
 	inside   int                     // how many pointers end here or below
 	trail    []step                  // the members of the last object, as far as they were looked at
+	walk     uint64                  // the last walk that came here
 }
 
 // step is one member of an object: its key as it is written, and where it leads; nil if nothing below it is looked for.
@@ -59,13 +61,15 @@ func NewPointers(pointers []string) *Pointers {
 func (p *Pointers) Len() int { return p.n }
 
 // Find sets values[i] to the value at pointer i, aliasing doc, or to nil where there is none. values must have Len
-// elements. It allocates nothing for a document whose members come in the order of the one before.
+// elements. It allocates nothing for a document whose members come in the order of the one before. Of members of one name the first
+// counts, since the walk ends where all is found.
 func (p *Pointers) Find(doc []byte, values [][]byte) {
 	clear(values)
-	p.root.find(doc, values)
+	p.walk++
+	p.root.find(doc, values, p.walk)
 }
 
-func (n *pointerNode) find(value []byte, values [][]byte) {
+func (n *pointerNode) find(value []byte, values [][]byte, walk uint64) {
 	for _, slot := range n.slots {
 		values[slot] = value
 	}
@@ -74,13 +78,13 @@ func (n *pointerNode) find(value []byte, values [][]byte) {
 	}
 	switch Kind(value) {
 	case '{':
-		n.findMembers(value, values)
+		n.findMembers(value, values, walk)
 	case '[':
-		n.findElements(value, values)
+		n.findElements(value, values, walk)
 	}
 }
 
-func (n *pointerNode) findMembers(object []byte, values [][]byte) {
+func (n *pointerNode) findMembers(object []byte, values [][]byte, walk uint64) {
 	members := NewMembers(object)
 	left := n.inside - len(n.slots)
 	for i := 0; left > 0; i++ {
@@ -88,8 +92,9 @@ func (n *pointerNode) findMembers(object []byte, values [][]byte) {
 		if !ok {
 			return
 		}
-		if child := n.child(i, key); child != nil {
-			child.find(value, values)
+		if child := n.child(i, key); child != nil && child.walk != walk {
+			child.walk = walk
+			child.find(value, values, walk)
 			left -= child.inside
 		}
 	}
@@ -111,7 +116,7 @@ func (n *pointerNode) child(i int, key []byte) *pointerNode {
 	return child
 }
 
-func (n *pointerNode) findElements(array []byte, values [][]byte) {
+func (n *pointerNode) findElements(array []byte, values [][]byte, walk uint64) {
 	elements := NewElements(array)
 	for i := 0; ; i++ {
 		value, ok := elements.Next()
@@ -119,7 +124,7 @@ func (n *pointerNode) findElements(array []byte, values [][]byte) {
 			return
 		}
 		if child := n.children[strconv.Itoa(i)]; child != nil {
-			child.find(value, values)
+			child.find(value, values, walk)
 		}
 	}
 }

@@ -105,7 +105,10 @@ func (e *Elements) Next() ([]byte, bool) {
 		return nil, false
 	}
 	end := Skip(e.text, pos)
-	e.pos = end
+	if e.pos = end; end == pos { // no valid text, and no way on
+		e.pos = len(e.text)
+		return nil, false
+	}
 	return e.text[pos:end], true
 }
 
