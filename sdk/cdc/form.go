@@ -7,8 +7,11 @@ import (
 )
 
 // reform takes over in which form columns are written from here on (Column.Form), and notes those of which documents have
-// values in another one. A column that has changed otherwise since is left to the log.
+// values in another one. A column that has changed otherwise since is left to the log. A state that knows of no forms takes those
+// that are found: its documents were written by a version whose configuration was most likely the same.
 func (t *table) reform(found *Table) error {
+	known := t.state.Formed
+	t.state.Formed = true
 	for i := range t.state.Columns {
 		c := &t.state.Columns[i]
 		j := slices.IndexFunc(found.Columns, func(f Column) bool {
@@ -21,6 +24,10 @@ func (t *table) reform(found *Table) error {
 			return f.Name == c.Name
 		})
 		if j < 0 || found.Columns[j].Form == c.Form || !t.selection.Has(found.Columns[j]) {
+			continue
+		}
+		if !known {
+			c.Form = found.Columns[j].Form
 			continue
 		}
 		if !t.keyless && slices.Contains(t.state.Key, c.Name) {

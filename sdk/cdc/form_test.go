@@ -42,6 +42,14 @@ func TestFormOfColumns(t *testing.T) {
 			stored(b)
 			b.Resource.ExcludeColumns = []string{"x"}
 		}, Live, "", ""},
+		"never noted": {"x", "text", func(b *capture.Binding[Resource, TableState]) {
+			stored(b)
+			b.State.Formed = false
+		}, Live, "", ""},
+		"key, never noted": {"k", "text", func(b *capture.Binding[Resource, TableState]) {
+			stored(b)
+			b.State.Formed = false
+		}, Live, "", ""},
 		"retyped": {"x", "text", func(b *capture.Binding[Resource, TableState]) {
 			stored(b)
 			b.State.Columns[1].Type = "date" // the log will say so

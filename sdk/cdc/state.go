@@ -31,6 +31,8 @@ type TableState struct {
 	Incarnation string        `json:"incarnation,omitempty"`
 	Columns     []ColumnState `json:"columns,omitempty"`
 	Key         []string      `json:"key,omitempty"`
+	// Formed says that the columns have their forms. States of early versions do not.
+	Formed bool `json:"formed,omitempty"`
 	// Parts are those of Table.Parts that were read, or are among Ranges.
 	Parts []string `json:"parts,omitempty"`
 	// Layout is Table.Layout.
@@ -92,7 +94,7 @@ func (s *TableState) setShape(t *Table) {
 		}
 	}
 	s.Dropped = slices.DeleteFunc(s.Dropped, t.has)
-	s.Incarnation, s.Key, s.Layout = t.Incarnation, t.Key, t.Layout
+	s.Incarnation, s.Key, s.Layout, s.Formed = t.Incarnation, t.Key, t.Layout, true
 	s.Columns = make([]ColumnState, len(t.Columns))
 	for i, c := range t.Columns {
 		s.Columns[i] = columnState(c)
