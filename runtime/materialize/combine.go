@@ -51,8 +51,11 @@ func newTransaction(bindings int) *transaction {
 	return &transaction{entries: map[string]*entry{}, read: map[string]int64{}, perBind: make([]counts, bindings)}
 }
 
-// reset empties the transaction for the next one. Nothing of the last one may be in use.
+// reset empties the transaction for the next one. Nothing of the last one may be in use. (A connector that loads what nobody asked for
+// may do so at any time.)
 func (x *transaction) reset() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	clear(x.entries)
 	clear(x.order)
 	clear(x.read)

@@ -43,14 +43,30 @@ type receiver struct {
 }
 
 // newReceiver begins to read. loaded is called with every document that the connector loads, which is valid during the call; an error
-// of it ends the receiver.
+// of it ends the receiver. A receiver that ends before its connector ends the connector too, once err says why: nobody reads what that
+// writes any more, so it might never read again what it is written.
 func newReceiver(p *connector.Process, loaded func(binding uint32, doc []byte) error) *receiver {
 	r := &receiver{proc: p, loaded: loaded, events: make(chan event, 4), done: make(chan struct{})}
 	go func() {
-		defer close(r.done)
 		r.err = r.run()
+		close(r.done)
+		if r.broken() != nil {
+			p.Kill()
+		}
 	}()
 	return r
+}
+
+// broken is the error by which the receiver ended, if it is more than the end of the output; nil while it runs.
+func (r *receiver) broken() error {
+	select {
+	case <-r.done:
+		if !errors.Is(r.err, io.EOF) && !errors.Is(r.err, io.ErrUnexpectedEOF) {
+			return r.err
+		}
+	default:
+	}
+	return nil
 }
 
 func (r *receiver) run() error {

@@ -188,8 +188,11 @@ func (s *session) run(ctx context.Context) error {
 	return errEvolved
 }
 
-// explain prefers what became of the connector over what we noticed of it.
+// explain prefers what was wrong with the connector's output, and then what became of the connector, over what we noticed of it.
 func (s *session) explain(err error) error {
+	if broken := s.receiver.broken(); broken != nil {
+		return broken
+	}
 	if _, ok := errors.AsType[*connector.ExitError](err); ok {
 		return err
 	}

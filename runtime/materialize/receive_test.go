@@ -1,0 +1,36 @@
+package materialize
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/sirupsen/logrus"
+	"github.com/stretchr/testify/require"
+
+	materializepb "github.com/sluicedata/sluice/protocol/materialize"
+
+	"github.com/sluicedata/sluice/protocol/frame"
+	"github.com/sluicedata/sluice/runtime/connector"
+	"github.com/sluicedata/sluice/runtime/pipeline"
+	"github.com/sluicedata/sluice/sdk/process"
+)
+
+// A connector whose document cannot be used goes on loading, and so reads no requests. Whoever writes them learns of it, and what
+// is said is what was wrong with the document.
+func TestConnectorThatLoadsWhatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	launcher := &connector.Launcher{Environ: os.Environ()}
+	script := `echo '{"acknowledged":{}}'; exec yes '{"loaded":{"binding":0,"doc":{}}}'`
+	proc, err := launcher.Start(t.Context(), &pipeline.Endpoint{Command: []string{"/bin/sh", "-c", script}, Codec: frame.JSON}, "acme/x", logrus.NewEntry(process.Discard()), nil)
+	require.NoError(t, err)
+	unusable := errors.New("the document cannot be used")
+	s := &session{proc: proc, receiver: newReceiver(proc, func(uint32, []byte) error { return unusable })}
+	load := &materializepb.Request{Load: &materializepb.Request_Load{KeyJson: append(append([]byte(`["`), bytes.Repeat([]byte("k"), 1<<20)...), `"]`...)}}
+	for err = s.send(load); err == nil; {
+		err = s.send(load)
+	}
+	require.Equal(t, unusable, s.explain(err))
+	require.ErrorIs(t, s.abandon(t.Context(), s.explain(err)), unusable)
+}
