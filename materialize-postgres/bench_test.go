@@ -32,7 +32,7 @@ import (
 type benchMode struct {
 	name  string
 	shape *benchShape
-	aim   float64
+	aim   float64 // 0 is none: the ratio is only printed
 	cpu   float64 // at most so many seconds of the connector a million rows; 0 is no aim
 	delta bool    // append
 	loads bool    // every key is loaded before it is stored, as our runtime does
@@ -47,9 +47,9 @@ func benchModes() []benchMode {
 		{name: "insert-with-loads", shape: narrowRows(), aim: 0.5, loads: true},
 		{name: "update", shape: narrowRows(), aim: 0.35, updates: 1, loads: true},
 		{name: "append", shape: narrowRows(), aim: 0.8, cpu: 1.5, delta: true},
-		// A new version is compared with what is stored of its key, and closes the version before it.
-		{name: "history-new", shape: narrowRows(), aim: 0.2, history: true},
-		{name: "history-change", shape: narrowRows(), aim: 0.1, updates: 1, history: true},
+		// A new version is compared with what is stored of its key, and closes the version before it. Nobody has asked for a speed.
+		{name: "history-new", shape: narrowRows(), history: true},
+		{name: "history-change", shape: narrowRows(), updates: 1, history: true},
 		// 60 % at 0.6 and 40 % at 0.35 of a COPY's speed.
 		{name: "documents", shape: kilobyteDocuments(), aim: 0.47, updates: 0.4, loads: true},
 	}
@@ -107,7 +107,12 @@ func (d database) compare(b *testing.B, mode benchMode) {
 	report := func(name string, value float64, op ratio.Op, aim float64, detail string) {
 		require.NoError(b, ratio.Print(os.Stdout, name, value, op, aim, detail))
 	}
-	report(name, result.Ratio, ratio.AtLeast, mode.aim, fmt.Sprintf("%s; server %.2f CPU s a million against %.2f, %.2f as much", result, ours, theirs, theirs/ours))
+	detail := fmt.Sprintf("%s; server %.2f CPU s a million against %.2f, %.2f as much", result, ours, theirs, theirs/ours)
+	if mode.aim > 0 {
+		report(name, result.Ratio, ratio.AtLeast, mode.aim, detail)
+	} else {
+		require.NoError(b, ratio.PrintOnly(os.Stdout, name, result.Ratio, detail))
+	}
 	report(name+"-memory", float64(result.Ours.Peak)/1e6, ratio.AtMost, 150, "MB")
 	if mode.cpu > 0 {
 		report(name+"-cpu", result.Ours.CPUPerMillion(), ratio.AtMost, mode.cpu, "CPU seconds of the connector a million rows")

@@ -99,6 +99,14 @@ func Print(w io.Writer, name string, value float64, op Op, aim float64, detail s
 	return err
 }
 
+// PrintOnly writes a figure that has no aim:
+//
+//	ratio materialize-postgres/history-new 0.3 (no aim) …
+func PrintOnly(w io.Writer, name string, value float64, detail string) error {
+	_, err := fmt.Fprintf(w, "ratio %s %s (no aim) %s\n", name, number(value), detail)
+	return err
+}
+
 // number shows three significant digits, and all digits before the point.
 func number(v float64) string {
 	if math.Abs(v) >= 100 {

@@ -41,7 +41,9 @@ func TestPrint(t *testing.T) {
 	var out strings.Builder
 	require.NoError(t, ratio.Print(&out, "source-postgres/backfill", 0.8149, ratio.AtLeast, 0.7, "640000 rows/s"))
 	require.NoError(t, ratio.Print(&out, "latency/p50", 1234.5, ratio.AtMost, 10, ""))
-	require.Equal(t, "ratio source-postgres/backfill 0.815 (aim >= 0.7) 640000 rows/s\nratio latency/p50 1234 (aim <= 10) \n", out.String())
+	require.NoError(t, ratio.PrintOnly(&out, "materialize-postgres/history-new", 0.3, "5 rows/s"))
+	require.Equal(t, "ratio source-postgres/backfill 0.815 (aim >= 0.7) 640000 rows/s\nratio latency/p50 1234 (aim <= 10) \n"+
+		"ratio materialize-postgres/history-new 0.3 (no aim) 5 rows/s\n", out.String())
 }
 
 func TestCommandMeasuresTheChildAlone(t *testing.T) {
