@@ -152,7 +152,7 @@ func (d *dialer) replication(ctx context.Context) (*pgconn.PgConn, *endpoint.Low
 		socket, err = endpoint.NewLowWater(conn)
 		return socket, err
 	}
-	own(&cc.Config)
+	reader := keepReader(&cc.Config)
 	conn, err := pgconn.ConnectConfig(ctx, &cc.Config)
 	if err != nil {
 		return nil, nil, d.cfg.connectAdvice(err)
@@ -161,5 +161,6 @@ func (d *dialer) replication(ctx context.Context) (*pgconn.PgConn, *endpoint.Low
 		_ = conn.Close(ctx) // the first error counts
 		return nil, nil, err
 	}
+	conn.CustomData()[customReader] = *reader
 	return conn, socket, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -108,11 +109,11 @@ func (s *stream) takeOver(ctx context.Context, conn *pgconn.PgConn) error {
 	if err != nil {
 		return fmt.Errorf("taking over the replication connection: %w", err)
 	}
-	owned, ok := hijacked.Conn.(*ownedConn)
+	reader, ok := hijacked.CustomData[customReader].(io.Reader)
 	if !ok {
-		return fmt.Errorf("taking over the replication connection: it is a %T", hijacked.Conn)
+		return errors.New("taking over the replication connection: its reader is unknown")
 	}
-	s.conn = takenConn{owned}
+	s.conn = takenConn{hijacked.Conn, reader}
 	s.wire = newWire(s.conn, s.d.maxRow, s.large)
 	return nil
 }

@@ -1,54 +1,37 @@
 package main
 
 import (
-	"context"
 	"io"
 	"net"
-	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// An ownedConn is a connection of pgconn that nobody but its frontend reads, so that it can be taken over.
+// A takenConn is a connection that was taken over from pgconn.
 //
 // Whenever a write takes longer than 15 ms, as it may on a busy machine, pgconn reads in the background, as much as there is
 // (pgconn/internal/bgreader), and its Hijack leaves that behind. After START_REPLICATION it is the beginning of the log: whole
-// transactions that nobody would ever miss. So the frontend reads the connection itself, one message at a time, and the
-// background reader is given nothing: it waits for the end.
-type ownedConn struct {
+// transactions that nobody would ever miss. So the connection is still read through pgconn's own reader, which first gives what it
+// has, and waits for a read that is under way. Nothing lies between pgconn and TLS, whose certificate a login is bound to.
+type takenConn struct {
 	net.Conn
-	once  sync.Once
-	ended chan struct{}
+	r io.Reader
 }
 
-// own has the configuration's connection owned by its frontend.
-func own(cc *pgconn.Config) {
-	var conn *ownedConn
-	// This is the connection below the protocol, above TLS.
-	cc.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, below net.Conn) (net.Conn, error) {
-		conn = &ownedConn{Conn: below, ended: make(chan struct{})}
-		return conn, nil
-	}
-	cc.BuildFrontend = func(_ io.Reader, w io.Writer) *pgproto3.Frontend {
-		return pgproto3.NewFrontend(&exactReader{r: conn.Conn}, w)
-	}
-}
-
-// Read implements net.Conn for the background reader.
-func (c *ownedConn) Read([]byte) (int, error) {
-	<-c.ended
-	return 0, net.ErrClosed
-}
-
-// Close implements net.Conn.
-func (c *ownedConn) Close() error {
-	c.once.Do(func() { close(c.ended) })
-	return c.Conn.Close()
-}
-
-// takenConn is an owned connection for whoever has taken it over.
-type takenConn struct{ *ownedConn }
+// customReader is where a connection's custom data has the reader.
+const customReader = "sluice reader"
 
 // Read implements net.Conn.
-func (c takenConn) Read(p []byte) (int, error) { return c.Conn.Read(p) }
+func (c takenConn) Read(p []byte) (int, error) { return c.r.Read(p) }
+
+// keepReader has the configuration's connection read one message at a time, so that nothing but pgconn's own reader holds what was
+// read ahead, and returns where that is, once there is a connection.
+func keepReader(cc *pgconn.Config) *io.Reader {
+	var kept io.Reader
+	cc.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		kept = r // of several attempts, the last one succeeds
+		return pgproto3.NewFrontend(&exactReader{r: r}, w)
+	}
+	return &kept
+}

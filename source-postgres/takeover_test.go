@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
+	"net/http/httptest"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/sdk/endpoint"
@@ -47,5 +51,125 @@ func TestTakingOverLosesNothing(t *testing.T) {
 		s := db.resume(d, s.Start(), tables...)
 		require.Len(t, s.fence(), 5)
 		s.close()
+	}
+}
+
+// A login over TLS is bound to the server's certificate, also on a connection that is going to be taken over.
+func TestLoginIsBoundToTheChannel(t *testing.T) {
+	t.Parallel()
+	secure := httptest.NewTLSServer(nil) // for its certificate
+	defer secure.Close()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	chosen := make(chan string, 1)
+	go func() {
+		defer close(chosen)
+		plain, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer plain.Close()
+		if _, err = pgproto3.NewBackend(plain, plain).ReceiveStartupMessage(); err != nil { // the wish for TLS
+			return
+		}
+		if _, err = plain.Write([]byte("S")); err != nil {
+			return
+		}
+		conn := tls.Server(plain, &tls.Config{Certificates: secure.TLS.Certificates})
+		backend := pgproto3.NewBackend(conn, conn)
+		if _, err = backend.ReceiveStartupMessage(); err != nil {
+			return
+		}
+		backend.Send(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"}})
+		if backend.Flush() != nil || backend.SetAuthType(pgproto3.AuthTypeSASL) != nil {
+			return
+		}
+		if answer, err := backend.Receive(); err == nil {
+			if first, ok := answer.(*pgproto3.SASLInitialResponse); ok {
+				chosen <- first.AuthMechanism
+			}
+		}
+	}()
+	cc, err := pgconn.ParseConfig(fmt.Sprintf("postgres://user:secret@%s/db?sslmode=require", listener.Addr()))
+	require.NoError(t, err)
+	keepReader(cc)
+	_, err = pgconn.ConnectConfig(t.Context(), cc)
+	require.Error(t, err, "the server goes before it has let anybody in")
+	require.Equal(t, "SCRAM-SHA-256-PLUS", <-chosen)
+}
+
+// What pgconn has read in the background, together with the answer by which the log begins, comes first from the connection that is
+// taken over, and what follows comes after it.
+func TestTakenConnectionBeginsWithWhatWasReadAhead(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	more := make(chan struct{})
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		backend := pgproto3.NewBackend(conn, conn)
+		if _, err = backend.ReceiveStartupMessage(); err != nil {
+			return
+		}
+		backend.Send(&pgproto3.AuthenticationOk{})
+		backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+		for backend.Flush() == nil {
+			m, err := backend.Receive()
+			query, ok := m.(*pgproto3.Query)
+			switch {
+			case err != nil || !ok:
+				return
+			case query.String == "log":
+				backend.Send(&pgproto3.CopyBothResponse{})
+				backend.Send(&pgproto3.CopyData{Data: []byte("first")})
+				if backend.Flush() != nil {
+					return
+				}
+				<-more
+				backend.Send(&pgproto3.CopyData{Data: []byte("second")})
+			default:
+				backend.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 0")})
+				backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+			}
+		}
+	}()
+	cc, err := pgconn.ParseConfig(fmt.Sprintf("postgres://user@%s/db?sslmode=disable", listener.Addr()))
+	require.NoError(t, err)
+	cc.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		return slowConn{conn}, err
+	}
+	reader := keepReader(cc)
+	conn, err := pgconn.ConnectConfig(t.Context(), cc)
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), "leave a read behind").ReadAll()
+	require.NoError(t, err)
+	conn.Frontend().SendQuery(&pgproto3.Query{String: "log"})
+	require.NoError(t, conn.Frontend().Flush())
+	require.NoError(t, untilCopying(t.Context(), conn))
+	hijacked, err := conn.Hijack()
+	require.NoError(t, err)
+	taken := takenConn{hijacked.Conn, *reader}
+	defer taken.Close()
+	w := newWire(taken, 1<<20, nil)
+	for i, want := range []string{"first", "second"} {
+		if i == 1 {
+			ok, err := w.fill(time.Now().Add(20 * time.Millisecond))
+			require.NoError(t, err)
+			require.False(t, ok, "there is nothing yet")
+			close(more)
+		}
+		_, body, ok := w.next()
+		for deadline := time.Now().Add(time.Minute); !ok && time.Now().Before(deadline); _, body, ok = w.next() {
+			_, err := w.fill(deadline)
+			require.NoError(t, err)
+		}
+		require.Equal(t, want, string(body))
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A LowWater is a socket that is read in large pieces while much arrives. It belongs to one reader; it must not be closed while that reads,
+// A LowWater is a socket that is read in large pieces while much arrives. It belongs to one reader at a time; it must not be closed while that reads,
 // but for by another goroutine that means to end it.
 //
 // A server sends every change by itself, and a reader that keeps up wakes for each of them, which costs several times what
@@ -25,7 +25,7 @@ type LowWater struct {
 	raw syscall.RawConn // nil for what is no TCP, such as a tunnel, which is read as it comes
 
 	deadline atomic.Int64 // nanoseconds since 1970; 0 is none
-	bulk     bool         // the low-water mark is up
+	bulk     atomic.Bool  // the low-water mark is up
 	more     bool         // the last read filled its buffer
 	since    time.Time    // when the present count of reads began
 	reads    int
@@ -62,7 +62,7 @@ func NewLowWater(conn net.Conn) (*LowWater, error) {
 // Patience is how long to wait for the next event of a log, if that were wait at other times: while much arrives, a pause that is no
 // longer than what is gathered for is none.
 func (c *LowWater) Patience(wait time.Duration) time.Duration {
-	if c.bulk {
+	if c.bulk.Load() {
 		return max(wait, bulkWait+time.Millisecond)
 	}
 	return wait
@@ -118,7 +118,7 @@ func (c *LowWater) Read(p []byte) (int, error) {
 
 func (c *LowWater) fill(b []byte) (int, error) {
 	now := time.Now()
-	if c.bulk {
+	if c.bulk.Load() {
 		n, err := c.fillBulk(b, now)
 		if n > 0 || err != nil {
 			return n, err
@@ -128,7 +128,7 @@ func (c *LowWater) fill(b []byte) (int, error) {
 		c.since, c.reads = now, 0
 	}
 	if c.reads++; c.reads > manyReads && c.raw != nil {
-		c.bulk = setLowWater(c.raw, lowWater)
+		c.bulk.Store(setLowWater(c.raw, lowWater))
 		c.reads = 0
 	}
 	return c.Conn.Read(b)
@@ -171,7 +171,8 @@ func (c *LowWater) fillBulk(b []byte, now time.Time) (n int, err error) {
 	}
 	c.more = n == len(b)
 	if late && n < little {
-		c.bulk, c.reads = false, 0
+		c.bulk.Store(false)
+		c.reads = 0
 		setLowWater(c.raw, 1)
 	}
 	return n, err
