@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/sluicedata/sluice/sdk/testkit/child"
 	"github.com/sluicedata/sluice/sdk/testkit/ratio"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 	"github.com/sluicedata/sluice/sdk/testkit/server/kafkad"
@@ -42,8 +43,7 @@ func BenchmarkRecords(b *testing.B) {
 		require.NoError(b, os.WriteFile(file, session.Config(b, s.config(topic)), 0o600))
 		b.Run(name, func(b *testing.B) {
 			bare := func(int) (ratio.Run, error) {
-				cmd := exec.Command(os.Args[0])
-				cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d", envBare, s.brokers, topic, rows))
+				cmd := child.Self(b, "bare consumer", s.brokers, topic, strconv.Itoa(rows))
 				cmd.Stderr = os.Stderr
 				return ratio.Command(cmd, int64(rows))
 			}
@@ -91,11 +91,12 @@ func fill(b *testing.B, brokers, topic string, rows int, codec kgo.CompressionCo
 	require.NoError(b, failed)
 }
 
-// bareConsumer is the other side of BenchmarkRecords: it reads with the settings that the connector has, and only counts.
-func bareConsumer(args string) {
-	var brokers, topic string
-	var want int
-	if _, err := fmt.Sscanf(args, "%s %s %d", &brokers, &topic, &want); err != nil {
+// bareConsumer is the other side of BenchmarkRecords: it reads with the settings that the connector has, and only counts. Its
+// arguments are the brokers, the topic, and how many records there are.
+func bareConsumer() {
+	brokers, topic := os.Args[1], os.Args[2]
+	want, err := strconv.Atoi(os.Args[3])
+	if err != nil {
 		panic(err)
 	}
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()),

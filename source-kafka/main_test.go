@@ -3,22 +3,10 @@ package main
 import (
 	"os"
 	"testing"
-)
 
-// These make the test binary a process of its own.
-const (
-	envConnector = "SLUICE_TEST_CONNECTOR" // the connector
-	envBare      = "SLUICE_BARE_CONSUMER"  // a bare consumer: brokers, topic and number of records
+	"github.com/sluicedata/sluice/sdk/testkit/child"
 )
 
 func TestMain(m *testing.M) {
-	switch {
-	case os.Getenv(envConnector) != "":
-		main()
-		return
-	case os.Getenv(envBare) != "":
-		bareConsumer(os.Getenv(envBare))
-		return
-	}
-	os.Exit(m.Run())
+	os.Exit(child.Main(m, 0, map[string]func(){"bare consumer": bareConsumer}))
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"os"
 	"os/exec"
 	"testing"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/sluicedata/sluice/sdk/capture"
 	"github.com/sluicedata/sluice/sdk/cdc"
 	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
+	"github.com/sluicedata/sluice/sdk/testkit/child"
 	testsession "github.com/sluicedata/sluice/sdk/testkit/session"
 )
 
@@ -32,11 +32,7 @@ func suiteBackend(flavor string) cdctest.Backend {
 // connectorProcess is the connector as a process of its own.
 func connectorProcess(t testing.TB) *exec.Cmd {
 	t.Helper()
-	self, err := os.Executable()
-	require.NoError(t, err)
-	cmd := exec.CommandContext(t.Context(), self)
-	cmd.Env = append(os.Environ(), envConnector+"=1", "LOG_FORMAT=json", "LOG_LEVEL=info")
-	return cmd
+	return child.Self(t, child.Connector)
 }
 
 // suiteDatabase is a database as the suite uses it.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/sluicedata/sluice/sdk/capture"
 	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
+	"github.com/sluicedata/sluice/sdk/testkit/child"
 	"github.com/sluicedata/sluice/sdk/testkit/session"
 )
 
@@ -59,11 +59,7 @@ func (db *database) requirePieces(t testing.TB) {
 // connectorProcess is the connector as a process of its own.
 func connectorProcess(t testing.TB) *exec.Cmd {
 	t.Helper()
-	self, err := os.Executable()
-	require.NoError(t, err)
-	cmd := exec.CommandContext(t.Context(), self)
-	cmd.Env = append(os.Environ(), envConnector+"=1", "LOG_FORMAT=json", "LOG_LEVEL=info")
-	return cmd
+	return child.Self(t, child.Connector)
 }
 
 func suiteBackend() cdctest.Backend {

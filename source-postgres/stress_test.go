@@ -1,44 +1,20 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"runtime"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
+	"github.com/sluicedata/sluice/sdk/testkit/child"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 )
 
-// envConnector makes the test binary the connector.
-const envConnector = "SLUICE_TEST_CONNECTOR"
-
 func TestMain(m *testing.M) {
-	switch os.Getenv(envConnector) {
-	case "":
-	case "panics":
-		panicking()
-	default:
-		main()
-	}
-	runAtOnce(6)
-	os.Exit(m.Run())
-}
-
-// runAtOnce has that many tests run at the same time, unless -parallel says how many, or there are more cores: for the most
-// part tests wait for their servers.
-func runAtOnce(n int) {
-	flag.Parse()
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-	if !given && n > runtime.GOMAXPROCS(0) {
-		_ = flag.Set("test.parallel", strconv.Itoa(n)) // it is a number
-	}
+	os.Exit(child.Main(m, 6, map[string]func(){child.Connector: main, "panics": panicking}))
 }
 
 // The stress of change capture: rows walk through everything that can happen to them, while the connector's process is

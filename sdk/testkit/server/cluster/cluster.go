@@ -22,6 +22,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/sluicedata/sluice/sdk/testkit/server/reaper"
 )
 
 // Superuser and Password are the credentials of every cluster's first role.
@@ -53,7 +55,7 @@ type Postgres struct {
 	port    int
 	tls     bool
 	owner   *owner // nil when the server runs as the current user
-	reaper  *reaper
+	reaper  *reaper.Reaper
 
 	mu     sync.Mutex
 	server *serverProcess // nil while stopped
@@ -210,5 +212,5 @@ func (p *Postgres) LogFile() string { return filepath.Join(p.dir, "server.log") 
 // Close stops the server and removes its folder. It may be called twice.
 func (p *Postgres) Close() error {
 	err := p.Stop()
-	return errors.Join(err, p.reaper.close(), os.RemoveAll(p.dir))
+	return errors.Join(err, p.reaper.Close(), os.RemoveAll(p.dir))
 }

@@ -14,15 +14,15 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/sluicedata/sluice/sdk/testkit/server/reaper"
 )
 
 // User and Password are who may log in at secure listeners by PLAIN. Users of SCRAM are made by a client.
@@ -51,7 +51,7 @@ type Cluster struct {
 	dir          string // holds a folder for each broker; removed by Close
 	brokers      []*broker
 	certificates *certificates // nil without TLS
-	reaper       *reaper
+	reaper       *reaper.Reaper
 }
 
 // Start makes a cluster and waits until all its brokers serve. The caller must Close it. The context bounds the start, not the
@@ -233,47 +233,19 @@ func (c *Cluster) Close() error {
 	for _, b := range c.brokers {
 		errs = append(errs, b.end(syscall.SIGKILL))
 	}
-	return errors.Join(append(errs, c.reaper.close(), os.RemoveAll(c.dir))...)
+	return errors.Join(append(errs, c.reaper.Close(), os.RemoveAll(c.dir))...)
 }
 
-// reaper is a shell that outlives us for a moment: it waits for the pipe on its standard input to close, which happens at the
-// latest when our process dies, however it dies; then it kills the brokers and removes the folder.
-type reaper struct {
-	cmd  *exec.Cmd
-	pipe io.WriteCloser
-	done bool
-}
-
-const reaperScript = `
-read -r _ || true
+// stopScript stops the brokers of a folder.
+const stopScript = `
 for file in "$1"/*/pid; do
 	pid=$(cat "$file" 2>/dev/null) || continue
 	if kill -KILL "$pid" 2>/dev/null; then
 		while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
 	fi
 done
-rm -rf "$1"
 `
 
-func startReaper(dir string) (*reaper, error) {
-	cmd := exec.CommandContext(context.Background(), "sh", "-c", reaperScript, "sluice-kafka-reaper", dir) // outlives everything else
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	pipe, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting the cluster's reaper: %w", err)
-	}
-	return &reaper{cmd: cmd, pipe: pipe}, nil
-}
-
-// close ends the reaper after the brokers were stopped; it removes the folder.
-func (r *reaper) close() error {
-	if r == nil || r.done {
-		return nil
-	}
-	r.done = true
-	return errors.Join(r.pipe.Close(), r.cmd.Wait())
+func startReaper(dir string) (*reaper.Reaper, error) {
+	return reaper.Start("sluice-kafka-reaper", dir, stopScript)
 }

@@ -21,6 +21,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/sluicedata/sluice/sdk/testkit/server/reaper"
 )
 
 // User and Password are the credentials of the administrator that every server has.
@@ -45,7 +47,7 @@ type Server struct {
 	port     int
 	id       int // its server_id
 	owner    *owner
-	reaper   *reaper
+	reaper   *reaper.Reaper
 	settings map[string]string
 
 	mu      sync.Mutex
@@ -252,5 +254,5 @@ func (s *Server) Log() string {
 
 // Close kills the server and removes its folder. It may be called twice.
 func (s *Server) Close() error {
-	return errors.Join(s.Kill(), s.reaper.close(), os.RemoveAll(s.dir))
+	return errors.Join(s.Kill(), s.reaper.Close(), os.RemoveAll(s.dir))
 }

@@ -8,11 +8,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
 	"syscall"
+
+	"github.com/sluicedata/sluice/sdk/testkit/server/reaper"
 )
 
 // owner is the user that the server runs as when we are root: the server refuses to run as root.
@@ -125,42 +126,14 @@ func copyFile(from, to string) (err error) {
 	return err
 }
 
-// reaper is a shell that outlives us for a moment: it waits for the pipe on its standard input to close, which happens at the
-// latest when our process dies, however it dies; then it kills the server and removes the folder.
-type reaper struct {
-	cmd  *exec.Cmd
-	pipe io.WriteCloser
-	done bool
-}
-
-const reaperScript = `
-read -r _ || true
+// stopScript stops the server of a folder.
+const stopScript = `
 pid=$(cat "$1/server.pid" 2>/dev/null)
 if [ -n "$pid" ] && kill -KILL "$pid" 2>/dev/null; then
 	while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
 fi
-rm -rf "$1"
 `
 
-func startReaper(dir string) (*reaper, error) {
-	cmd := exec.CommandContext(context.Background(), "sh", "-c", reaperScript, "sluice-mysqld-reaper", dir) // outlives everything else
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	pipe, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting the server's reaper: %w", err)
-	}
-	return &reaper{cmd: cmd, pipe: pipe}, nil
-}
-
-// close ends the reaper after the server was stopped; it removes the folder.
-func (r *reaper) close() error {
-	if r == nil || r.done {
-		return nil
-	}
-	r.done = true
-	return errors.Join(r.pipe.Close(), r.cmd.Wait())
+func startReaper(dir string) (*reaper.Reaper, error) {
+	return reaper.Start("sluice-mysqld-reaper", dir, stopScript)
 }
