@@ -15,7 +15,8 @@ import (
 // reduced: who asks for every change gets every change, in the order of the log. One is used again for the next, by reset.
 //
 // Two goroutines meet in it: the session's adds what it reads from the log, and the receiver's what the connector loads meanwhile,
-// which so need not be kept for later. Which of the two comes first makes no difference to a reduction.
+// which so need not be kept for later. Which of the two comes first makes no difference to a reduction of
+// members without members of their own; a nested merge across null, or across another kind of value, depends on it.
 type transaction struct {
 	mu      sync.Mutex        // held while a binding takes documents apart or reduces them, until all are loaded
 	entries map[string]*entry // by index of the binding and packed key
