@@ -23,7 +23,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sluicedata/sluice/sdk/testkit/server/reaper"
+	"github.com/sluicedata/sluice/sdk/testkit/server/daemon"
 )
 
 // Superuser and Password are the credentials of every cluster's first role.
@@ -55,10 +55,10 @@ type Postgres struct {
 	port    int
 	tls     bool
 	owner   *owner // nil when the server runs as the current user
-	reaper  *reaper.Reaper
+	reaper  *daemon.Reaper
 
 	mu     sync.Mutex
-	server *serverProcess // nil while stopped
+	server *daemon.Process // nil while stopped
 }
 
 // Start creates a cluster and waits until it accepts connections. The caller must Close it; if the calling process

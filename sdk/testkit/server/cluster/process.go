@@ -14,13 +14,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
-)
 
-// serverProcess is one life of the postmaster.
-type serverProcess struct {
-	cmd  *exec.Cmd
-	gone chan struct{} // closed when the process was waited for
-}
+	"github.com/sluicedata/sluice/sdk/testkit/server/daemon"
+)
 
 var errPortTaken = errors.New("the port is taken")
 
@@ -44,17 +40,16 @@ func (p *Postgres) Start(ctx context.Context) error {
 	cmd := exec.Command(filepath.Join(p.install.BinDir, "postgres"), "-D", p.DataDir())
 	cmd.Env, cmd.Dir, cmd.SysProcAttr = environment(p.install.BinDir), p.DataDir(), p.owner.attributes()
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
+	server, err := daemon.Start(cmd)
+	if err != nil {
 		return fmt.Errorf("starting postgres: %w", err)
 	}
-	server := &serverProcess{cmd: cmd, gone: make(chan struct{})}
-	go func() {
-		defer close(server.gone)
-		_ = cmd.Wait() // how it ended is in its log
-	}()
-	if err := p.waitReady(ctx, server); err != nil {
-		_ = cmd.Process.Kill()
-		<-server.gone
+	// The status line of postmaster.pid is what pg_ctl polls, too.
+	ready := func(context.Context) bool {
+		pid, status := p.postmaster()
+		return pid == server.PID() && status == "ready"
+	}
+	if err := server.WaitReady(ctx, 5*time.Millisecond, startTimeout, ready); err != nil {
 		tail := p.logFrom(offset)
 		if strings.Contains(tail, "Address already in use") {
 			return errPortTaken
@@ -63,27 +58,6 @@ func (p *Postgres) Start(ctx context.Context) error {
 	}
 	p.server = server
 	return nil
-}
-
-// waitReady polls the status line of postmaster.pid, as pg_ctl does.
-func (p *Postgres) waitReady(ctx context.Context, server *serverProcess) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	poll := time.NewTicker(5 * time.Millisecond)
-	defer poll.Stop()
-	for {
-		pid, status := p.postmaster()
-		if pid == server.cmd.Process.Pid && status == "ready" {
-			return nil
-		}
-		select {
-		case <-server.gone:
-			return errors.New("it exited at once")
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-poll.C:
-		}
-	}
 }
 
 // postmaster reads postmaster.pid: the process on line 1, its status on line 8.
@@ -102,14 +76,14 @@ func (p *Postgres) postmaster() (pid int, status string) {
 // Stop shuts the server down in the fast way: sessions are ended, a checkpoint is written. It does nothing when the
 // server is stopped already.
 func (p *Postgres) Stop() error {
-	return p.end(func(server *serverProcess) error { return server.cmd.Process.Signal(syscall.SIGINT) })
+	return p.end(func(server *daemon.Process) error { return server.Signal(syscall.SIGINT) })
 }
 
 // Kill ends the server and all its sessions with SIGKILL, as a crash of the machine would, except that what was
 // written reached the kernel. Start afterwards runs crash recovery.
 func (p *Postgres) Kill() error {
-	return p.end(func(server *serverProcess) error {
-		pid := server.cmd.Process.Pid
+	return p.end(func(server *daemon.Process) error {
+		pid := server.PID()
 		// Stopped first, so that it starts no new child while its children are counted.
 		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 			return err
@@ -118,7 +92,7 @@ func (p *Postgres) Kill() error {
 		for _, child := range children {
 			_ = syscall.Kill(child, syscall.SIGKILL) // may be gone by itself
 		}
-		err := server.cmd.Process.Kill()
+		err := server.Signal(syscall.SIGKILL)
 		waitGone(children)
 		return err
 	})
@@ -149,20 +123,11 @@ func alive(pid int) bool {
 func (p *Postgres) Running() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.server != nil && p.server.alive()
-}
-
-func (s *serverProcess) alive() bool {
-	select {
-	case <-s.gone:
-		return false
-	default:
-		return true
-	}
+	return p.server != nil && p.server.Alive()
 }
 
 // end sends the end to a running server and waits for it.
-func (p *Postgres) end(send func(*serverProcess) error) error {
+func (p *Postgres) end(send func(*daemon.Process) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	server := p.server
@@ -170,20 +135,13 @@ func (p *Postgres) end(send func(*serverProcess) error) error {
 		return nil
 	}
 	p.server = nil
-	if !server.alive() {
+	if !server.Alive() {
 		return nil
 	}
-	if err := send(server); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := server.End(startTimeout, func() error { return send(server) }); err != nil {
 		return fmt.Errorf("ending postgres: %w", err)
 	}
-	select {
-	case <-server.gone:
-		return nil
-	case <-time.After(startTimeout):
-		_ = server.cmd.Process.Kill()
-		<-server.gone
-		return fmt.Errorf("ending postgres: it did not stop within %s and was killed", startTimeout)
-	}
+	return nil
 }
 
 // Log is what the server logged since the cluster was made.

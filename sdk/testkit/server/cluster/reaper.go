@@ -1,6 +1,6 @@
 package cluster
 
-import "github.com/sluicedata/sluice/sdk/testkit/server/reaper"
+import "github.com/sluicedata/sluice/sdk/testkit/server/daemon"
 
 // stopScript stops the server of a folder.
 const stopScript = `
@@ -14,6 +14,6 @@ if [ -n "$pid" ] && kill -QUIT "$pid" 2>/dev/null; then
 fi
 `
 
-func startReaper(dir string) (*reaper.Reaper, error) {
-	return reaper.Start("sluice-postgres-reaper", dir, stopScript)
+func startReaper(dir string) (*daemon.Reaper, error) {
+	return daemon.StartReaper("sluice-postgres-reaper", dir, stopScript)
 }

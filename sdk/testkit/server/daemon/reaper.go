@@ -1,5 +1,4 @@
-// Package reaper cleans up behind servers that tests and demos start, whatever becomes of these.
-package reaper
+package daemon
 
 import (
 	"context"
@@ -18,9 +17,9 @@ type Reaper struct {
 	done bool
 }
 
-// Start starts a reaper of a folder. What runs there is stopped by a piece of shell script, which has the folder as $1. The name is
+// StartReaper starts a reaper of a folder. What runs there is stopped by a piece of shell script, which has the folder as $1. The name is
 // what the process is listed as.
-func Start(name, dir, stop string) (*Reaper, error) {
+func StartReaper(name, dir, stop string) (*Reaper, error) {
 	script := "read -r _ || true\n" + stop + "\nrm -rf \"$1\"\n"
 	cmd := exec.CommandContext(context.Background(), "sh", "-c", script, name, dir) // outlives everything else
 	cmd.Dir = "/"

@@ -8,13 +8,14 @@ import (
 	"maps"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/sluicedata/sluice/sdk/testkit/server/daemon"
 )
 
 // The listeners of a broker, as indexes of its ports.
@@ -38,12 +39,7 @@ type broker struct {
 	flags        []string // of the Java machine
 
 	mu      sync.Mutex
-	process *process // nil while stopped
-}
-
-type process struct {
-	cmd  *exec.Cmd
-	gone chan struct{}
+	process *daemon.Process // nil while stopped
 }
 
 func (b *broker) data() string    { return filepath.Join(b.dir, "data") }
@@ -96,49 +92,25 @@ func (b *broker) start(ctx context.Context) error {
 	defer log.Close()
 	cmd := b.install.command(context.Background(), b.dir, b.flags, "kafka.Kafka", b.config()) // it outlives the call that starts it
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
+	p, err := daemon.Start(cmd)
+	if err != nil {
 		return fmt.Errorf("starting broker %d: %w", b.id, err)
 	}
-	p := &process{cmd: cmd, gone: make(chan struct{})}
-	go func() {
-		defer close(p.gone)
-		_ = cmd.Wait() // how it ended is in its log
-	}()
-	err = os.WriteFile(filepath.Join(b.dir, "pid"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600)
-	if err == nil {
-		err = b.waitReady(ctx, p)
+	if err := os.WriteFile(filepath.Join(b.dir, "pid"), []byte(strconv.Itoa(p.PID())), 0o600); err != nil {
+		p.Kill()
+		return err
 	}
-	if err != nil {
-		_ = cmd.Process.Kill() // it may be gone by itself
-		<-p.gone
+	if err := p.WaitReady(ctx, 50*time.Millisecond, startTimeout, b.serves); err != nil {
 		return fmt.Errorf("starting broker %d: %w; its log says:\n%s", b.id, err, b.log())
 	}
 	b.process = p
 	return nil
 }
 
-// waitReady polls until the broker says that it serves.
-func (b *broker) waitReady(ctx context.Context, p *process) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	poll := time.NewTicker(50 * time.Millisecond)
-	defer poll.Stop()
-	for {
-		text, err := os.ReadFile(b.logFile())
-		if err != nil {
-			return err
-		}
-		if bytes.Contains(text, []byte("Kafka Server started")) {
-			return nil
-		}
-		select {
-		case <-p.gone:
-			return errors.New("it exited at once")
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-poll.C:
-		}
-	}
+// serves reports whether the broker says that it serves.
+func (b *broker) serves(context.Context) bool {
+	text, err := os.ReadFile(b.logFile())
+	return err == nil && bytes.Contains(text, []byte("Kafka Server started"))
 }
 
 func (b *broker) signal(signal syscall.Signal) error {
@@ -147,7 +119,7 @@ func (b *broker) signal(signal syscall.Signal) error {
 	if b.process == nil {
 		return fmt.Errorf("broker %d does not run", b.id)
 	}
-	return b.process.cmd.Process.Signal(signal)
+	return b.process.Signal(signal)
 }
 
 func (b *broker) end(signal syscall.Signal) error {
@@ -158,17 +130,10 @@ func (b *broker) end(signal syscall.Signal) error {
 		return nil
 	}
 	b.process = nil
-	if err := p.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := p.End(startTimeout, func() error { return p.Signal(signal) }); err != nil {
 		return fmt.Errorf("ending broker %d: %w", b.id, err)
 	}
-	select {
-	case <-p.gone:
-		return nil
-	case <-time.After(startTimeout):
-	}
-	_ = p.cmd.Process.Kill() // it may have ended just now
-	<-p.gone
-	return fmt.Errorf("broker %d did not end in time and was killed", b.id)
+	return nil
 }
 
 // log is the end of the broker's log.

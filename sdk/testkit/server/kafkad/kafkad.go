@@ -22,7 +22,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/sluicedata/sluice/sdk/testkit/server/reaper"
+	"github.com/sluicedata/sluice/sdk/testkit/server/daemon"
 )
 
 // User and Password are who may log in at secure listeners by PLAIN. Users of SCRAM are made by a client.
@@ -51,7 +51,7 @@ type Cluster struct {
 	dir          string // holds a folder for each broker; removed by Close
 	brokers      []*broker
 	certificates *certificates // nil without TLS
-	reaper       *reaper.Reaper
+	reaper       *daemon.Reaper
 }
 
 // Start makes a cluster and waits until all its brokers serve. The caller must Close it. The context bounds the start, not the
@@ -246,6 +246,6 @@ for file in "$1"/*/pid; do
 done
 `
 
-func startReaper(dir string) (*reaper.Reaper, error) {
-	return reaper.Start("sluice-kafka-reaper", dir, stopScript)
+func startReaper(dir string) (*daemon.Reaper, error) {
+	return daemon.StartReaper("sluice-kafka-reaper", dir, stopScript)
 }

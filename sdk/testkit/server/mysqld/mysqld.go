@@ -14,7 +14,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -22,7 +21,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/sluicedata/sluice/sdk/testkit/server/reaper"
+	"github.com/sluicedata/sluice/sdk/testkit/server/daemon"
 )
 
 // User and Password are the credentials of the administrator that every server has.
@@ -47,16 +46,11 @@ type Server struct {
 	port     int
 	id       int // its server_id
 	owner    *owner
-	reaper   *reaper.Reaper
+	reaper   *daemon.Reaper
 	settings map[string]string
 
 	mu      sync.Mutex
-	process *process // nil while stopped
-}
-
-type process struct {
-	cmd  *exec.Cmd
-	gone chan struct{}
+	process *daemon.Process // nil while stopped
 }
 
 // Start makes a server and waits until it accepts connections. The caller must Close it. The context bounds the start, not the
@@ -146,41 +140,15 @@ func (s *Server) Start(ctx context.Context) error {
 	defer log.Close()
 	cmd := s.install.command(context.Background(), "mysqld", s.arguments()...) // the server outlives the call that starts it
 	cmd.Dir, cmd.SysProcAttr, cmd.Stdout, cmd.Stderr = s.DataDir(), s.owner.attributes(), log, log
-	if err := cmd.Start(); err != nil {
+	p, err := daemon.Start(cmd)
+	if err != nil {
 		return fmt.Errorf("starting %s: %w", s.install.Flavor, err)
 	}
-	p := &process{cmd: cmd, gone: make(chan struct{})}
-	go func() {
-		defer close(p.gone)
-		_ = cmd.Wait() // how it ended is in its log
-	}()
-	if err := s.waitReady(ctx, p); err != nil {
-		_ = cmd.Process.Kill() // it may be gone by itself
-		<-p.gone
+	if err := p.WaitReady(ctx, 20*time.Millisecond, startTimeout, s.greets); err != nil {
 		return fmt.Errorf("starting %s: %w; its log says:\n%s", s.install.Flavor, err, s.Log())
 	}
 	s.process = p
 	return nil
-}
-
-// waitReady polls until the server greets.
-func (s *Server) waitReady(ctx context.Context, p *process) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	poll := time.NewTicker(20 * time.Millisecond)
-	defer poll.Stop()
-	for {
-		if s.greets(ctx) {
-			return nil
-		}
-		select {
-		case <-p.gone:
-			return errors.New("it exited at once")
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-poll.C:
-		}
-	}
 }
 
 // greets reports whether the server sends its greeting, whose fifth byte is the protocol's version.
@@ -212,17 +180,10 @@ func (s *Server) end(signal syscall.Signal) error {
 		return nil
 	}
 	s.process = nil
-	if err := p.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := p.End(startTimeout, func() error { return p.Signal(signal) }); err != nil {
 		return fmt.Errorf("ending the server: %w", err)
 	}
-	select {
-	case <-p.gone:
-		return nil
-	case <-time.After(startTimeout):
-	}
-	_ = p.cmd.Process.Kill() // it may have ended just now
-	<-p.gone
-	return errors.New("the server did not end in time and was killed")
+	return nil
 }
 
 // Flavor is MySQL or MariaDB.

@@ -13,7 +13,7 @@ import (
 	"strconv"
 	"syscall"
 
-	"github.com/sluicedata/sluice/sdk/testkit/server/reaper"
+	"github.com/sluicedata/sluice/sdk/testkit/server/daemon"
 )
 
 // owner is the user that the server runs as when we are root: the server refuses to run as root.
@@ -134,6 +134,6 @@ if [ -n "$pid" ] && kill -KILL "$pid" 2>/dev/null; then
 fi
 `
 
-func startReaper(dir string) (*reaper.Reaper, error) {
-	return reaper.Start("sluice-mysqld-reaper", dir, stopScript)
+func startReaper(dir string) (*daemon.Reaper, error) {
+	return daemon.StartReaper("sluice-mysqld-reaper", dir, stopScript)
 }
