@@ -134,6 +134,7 @@ func (s *stream) from() place {
 		s.skip = at
 		at.at = 4
 	}
+	s.asked = at
 	return at
 }
 
@@ -273,6 +274,14 @@ const (
 // isLostPlace reports whether a server's error is about a place that its log does not have.
 func isLostPlace(message string) bool {
 	return slices.ContainsFunc([]string{"purged", "Could not find GTID state", "Could not find first log file name", "position > file size"}, func(part string) bool {
+		return strings.Contains(message, part)
+	})
+}
+
+// isNoEvent reports whether a server's error is about bytes in its log that are no event, as it has them where none begins. What it
+// takes for the event's length may be anything, so "too large" is one of these errors.
+func isNoEvent(message string) bool {
+	return slices.ContainsFunc([]string{"max_allowed_packet", "bogus data", "truncated in the middle of event", "corrupted data", "crc check"}, func(part string) bool {
 		return strings.Contains(message, part)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -100,6 +101,11 @@ func TestLostPlaces(t *testing.T) {
 		far := p
 		far.place.at += 1 << 20
 		lost(cdc.Position{Cursor: cdc.Cursor(far.append(nil, "")), Identity: at.Identity}, "has less of its binary log than was captured")
+		for back := range uint64(20) { // bytes of the transaction's last event, taken for the head of one
+			inside := p
+			inside.place.at -= 1 + back
+			lost(cdc.Position{Cursor: cdc.Cursor(inside.append(nil, "")), Identity: at.Identity}, "can read no event of its binary log at "+inside.place.String())
+		}
 
 		other := identity{Flavor: flavor, Server: "another"}
 		_, err = d.Stream(t.Context(), cdc.Position{Cursor: at.Cursor, Identity: other.encode()}, tables)
@@ -115,6 +121,7 @@ func TestLostPlaces(t *testing.T) {
 		s.fence()
 		later := s.position()
 		s.close()
+		require.Eventually(t, func() bool { return time.Now().Unix() > int64(p.made) }, time.Minute, 10*time.Millisecond, "files are told apart by the second in which they were made")
 		db.exec(reset)
 		lost(later, "has begun its binary log anew (RESET)")
 		db.exec("INSERT INTO a VALUES (4), (5), (6), (7), (8), (9)", "INSERT INTO a VALUES (10)", "INSERT INTO a VALUES (11)")

@@ -29,6 +29,7 @@ type stream struct {
 	checksums bool
 	at        place  // behind the last event
 	made      uint32 // when the server made the file, in seconds since 1970
+	asked     place  // where the server was asked to begin, if it was by file and place
 	skip      place  // what comes before was captured already
 	txn       transaction
 	rows      binlog.Rows

@@ -130,6 +130,9 @@ func (s *stream) explain(err error) error {
 		return usererr.New(err, "User %q may not read the server's binary log. Have an administrator run: GRANT REPLICATION SLAVE ON *.* TO %s;", d.cfg.User, d.grantee())
 	case e.code == errNoPlaceMaria && isLostPlace(e.message):
 		return usererr.New(errors.Join(cdc.ErrPositionLost, err), "The server at %s has thrown away a part of its binary log that was not captured yet: %s", d.cfg.Address, e.message)
+	case e.code == errNoPlaceMaria && isNoEvent(e.message) && s.done.byFile && s.at == s.asked:
+		return usererr.New(errors.Join(cdc.ErrPositionLost, err), "The server at %s can read no event of its binary log at %s, up to which the log was captured. It has begun its binary log anew (RESET), or was restored from a backup, or its log is damaged there: %s",
+			d.cfg.Address, s.at, e.message)
 	case e.code == errNoPlaceMaria && strings.Contains(e.message, "max_allowed_packet"):
 		return usererr.New(err, "The server at %s cannot send an event of its binary log, because that is larger than its max_allowed_packet. Have an administrator raise it: SET GLOBAL max_allowed_packet = 1073741824;", d.cfg.Address)
 	}
