@@ -66,6 +66,7 @@ type advanced struct {
 	MetadataEvery   string `json:"metadataEvery,omitempty" title:"Metadata Interval" desc:"How often the cluster is asked for new partitions, and for topics that were deleted or created again. Empty means 30s." order:"2"`
 	StatusEvery     string `json:"statusEvery,omitempty" title:"Status Interval" desc:"How often the capture says in its log how far it is. Empty means 1m." order:"3"`
 	ReadTimeout     string `json:"readTimeout,omitempty" title:"Read Timeout" desc:"How long no broker may answer before the capture ends and is started again. Empty means 2m." order:"4"`
+	SkipSamples     bool   `json:"skipSamples,omitempty" title:"Skip Samples" desc:"Discovery reads no records. Otherwise it reads a few of the newest of each topic, to find schemas whose subjects do not name the topic, and the members of JSON without a schema." order:"5"`
 }
 
 // The choices of startAt, onOffsetLoss and onBadMessage.

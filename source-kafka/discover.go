@@ -40,11 +40,12 @@ func (source) Discover(ctx context.Context, env capture.Env, cfg config) ([]capt
 	defer closeRegistry()
 	compacted := compaction(ctx, env.Log, admin, topics)
 	size := sizes(ctx, admin, topics)
+	newest := samples(ctx, env.Log, cfg, admin, topics)
 	var found []capture.Collection[resource]
 	for _, detail := range topics {
 		name := detail.Topic
 		r := resource{Topic: name}
-		key, value, problems, err := schemas.Discover(ctx, codec.DiscoverOptions{Topic: name})
+		key, value, problems, err := schemas.Discover(ctx, codec.DiscoverOptions{Topic: name, Samples: newest[name]})
 		if err != nil {
 			return nil, fmt.Errorf("describing topic %q: %w", name, err)
 		}

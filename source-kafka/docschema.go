@@ -118,8 +118,14 @@ func valueSchema(schema json.RawMessage, object bool, properties, definitions sc
 		return nil, fmt.Errorf("reading the schema of values: %w", err)
 	}
 	if !object {
-		if len(parts.Type) == 0 || bytes.Contains(parts.Type, []byte(`"object"`)) {
-			return nil, nil // objects may be among them, whose members are the document's
+		switch {
+		case len(parts.Type) == 0: // objects may be among them, whose members are the document's
+			for name, member := range parts.Properties {
+				properties[documentMember(name)] = member
+			}
+			return nil, nil
+		case bytes.Contains(parts.Type, []byte(`"object"`)):
+			return nil, nil
 		}
 		properties[valueMember] = root
 		return []string{valueMember}, nil

@@ -44,13 +44,14 @@ type DiscoverOptions struct {
 	Topic                  string
 	KeyFormat, ValueFormat Format
 	// Samples are records of the topic, the newest best. They find schemas whose subjects do not name the topic
-	// (RecordNameStrategy) and tell whose key and whose value a subject describes. There may be none.
+	// (RecordNameStrategy), tell whose key and whose value a subject describes, and name the members of JSON values that have no
+	// schema. There may be none.
 	Samples []*kgo.Record
 }
 
 // Discover describes a topic's keys and values as far as the registry knows them, in all versions of their schemas: records
 // that were written with older ones are still there. nil is for what is not known. Of values no member is required, since the
-// next version may not have it; of keys, what Keys says is always there. problems are schemas that cannot be read; err is a
+// next version may not have it; of keys, what Keys says is always there. Members that only samples have are annotated with x-infer-schema, and may be anything. problems are schemas that cannot be read; err is a
 // registry that cannot be asked.
 func (c *Catalog) Discover(ctx context.Context, opts DiscoverOptions) (key, value *Schema, problems []error, err error) {
 	key, keyProblems, err := c.side(ctx, opts, Key, opts.KeyFormat)
@@ -73,7 +74,7 @@ func (c *Catalog) side(ctx context.Context, opts DiscoverOptions, side Side, for
 		format = Auto
 	}
 	if c.registry == nil || !format.frames() {
-		return Unframed(side, format), nil, nil
+		return unframed(side, format, opts.Samples), nil, nil
 	}
 	f := &found{paths: map[int][][]int{}}
 	problems, err := c.sampled(ctx, f, opts.Samples, side)
@@ -102,9 +103,20 @@ func (c *Catalog) side(ctx context.Context, opts DiscoverOptions, side Side, for
 		docs = append(docs, some...)
 	}
 	if len(docs) == 0 {
-		return Unframed(side, format), problems, nil
+		return unframed(side, format, opts.Samples), problems, nil
 	}
 	return describeTopic(side, docs, proven, f.plain), problems, nil
+}
+
+// unframed is Unframed, with the members that samples have where nothing else is known of JSON values.
+func unframed(side Side, format Format, samples []*kgo.Record) *Schema {
+	s := Unframed(side, format)
+	if s == anySchema {
+		if sampled := sampledJSON(samples, side); sampled != nil {
+			return sampled
+		}
+	}
+	return s
 }
 
 // describeTopic is what all the documents' values follow.
