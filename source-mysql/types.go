@@ -356,7 +356,7 @@ func (t *columnType) jsonSchema(nullable, asKey bool, zero string) json.RawMessa
 			c = schema.Column{Types: []string{"number"}}
 		}
 	case kindDecimal:
-		c.Format = "number"
+		c.Format, c.Decimal = "number", schema.DecimalOf(t.size, t.scale)
 	case kindBinary, kindBytes:
 		c.ContentEncoding = "base64"
 	case kindJSON:

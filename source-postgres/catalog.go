@@ -195,7 +195,7 @@ func (d *driver) describe(t *table) *cdc.Table {
 			Name: c.name,
 			// A column that was dropped and added again has another number.
 			Incarnation: strconv.FormatInt(int64(c.number), 10),
-			Schema:      d.types.get(c.typ).jsonSchema(!c.notNull, slices.Contains(t.key, c.name)),
+			Schema:      d.types.get(c.typ).jsonSchema(!c.notNull, slices.Contains(t.key, c.name), c.typeText),
 			Nullable:    !c.notNull,
 			Type:        c.typeText,
 			Filled:      c.filled,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -136,4 +137,30 @@ func TestDiscoverWhileTablesGo(t *testing.T) {
 	close(stop)
 	<-done
 	require.NotZero(t, there)
+}
+
+// How many digits a column's numbers have is in its schema, where the type says so.
+func TestDigitsOfNumbers(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	columns := "a numeric(10,2) PRIMARY KEY, b numeric, c numeric(5) NOT NULL, d price, e discount, f numeric(9,3)[], g amount"
+	want := map[string]string{"a": "10,2", "c": "5,0", "d": "18,4", "e": "18,4"}
+	if db.pg.Major() >= 15 {
+		columns += ", h numeric(2,-3), i numeric(3,5)"
+		want["h"], want["i"] = "5,0", "5,5"
+	}
+	db.exec("CREATE DOMAIN price AS numeric(18,4)", "CREATE DOMAIN discount AS price CHECK (value > 0)", "CREATE DOMAIN amount AS numeric", "CREATE TABLE t ("+columns+")")
+	tables, err := db.driver().Discover(t.Context())
+	require.NoError(t, err)
+	got := map[string]string{}
+	for _, c := range tables[0].Columns {
+		var s struct {
+			Decimal *struct{ Precision, Scale int } `json:"x-decimal"`
+		}
+		require.NoError(t, json.Unmarshal(c.Schema, &s))
+		if s.Decimal != nil {
+			got[c.Name] = fmt.Sprintf("%d,%d", s.Decimal.Precision, s.Decimal.Scale)
+		}
+	}
+	require.Equal(t, want, got)
 }

@@ -199,7 +199,7 @@ func (d *driver) describeRelation(ctx context.Context, r *pgoutput.Relation, t *
 				col.Filled = present.filled
 			}
 		}
-		col.Schema = types[i].jsonSchema(col.Nullable, slices.Contains(out.Key, c.Name))
+		col.Schema = types[i].jsonSchema(col.Nullable, slices.Contains(out.Key, c.Name), texts[i])
 		out.Columns = append(out.Columns, col)
 	}
 	return out, types, nil

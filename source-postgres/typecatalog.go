@@ -100,6 +100,7 @@ type catalogType struct {
 	OID      uint32
 	Class    string // typtype
 	Base     uint32 // of a domain
+	BaseText string // the same as SQL, with its length or digits
 	Elem     uint32 // of an array
 	IsArray  bool
 	DelimStr string
@@ -117,7 +118,7 @@ const queryTypes = `
 		SELECT n.oid FROM wanted w JOIN pg_catalog.pg_type t ON t.oid = w.oid
 			CROSS JOIN LATERAL (VALUES (t.typbasetype), (t.typelem)) AS n(oid) WHERE n.oid <> 0
 	)
-	SELECT t.oid, t.typtype::text, t.typbasetype, t.typelem, t.typoutput = 'pg_catalog.array_out'::pg_catalog.regproc, t.typdelim::text,
+	SELECT t.oid, t.typtype::text, t.typbasetype, pg_catalog.format_type(t.typbasetype, t.typtypmod), t.typelem, t.typoutput = 'pg_catalog.array_out'::pg_catalog.regproc, t.typdelim::text,
 		(SELECT nspname FROM pg_catalog.pg_namespace n WHERE n.oid = t.typnamespace), t.typname,
 		coalesce(o.nspname, ''), coalesce(o.oprname, '')
 	FROM wanted w JOIN pg_catalog.pg_type t ON t.oid = w.oid
@@ -178,9 +179,20 @@ func (c *typeCatalog) resolve(oid uint32, from map[uint32]catalogType, depth int
 	case !ok || depth > 32:
 		return scalars[oidText]
 	case t.Class == "d":
-		return c.resolve(t.Base, from, depth+1)
+		return c.resolve(t.Base, from, depth+1).limited(t.BaseText)
 	case t.IsArray && t.Elem != 0 && len(t.DelimStr) == 1:
 		return c.arrayOf(c.resolve(t.Elem, from, depth+1), t.DelimStr[0])
 	}
 	return scalars[oidText]
+}
+
+// limited is the type as a domain has it that is declared over it.
+func (t *dataType) limited(declared string) *dataType {
+	digits := digitsOf(declared)
+	if t.kind != kindNumeric || !digits.Bounded() {
+		return t
+	}
+	out := *t
+	out.digits = digits
+	return &out
 }

@@ -1,6 +1,10 @@
 package main
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/sluicedata/sluice/sdk/schema"
+)
 
 // kind is how a type's values are written as JSON.
 type kind uint8
@@ -36,10 +40,11 @@ func (k kind) isTime() bool {
 
 // dataType is what the connector knows of a type of the server. It is immutable.
 type dataType struct {
-	kind  kind
-	bytes int       // of an integer in binary form
-	elem  *dataType // of an array
-	delim byte      // between an array's elements
+	kind   kind
+	bytes  int            // of an integer in binary form
+	elem   *dataType      // of an array
+	delim  byte           // between an array's elements
+	digits schema.Decimal // of a domain over numeric(10,2)
 	// exact says that a value which the kind's JSON cannot hold comes as the server's text.
 	exact bool
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 
 	"github.com/sluicedata/sluice/sdk/schema"
@@ -15,9 +16,15 @@ const (
 )
 
 // jsonSchema is the schema of every value that the encoders write for a column of the type. asKey is for columns of a
-// table's key: only strings, integers and booleans can be keys, so floats, arrays and JSON values are strings there.
-func (t *dataType) jsonSchema(nullable, asKey bool) json.RawMessage {
+// table's key: only strings, integers and booleans can be keys, so floats, arrays and JSON values are strings there. declared is
+// the column's type as SQL has it.
+func (t *dataType) jsonSchema(nullable, asKey bool, declared string) json.RawMessage {
 	c := t.column(asKey)
+	if t.kind == kindNumeric {
+		if c.Decimal = t.digits; !c.Decimal.Bounded() {
+			c.Decimal = digitsOf(declared)
+		}
+	}
 	if t.kind != kindArray || asKey {
 		return c.Schema(nullable)
 	}
@@ -26,6 +33,15 @@ func (t *dataType) jsonSchema(nullable, asKey bool) json.RawMessage {
 	out = append(out[:len(out)-1:len(out)-1], `,"items":`...)
 	out = append(out, t.itemSchema()...)
 	return append(out, '}')
+}
+
+// digitsOf is the bound that numeric(10,2) has, and numeric has not. NaN is allowed by both.
+func digitsOf(declared string) schema.Decimal {
+	var precision, scale int
+	if n, _ := fmt.Sscanf(declared, "numeric(%d,%d)", &precision, &scale); n < 2 {
+		return schema.Decimal{}
+	}
+	return schema.DecimalOf(precision, scale)
 }
 
 func (t *dataType) column(asKey bool) schema.Column {

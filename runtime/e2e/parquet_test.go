@@ -60,19 +60,23 @@ func TestParquetIsTheTable(t *testing.T) {
 	w.sameInDuckDB(t, db, sql)
 	rows := duckdb.Query(t, db, `SELECT count(*) > 4000 AS all, count(DISTINCT "_meta/op") AS ops, min(len("_meta/source/loc")) AS loc FROM notes_history`)
 	require.Equal(t, "map[all:true loc:3 ops:3]", fmt.Sprint(map[string]any(rows[0])))
+	rows = duckdb.Query(t, db, "SELECT typeof(any_value(price)) AS type FROM notes")
+	require.Equal(t, "DECIMAL(12,2)", rows[0]["type"])
 	w.columnAdded(t)
 }
 
-// columnAdded adds a column while the pipeline runs: what is printed from then on has it, though the pipeline's file has not.
+// columnAdded adds a column while the pipeline runs: what is printed from then on has it, though the pipeline's file has not. A
+// decimal that gets more digits begins new files, and loses none of them.
 func (w *world) columnAdded(t *testing.T) {
 	t.Helper()
-	w.source.exec(t, "ALTER TABLE notes ADD COLUMN stars integer", "UPDATE notes SET stars = id % 5 WHERE id % 2 = 0")
-	want := w.source.exec(t, "SELECT sum(stars) || ' in ' || count(stars) FROM notes")
+	w.source.exec(t, "ALTER TABLE notes ADD COLUMN stars integer", "UPDATE notes SET stars = id % 5 WHERE id % 2 = 0",
+		"ALTER TABLE notes ALTER COLUMN price TYPE numeric(17,5)", "UPDATE notes SET price = price * 1000 + 0.00001 * id WHERE id % 3 = 0")
+	want := w.source.exec(t, "SELECT sum(stars) || ' in ' || count(stars) || ', ' || sum(price) || ' DECIMAL(17,5)' FROM notes")
 	got := ""
 	eventually(t, arrival, func() bool {
 		sql, err := launch.DuckDB(t.Context(), w.bins, w.pipeline(), "e2e/lake", "--data", w.data())
 		require.NoError(t, err)
-		out, err := duckdb.Run(t.Context(), "", "jsonlines", sql+";SELECT sum(stars) || ' in ' || count(stars) AS stars FROM notes")
+		out, err := duckdb.Run(t.Context(), "", "jsonlines", sql+";SELECT sum(stars) || ' in ' || count(stars) || ', ' || sum(price) || ' ' || typeof(any_value(price)) AS stars FROM notes")
 		got = string(out)
 		if err != nil { // such as a column that is not there yet
 			got = err.Error()
@@ -93,7 +97,7 @@ func (w *world) sameInDuckDB(t *testing.T, db, sql string) {
 				got = err.Error()
 				return false
 			}
-			rows := duckdb.Query(t, db, fmt.Sprintf(`SELECT count(*) AS n, md5(string_agg(concat_ws('|', id, coalesce(title, '-'), coalesce(md5(body), '-'), coalesce(price, '-'),
+			rows := duckdb.Query(t, db, fmt.Sprintf(`SELECT count(*) AS n, md5(string_agg(concat_ws('|', id, coalesce(title, '-'), coalesce(md5(body), '-'), coalesce(price::VARCHAR, '-'),
 				coalesce(epoch_us(seen)::VARCHAR, '-'), coalesce(array_to_string(list_transform(tags::VARCHAR[], lambda x: coalesce(x, '?')), ','), '-'), coalesce(active::VARCHAR, '-')), chr(10) ORDER BY id)) AS sum FROM %s`, view))
 			got = fmt.Sprintf("%v|%v", rows[0]["n"], rows[0]["sum"])
 			return got == want

@@ -141,7 +141,7 @@ func (d duckdb) merge() string {
   ) WHERE false;
 CREATE TABLE IF NOT EXISTS %[3]s (file VARCHAR PRIMARY KEY);
 BEGIN;
--- The files that are new; if there are none, one of those that are not: to merge it again changes nothing.
+%[11]s-- The files that are new; if there are none, one of those that are not: to merge it again changes nothing.
 SET VARIABLE %[4]s = (SELECT coalesce(list(file) FILTER (WHERE file NOT IN (SELECT file FROM %[3]s)), [any_value(file)]) FROM glob(%[5]s));
 MERGE INTO %[1]s AS m USING (
   %[6]s
@@ -153,7 +153,26 @@ COMMIT;
 -- What it holds, without the rows that were deleted.
 CREATE OR REPLACE VIEW %[9]s AS SELECT * EXCLUDE (_file, _row) FROM %[1]s%[10]s;
 `, merged, d.fold("FROM "+quote(d.Name+"_history"), d.begins()), seen, quote(d.Name+"_files"), literal(d.Files), d.fold(changes, begins), match,
-		variable, quote(d.Name+"_merged_current"), d.present())
+		variable, quote(d.Name+"_merged_current"), d.present(), d.sameColumns())
+}
+
+// sameColumns ends the transaction with an error if the files have columns that the merged table lacks, or has of another type: to
+// merge would cut values off without a word, such as a decimal's last digits. The error has the statements that mend the table.
+func (d duckdb) sameColumns() string {
+	merged := quote(d.Name + "_merged")
+	change := func(what string) string {
+		return literal("ALTER TABLE "+merged+" "+what+" ") + ` || '"' || replace(n.column_name, '"', '""') || '"'`
+	}
+	const typ = ` || replace(n.column_type, '"NULL"', 'INTEGER') || ';'` // of a column that no file has yet
+	return fmt.Sprintf(`-- If a column came, or holds more than it did, this ends with an error that says how to change the table.
+SET VARIABLE %s = (
+  SELECT error(%s || string_agg(CASE WHEN m.column_name IS NULL THEN %s ELSE %s END, ' '))
+  FROM (DESCRIBE %s) AS n LEFT JOIN (DESCRIBE %s) AS m USING (column_name)
+  WHERE m.column_name IS NULL OR (n.column_type <> m.column_type AND n.column_type <> '"NULL"')
+  HAVING count(*) > 0
+);
+`, quote(d.Name+"_columns"), literal("The files have columns that the table "+merged+" cannot hold. Change it, and run the statements again: "),
+		change("ADD COLUMN")+" || ' '"+typ, change("ALTER")+" || ' TYPE '"+typ, quote(d.Name), merged)
 }
 
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

@@ -196,3 +196,34 @@ func TestOtherTables(t *testing.T) {
 	require.Contains(t, keyless, "its history is all there is")
 	require.NotContains(t, keyless, "MERGE")
 }
+
+// A merged table that cannot hold what the files have by now is left as it is, with an error that says what to do: numbers would lose
+// their last digits otherwise.
+func TestMergedTableIsNotCutOff(t *testing.T) {
+	t.Parallel()
+	duckdb.Need(t)
+	folder, db := t.TempDir(), filepath.Join(t.TempDir(), "lake.db")
+	file := func(n int, columns string) {
+		_, err := duckdb.Run(t.Context(), "", "csv", fmt.Sprintf("COPY (SELECT %s) TO '%s/%012d-0001-a.parquet' (FORMAT parquet)", columns, folder, n))
+		require.NoError(t, err)
+	}
+	table := lake.Table{Name: "t", Files: folder + "/**/*.parquet", Keys: []lake.Column{{Name: "id"}}, Values: []lake.Column{{Name: `a"b`}}}
+	file(1, `1 AS id, 1.25::DECIMAL(10,2) AS "a""b"`)
+	_, err := duckdb.Run(t.Context(), db, "csv", lake.DuckDB(table))
+	require.NoError(t, err)
+
+	table.Values = append(table.Values, lake.Column{Name: "new"}, lake.Column{Name: "later"})
+	file(2, `2 AS id, 1.2345::DECIMAL(12,4) AS "a""b", 'x' AS new`)
+	_, err = duckdb.Run(t.Context(), db, "csv", lake.DuckDB(table))
+	const alter = `ALTER TABLE "t_merged" ALTER "a""b" TYPE DECIMAL(12,4); ALTER TABLE "t_merged" ADD COLUMN "new" VARCHAR; ALTER TABLE "t_merged" ADD COLUMN "later" INTEGER;`
+	require.ErrorContains(t, err, `The files have columns that the table "t_merged" cannot hold. Change it, and run the statements again: `)
+	for statement := range strings.SplitSeq(alter, "; ") {
+		require.ErrorContains(t, err, statement)
+	}
+	require.Len(t, duckdb.Query(t, db, "FROM t_merged"), 1)
+
+	rows := duckdb.Query(t, db, alter+lake.DuckDB(table)+`SELECT id, "a""b"::VARCHAR AS v, new, later FROM t_merged_current ORDER BY id`)
+	require.Equal(t, []duckdb.Row{
+		{"id": json.Number("1"), "v": "1.2500", "new": nil, "later": nil}, {"id": json.Number("2"), "v": "1.2345", "new": "x", "later": nil},
+	}, rows[len(rows)-2:])
+}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/sluicedata/sluice/sdk/jsonscan"
+	sdkschema "github.com/sluicedata/sluice/sdk/schema"
 )
 
 // maxDepth is how deep documents are described. Below, and where a schema refers to itself, anything may stand.
@@ -64,6 +65,7 @@ func (s *Shape) scalars(v map[string]any) {
 	s.Title, s.Description, s.Format = text("title"), text("description"), text("format")
 	s.ContentEncoding, s.ContentType = text("contentEncoding"), text("contentMediaType")
 	s.MaxLength = uint32(count(v["maxLength"]))
+	s.Decimal = sdkschema.ParseDecimal(v[sdkschema.DecimalKeyword])
 	s.Min, s.Max = number(v["minimum"]), number(v["maximum"])
 	s.Secret, _ = v["secret"].(bool)
 	if annotation, ok := v["reduce"].(map[string]any); ok {
@@ -287,6 +289,7 @@ func (s *Shape) schema() any {
 	set("contentEncoding", s.ContentEncoding, s.ContentEncoding != "")
 	set("contentMediaType", s.ContentType, s.ContentType != "")
 	set("maxLength", s.MaxLength, s.MaxLength != 0)
+	set(sdkschema.DecimalKeyword, s.Decimal, s.Decimal.Bounded())
 	set("minimum", s.Min, s.Min != nil)
 	set("maximum", s.Max, s.Max != nil)
 	set("secret", true, s.Secret)

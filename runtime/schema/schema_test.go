@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -73,12 +74,36 @@ func TestUnionOfSourcedSchemas(t *testing.T) {
 	require.JSONEq(t, string(u.JSON()), string(Union(u, next).JSON()), "announcing the same shape again changes nothing")
 }
 
+// What is known of a number's digits holds for all documents, of before a change of its type and after.
+func TestUnionOfDecimals(t *testing.T) {
+	t.Parallel()
+	const number, amount, finer = `{"type":"string","format":"number"}`, `{"type":["null","string"],"x-decimal":{"precision":10,"scale":2}}`,
+		`{"type":"string","x-decimal":{"precision":9,"scale":4}}`
+	for _, c := range [][3]string{
+		{amount, amount, `{"precision":10,"scale":2}`},
+		{amount, finer, `{"precision":12,"scale":4}`},
+		{amount, number, ``},
+		{number, amount, ``},
+		{amount, `{"type":"null"}`, `{"precision":10,"scale":2}`},
+		{`{"type":"null"}`, amount, `{"precision":10,"scale":2}`},
+		{`{"allOf":[` + number + `,` + amount + `]}`, amount, `{"precision":10,"scale":2}`},
+		{`{"type":"string","x-decimal":{"precision":2,"scale":4}}`, amount, ``},
+		{`{"type":"string","x-decimal":"10,2"}`, amount, ``},
+	} {
+		var u struct {
+			Decimal json.RawMessage `json:"x-decimal"`
+		}
+		require.NoError(t, json.Unmarshal(Union(parse(t, c[0]), parse(t, c[1])).JSON(), &u))
+		require.Equal(t, c[2], string(u.Decimal), "%s and %s", c[0], c[1])
+	}
+}
+
 func TestJSONKeepsTheShape(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
 		discovered, `true`, `false`, `{"type":["integer","null"],"minimum":1,"maximum":9}`,
 		`{"type":"array","prefixItems":[{"type":"string"}],"items":{"type":"integer"},"minItems":1,"maxItems":4}`,
-		`{"anyOf":[{"type":"string"},{"type":"integer"}],"title":"T","default":3}`,
+		`{"anyOf":[{"type":"string"},{"type":"integer"}],"title":"T","default":3}`, `{"type":"string","x-decimal":{"precision":9,"scale":0}}`,
 	} {
 		s := parse(t, text)
 		require.Equal(t, string(s.JSON()), string(parse(t, string(s.JSON())).JSON()))

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+
+	sdkschema "github.com/sluicedata/sluice/sdk/schema"
 )
 
 // Types is a set of JSON types.
@@ -65,7 +67,8 @@ type Shape struct {
 	Format             string // of strings
 	ContentEncoding    string
 	ContentType        string
-	MaxLength          uint32 // 0 is unlimited
+	MaxLength          uint32            // 0 is unlimited
+	Decimal            sdkschema.Decimal // of strings that are numbers; zero is no bound
 	Min, Max           *float64
 	Secret             bool
 	Default            json.RawMessage
@@ -131,11 +134,14 @@ func (s *Shape) unionBounds(a, b *Shape) {
 	switch {
 	case b.Types&String == 0:
 	case a.Types&String == 0:
-		s.MaxLength = b.MaxLength
+		s.MaxLength, s.Decimal = b.MaxLength, b.Decimal
 	case a.MaxLength == 0 || b.MaxLength == 0:
 		s.MaxLength = 0
 	default:
 		s.MaxLength = max(a.MaxLength, b.MaxLength)
+	}
+	if a.Types&b.Types&String != 0 {
+		s.Decimal = a.Decimal.Union(b.Decimal)
 	}
 }
 
@@ -202,6 +208,9 @@ func intersect(a, b *Shape) *Shape {
 	i.MaxLength = max(a.MaxLength, b.MaxLength)
 	if a.MaxLength != 0 && b.MaxLength != 0 {
 		i.MaxLength = min(a.MaxLength, b.MaxLength)
+	}
+	if i.Decimal = a.Decimal; !a.Decimal.Bounded() {
+		i.Decimal = b.Decimal
 	}
 	i.Min, i.Max = either(a.Min, b.Min), either(a.Max, b.Max)
 	i.Secret, i.Closed = a.Secret || b.Secret, a.Closed || b.Closed

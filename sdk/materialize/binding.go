@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
+
+	"github.com/sluicedata/sluice/sdk/schema"
 )
 
 // Binding is a collection that goes to one resource of the destination.
@@ -70,6 +72,9 @@ type Field struct {
 	// Format, ContentEncoding, ContentMediaType and MaxLength (0 = none) describe strings.
 	Format, ContentEncoding, ContentMediaType string
 	MaxLength                                 uint32
+	// Decimal bounds the digits of numbers that are strings, if the schema says so (schema.DecimalKeyword). It is a promise of whoever
+	// wrote the schema that runtimes do not check, and says nothing of "NaN" and infinities.
+	Decimal schema.Decimal
 	// Items are the JSON types that elements of an array can have, sorted, "null" included. Empty means any.
 	Items []string
 	// Minimum and Maximum bound numbers; nil = unbounded.
@@ -99,7 +104,7 @@ func (f Field) Is(types ...string) bool {
 func (f Field) sameShape(g Field) bool {
 	return f.Pointer == g.Pointer && f.Key == g.Key && slices.Equal(f.Types, g.Types) &&
 		f.Nullable == g.Nullable && f.Required == g.Required && f.Format == g.Format &&
-		f.ContentEncoding == g.ContentEncoding && f.ContentMediaType == g.ContentMediaType && f.MaxLength == g.MaxLength &&
+		f.ContentEncoding == g.ContentEncoding && f.ContentMediaType == g.ContentMediaType && f.MaxLength == g.MaxLength && f.Decimal == g.Decimal &&
 		slices.Equal(f.Items, g.Items) &&
 		equalBound(f.Minimum, g.Minimum) && equalBound(f.Maximum, g.Maximum) && string(f.Config) == string(g.Config)
 }
@@ -160,8 +165,12 @@ func fieldOf(p *flowpb.Projection, config json.RawMessage) Field {
 // collection's own key decides.
 func fieldsOf(c *flowpb.CollectionSpec, groupBy []string, config map[string][]byte) []Field {
 	out := make([]Field, 0, len(c.GetProjections()))
+	notes := annotationsOf(c)
 	for _, p := range c.GetProjections() {
 		f := fieldOf(p, json.RawMessage(config[p.GetField()]))
+		if slices.Contains(f.Types, "string") {
+			f.Decimal = notes.decimal(f.Pointer)
+		}
 		if len(groupBy) > 0 {
 			f.Key = slices.Contains(groupBy, f.Name)
 		}

@@ -20,6 +20,8 @@ type Column struct {
 	Minimum, Maximum string
 	// MaxLength bounds a string's characters; 0 means no bound.
 	MaxLength int
+	// Decimal bounds the digits of numbers that are strings; the zero value means no bound.
+	Decimal Decimal
 	// Description is for people; the column's type in the database's words, for example.
 	Description string
 }
@@ -56,6 +58,9 @@ func (c Column) Schema(nullable bool) json.RawMessage {
 	}
 	if c.MaxLength > 0 {
 		b.raw("maxLength", strconv.Itoa(c.MaxLength))
+	}
+	if c.Decimal.Bounded() {
+		b.raw(DecimalKeyword, c.Decimal.JSON())
 	}
 	return b.close()
 }

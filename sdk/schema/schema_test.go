@@ -163,7 +163,25 @@ func TestColumn(t *testing.T) {
 		}.Schema(true),
 		`{"type":"string","contentMediaType":"application/json"}`: schema.Column{Types: []string{"string"}, ContentMediaType: "application/json"}.Schema(false),
 		`{"type":["number","string"],"contentEncoding":"base64"}`: schema.Column{Types: []string{"number", "string"}, ContentEncoding: "base64"}.Schema(false),
+		`{"type":"string","format":"number","x-decimal":{"precision":18,"scale":2}}`: schema.Column{
+			Types: []string{"string"}, Format: "number", Decimal: schema.DecimalOf(18, 2),
+		}.Schema(false),
 	} {
 		require.Equal(t, want, string(got))
+	}
+}
+
+func TestDecimalBounds(t *testing.T) {
+	t.Parallel()
+	of := schema.DecimalOf
+	require.Equal(t, schema.Decimal{Precision: 18, Scale: 2}, of(18, 2))
+	require.Equal(t, schema.Decimal{Precision: 5}, of(2, -3), "numeric(2,-3) of Postgres: 99000 is the largest")
+	require.Equal(t, schema.Decimal{Precision: 5, Scale: 5}, of(3, 5), "numeric(3,5): 0.00999 is the largest")
+	require.Equal(t, of(20, 4), of(18, 2).Union(of(10, 4)), "16 digits before the point, 4 behind it")
+	require.Equal(t, of(18, 2), of(18, 2).Union(of(9, 1)))
+	require.False(t, of(18, 2).Union(schema.Decimal{}).Bounded(), "with what has no bound there is none")
+	for _, wrong := range []schema.Decimal{{}, {Precision: -1}, {Precision: 2, Scale: 3}, {Precision: 2, Scale: -1}, {Precision: 1 << 30}} {
+		require.False(t, wrong.Bounded())
+		require.False(t, of(18, 2).Union(wrong).Bounded())
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sluicedata/sluice/sdk/jsonscan"
 	"github.com/sluicedata/sluice/sdk/materialize"
+	"github.com/sluicedata/sluice/sdk/schema"
 	"github.com/sluicedata/sluice/sdk/testkit/duckdb"
 	"github.com/sluicedata/sluice/sdk/tuple"
 )
@@ -101,6 +102,9 @@ func types() []struct {
 		{format("float", "number", "number"), "DOUBLE", `"-Infinity"`, `"-inf"`},
 		{format("numeric", "number"), "VARCHAR", `"123456789012345678901234567890.123456789"`, `"123456789012345678901234567890.123456789"`},
 		{with(format("amount", "number"), func(f *materialize.Field) { f.Config = json.RawMessage(`{"decimal": "18,2"}`) }), "DECIMAL(18,2)", `"-1234567.8"`, `"-1234567.80"`},
+		{with(format("bounded", "number"), func(f *materialize.Field) { f.Decimal = schema.DecimalOf(38, 3) }), "DECIMAL(38,3)", `"-0.125"`, `"-0.125"`},
+		{with(format("boundless", "number"), func(f *materialize.Field) { f.Decimal = schema.DecimalOf(39, 3) }), "VARCHAR", `"1.50"`, `"1.50"`},
+		{with(format("maybe", "number", "integer", "string"), func(f *materialize.Field) { f.Decimal = schema.DecimalOf(9, 3) }), "JSON", `"1.50"`, `"1.50"`},
 		{with(format("small", "number"), func(f *materialize.Field) { f.Config = json.RawMessage(`{"decimal": "5,1"}`) }), "DECIMAL(5,1)", `"9999.9"`, `"9999.9"`},
 		{with(format("long", "number"), func(f *materialize.Field) { f.Config = json.RawMessage(`{"decimal": "38,10"}`) }), "DECIMAL(38,10)", `"-1234567890123456789012345678.0123456789"`, `"-1234567890123456789012345678.0123456789"`},
 		{with(format("digits", "integer"), func(f *materialize.Field) { f.MaxLength = 20 }), "DECIMAL(20,0)", `"12345678901234567890"`, `"12345678901234567890"`},
@@ -183,6 +187,8 @@ func TestValuesThatDoNotFit(t *testing.T) {
 		{with(field("v", "string"), config(`{"decimal": "4,2"}`)), `"100"`, `cannot be stored as DECIMAL(4,2) in "orders": it is not a number with so few digits before and behind the point`},
 		{with(field("v", "string"), config(`{"decimal": "4,2"}`)), `"1.234"`, `so few digits`},
 		{with(field("v", "string"), config(`{"decimal": "4,2"}`)), `"NaN"`, `so few digits`},
+		{with(format("v", "number"), func(f *materialize.Field) { f.Decimal = schema.DecimalOf(4, 2) }), `"1.234"`, `so few digits`},
+		{with(format("v", "number"), func(f *materialize.Field) { f.Decimal = schema.DecimalOf(4, 2) }), `"NaN"`, `so few digits`},
 		{with(field("v", "array"), func(f *materialize.Field) { f.Items = []string{"integer"} }), `[1,"2"]`, `it is not an integer`},
 		{with(field("v", "array"), func(f *materialize.Field) { f.Items = []string{"integer"} }), `{}`, `it is not an array`},
 		{with(field("v", "integer"), func(f *materialize.Field) { f.Required, f.Nullable = true, false }), `null`, `it is null or absent, although the collection's schema says that it never is`},

@@ -140,10 +140,17 @@ func planColumn(f materialize.Field) (column, error) {
 		c.kind = kindJSON
 	case f.Is("array"):
 		c.kind, c.item = kindOfArray(f.Items)
+	case boundedNumber(f):
+		c.kind, c.digits, c.scale = kindDecimal, f.Decimal.Precision, f.Decimal.Scale
 	default:
 		c.kind, c.digits = kindOf(f)
 	}
 	return c, nil
+}
+
+// boundedNumber reports whether a field's strings are numbers of as few digits as a decimal can have, by the schema's word.
+func boundedNumber(f materialize.Field) bool {
+	return f.Is("string") && f.Format == "number" && f.Decimal.Bounded() && f.Decimal.Precision <= maxDigits
 }
 
 // kindOf chooses the type of what is no array; digits is that of decimals.
