@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"fmt"
@@ -23,6 +24,8 @@ import (
 const (
 	connectTimeout  = 20 * time.Second
 	applicationName = "sluice"
+	// scanBuffer holds what several of the server's sends bring, which are of 8 KiB: fewer reads.
+	scanBuffer = 64 << 10
 )
 
 // A dialer opens sessions: it knows the way to the server, who we are there, and what every session looks like. Its methods
@@ -112,7 +115,7 @@ func (d *dialer) session(ctx context.Context, settings map[string]string) (*pgx.
 	maps.Copy(cc.RuntimeParams, settings)
 	limiter := &rowLimiter{limit: cdc.MaxRow}
 	cc.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		limiter.r = r
+		limiter.r = bufio.NewReaderSize(r, scanBuffer)
 		return pgproto3.NewFrontend(limiter, w)
 	}
 	conn, err := pgx.ConnectConfig(ctx, cc)

@@ -217,14 +217,7 @@ func appendUUID(dst, v []byte) ([]byte, error) {
 	if len(v) != 16 {
 		return nullOr(dst, v)
 	}
-	var b [38]byte
-	b[0], b[9], b[14], b[19], b[24], b[37] = '"', '-', '-', '-', '-', '"'
-	hex.Encode(b[1:], v[:4])
-	hex.Encode(b[10:], v[4:6])
-	hex.Encode(b[15:], v[6:8])
-	hex.Encode(b[20:], v[8:10])
-	hex.Encode(b[25:], v[10:])
-	return append(dst, b[:]...), nil
+	return rowjson.AppendUUID(dst, v)
 }
 
 func appendBytea(dst, v []byte) ([]byte, error) {

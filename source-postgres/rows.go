@@ -312,7 +312,7 @@ type scanRow struct {
 	vals   [][]byte // of the table's columns
 	hidden [][]byte // ctid and xmin
 	oid    uint32
-	place  []byte // loc of rows with a key: where the log was when the chunk's snapshot was taken
+	source []byte // of rows with a key, the same for the whole chunk: loc is where the log was when its snapshot was taken
 	large  []cdc.LargeValue
 }
 
@@ -323,8 +323,8 @@ func (r *scanRow) placed(high cdc.Mark) error {
 	if err != nil {
 		return fmt.Errorf("reading the place of a chunk: %w", err)
 	}
-	r.place = strconv.AppendUint(append(r.place[:0], `,"loc":[`...), uint64(at), 10)
-	r.place = append(r.place, `,0,0]`...)
+	r.source = append(append(r.source[:0], r.plan.rows.source...), `,"loc":[`...)
+	r.source = append(strconv.AppendUint(r.source, uint64(at), 10), `,0,0]`...)
 	return nil
 }
 
@@ -363,10 +363,10 @@ func (r *scanRow) AppendKey(dst []byte) ([]byte, error) { return r.plan.rows.app
 // AppendSource implements cdc.Row. A row without a key is told from others by its place in the table: reading it again
 // gives the same document.
 func (r *scanRow) AppendSource(dst []byte) ([]byte, error) {
-	dst = append(dst, r.plan.rows.source...)
 	if r.plan.hidden == 0 {
-		return append(dst, r.place...), nil
+		return append(dst, r.source...), nil
 	}
+	dst = append(dst, r.plan.rows.source...)
 	ctid := r.hidden[0]
 	place := int64(binary.BigEndian.Uint32(ctid))<<16 | int64(binary.BigEndian.Uint16(ctid[4:]))
 	dst = append(dst, `,"loc":[-1,`...)

@@ -303,9 +303,11 @@ func (s *scan) rowsOf(result *pgconn.ResultReader) error {
 		if hidden > 0 && s.row.fromStream(s.snap) {
 			continue
 		}
+		size := 0
 		for _, v := range vals {
-			s.bytes += len(v)
+			size += len(v)
 		}
+		s.bytes += size
 		s.rows++
 		if s.bytes > limit && (s.units > 1 || s.rng.Pages && s.items() > 1) {
 			s.tooLarge()

@@ -76,23 +76,42 @@ func appendDay(dst []byte, day int) []byte {
 		month -= 12
 		year++
 	}
-	return append(dst, digit(year/1000), digit(year/100), digit(year/10), digit(year), '-',
-		digit(month/10), digit(month), '-', digit(dom/10), digit(dom))
+	var text [len("2006-01-02")]byte
+	putPair(text[0:], year/100)
+	putPair(text[2:], year%100)
+	text[4], text[7] = '-', '-'
+	putPair(text[5:], month)
+	putPair(text[8:], dom)
+	return append(dst, text[:]...)
 }
 
 func digit(n int) byte { return byte('0' + n%10) }
 
+// putPair puts the two digits of a number below 100.
+func putPair(dst []byte, n int) {
+	const pairs = "00010203040506070809" + "10111213141516171819" + "20212223242526272829" + "30313233343536373839" + "40414243444546474849" +
+		"50515253545556575859" + "60616263646566676869" + "70717273747576777879" + "80818283848586878889" + "90919293949596979899"
+	dst[0], dst[1] = pairs[2*n], pairs[2*n+1]
+}
+
 // appendClock appends a time of day, with as many digits of the fraction as it needs, like the server.
 func appendClock(dst []byte, micros int64) []byte {
 	seconds, fraction := int(micros/1_000_000), int(micros%1_000_000)
-	h, m, s := seconds/3600, seconds/60%60, seconds%60
-	dst = append(dst, digit(h/10), digit(h), ':', digit(m/10), digit(m), ':', digit(s/10), digit(s))
+	text := [len("15:04:05.999999")]byte{2: ':', 5: ':', 8: '.'}
+	putPair(text[0:], seconds/3600)
+	putPair(text[3:], seconds/60%60)
+	putPair(text[6:], seconds%60)
 	if fraction == 0 {
-		return dst
+		return append(dst, text[:8]...)
 	}
-	dst = append(dst, '.', digit(fraction/100_000), digit(fraction/10_000), digit(fraction/1000), digit(fraction/100),
-		digit(fraction/10), digit(fraction))
-	return bytes.TrimRight(dst, "0")
+	putPair(text[9:], fraction/10_000)
+	putPair(text[11:], fraction/100%100)
+	putPair(text[13:], fraction%100)
+	n := len(text)
+	for text[n-1] == '0' {
+		n--
+	}
+	return append(dst, text[:n]...)
 }
 
 // beyond is what becomes of a value that RFC 3339 cannot hold.

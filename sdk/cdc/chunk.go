@@ -62,17 +62,8 @@ func (c *chunk) waitHeavy(place chan struct{}) func(context.Context) error {
 // add encodes one row.
 func (c *chunk) add(row Row) (err error) {
 	c.doc.row = row
-	c.docs, err = c.doc.append(c.docs)
-	if e, ok := errors.AsType[*oversizedError](err); ok {
-		n := note{skipped: true, row: rowName(c.doc.rules, row), large: e.values}
-		if c.doc.rules.policy != OversizeSkip {
-			return n.err(c.ask.Table.ID, e)
-		}
-		c.notes = append(c.notes, n)
-		return nil
-	}
-	if err != nil {
-		return err
+	if c.docs, err = c.doc.append(c.docs); err != nil {
+		return c.skip(row, err)
 	}
 	if c.doc.large != nil {
 		c.notes = append(c.notes, note{doc: len(c.ends), row: rowName(c.doc.rules, row), large: c.doc.large})
@@ -87,6 +78,20 @@ func (c *chunk) add(row Row) (err error) {
 	if c.span == nil && len(c.docs) > 2*c.ask.MaxBytes && len(c.ends) > 1 {
 		return errManyBytes // a range ends where it becomes too large, a list of keys does not
 	}
+	return nil
+}
+
+// skip leaves out a row that could not be encoded because it is too large, if that is the policy. Otherwise it returns the error.
+func (c *chunk) skip(row Row, err error) error {
+	e, ok := errors.AsType[*oversizedError](err)
+	if !ok {
+		return err
+	}
+	n := note{skipped: true, row: rowName(c.doc.rules, row), large: e.values}
+	if c.doc.rules.policy != OversizeSkip {
+		return n.err(c.ask.Table.ID, e)
+	}
+	c.notes = append(c.notes, n)
 	return nil
 }
 

@@ -132,16 +132,28 @@ func AppendBase64(dst, b []byte) []byte {
 
 // AppendUUID appends the 16 bytes of a UUID in its usual notation.
 func AppendUUID(dst, b []byte) ([]byte, error) {
-	const hex = "0123456789abcdef"
 	if len(b) != 16 {
 		return dst, fmt.Errorf("encoding a UUID: it has %d bytes, not 16", len(b))
 	}
-	dst = append(dst, '"')
-	for i, c := range b {
-		if i == 4 || i == 6 || i == 8 || i == 10 {
-			dst = append(dst, '-')
-		}
-		dst = append(dst, hex[c>>4], hex[c&15])
-	}
-	return append(dst, '"'), nil
+	text := [38]byte{0: '"', 9: '-', 14: '-', 19: '-', 24: '-', 37: '"'}
+	binary.BigEndian.PutUint64(text[1:], hexDigits(binary.BigEndian.Uint32(b)))
+	middle := hexDigits(binary.BigEndian.Uint32(b[4:]))
+	binary.BigEndian.PutUint32(text[10:], uint32(middle>>32))
+	binary.BigEndian.PutUint32(text[15:], uint32(middle))
+	middle = hexDigits(binary.BigEndian.Uint32(b[8:]))
+	binary.BigEndian.PutUint32(text[20:], uint32(middle>>32))
+	binary.BigEndian.PutUint32(text[25:], uint32(middle))
+	binary.BigEndian.PutUint64(text[29:], hexDigits(binary.BigEndian.Uint32(b[12:])))
+	return append(dst, text[:]...), nil
+}
+
+// hexDigits is the eight digits of a number, one in each byte: its halves of bytes are moved apart, and what is beyond 9 is
+// lifted to the letters.
+func hexDigits(v uint32) uint64 {
+	x := uint64(v)
+	x = (x | x<<16) & 0x0000ffff0000ffff
+	x = (x | x<<8) & 0x00ff00ff00ff00ff
+	x = (x | x<<4) & 0x0f0f0f0f0f0f0f0f
+	letters := (x + ones*6) >> 4 & ones
+	return x + ones*'0' + letters*('a'-'9'-1)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -79,6 +80,16 @@ func TestNumbers(t *testing.T) {
 	require.Equal(t, `"00112233-4455-6677-8899-aabbccddeeff"`, string(uuid))
 	_, err = rowjson.AppendUUID(nil, []byte("short"))
 	require.EqualError(t, err, "encoding a UUID: it has 5 bytes, not 16")
+}
+
+func TestUUIDs(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		b := rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "bytes")
+		got, err := rowjson.AppendUUID([]byte("before"), b)
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprintf(`before"%x-%x-%x-%x-%x"`, b[:4], b[4:6], b[6:8], b[8:10], b[10:]), string(got))
+	})
 }
 
 func textShape() *rowjson.Shape[[]byte] {
