@@ -8,16 +8,10 @@ import (
 
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
-	"github.com/sluicedata/sluice/runtime/connector"
 	"github.com/sluicedata/sluice/runtime/pipeline"
 	"github.com/sluicedata/sluice/runtime/specs"
 	"github.com/sluicedata/sluice/runtime/wal"
-	"github.com/sluicedata/sluice/sdk/usererr"
 )
-
-// maxApplies bounds how often Apply is repeated for one specification; a connector that has more to do each time
-// would keep us for ever.
-const maxApplies = 100
 
 // apply lets the connector make its endpoint ready: again with the new state as long as it returns one. It returns the
 // specification's version and the state to open with.
@@ -35,55 +29,26 @@ func (t *Task) apply(ctx context.Context, spec *flowpb.CaptureSpec) (version str
 	if err != nil {
 		return "", nil, fmt.Errorf("encoding the specification of %s: %w", t.Def.Name, err)
 	}
-	for range maxApplies {
-		if state, err = t.state(); err != nil {
-			return "", nil, err
-		}
-		applied, err := t.applyOnce(ctx, &capturepb.Request_Apply{
-			Capture: spec, Version: version, LastCapture: last, LastVersion: lastVersion, StateJson: state,
-		})
-		if err != nil {
-			return "", nil, err
-		}
-		if applied.ActionDescription != "" {
-			t.Logger.WithField("action", applied.ActionDescription).Info("applied the capture")
-		}
-		done := len(applied.State.GetUpdatedJson()) == 0
-		changes := wal.Records{}
-		if done {
-			changes[t.specName()] = encoded
-			t.beginAnew(last, changes)
-		} else if state, err = flowpb.ReduceState(state, applied.State); err != nil {
-			return "", nil, err
-		} else {
-			changes[t.stateName()] = state
-		}
-		if err := t.Store.Put(ctx, changes); err != nil {
-			return "", nil, err
-		}
-		if done {
-			if t.OnApplied != nil {
-				t.OnApplied()
-			}
-			return version, state, nil
-		}
+	if state, err = t.state(); err != nil {
+		return "", nil, err
 	}
-	return "", nil, usererr.New(nil, "the connector of %s returned a new state from each of %d calls of Apply, and does not come to an end", t.Def.Name, maxApplies)
-}
-
-func (t *Task) applyOnce(ctx context.Context, request *capturepb.Request_Apply) (*capturepb.Response_Applied, error) {
-	specX, _ := t.specExchange()
-	response := &capturepb.Response{}
-	err := t.Launcher.Call(ctx, &t.Def.Endpoint, t.Def.Name, t.Logger, t.Timeouts.Answer, specX, connector.Exchange{
-		Name: "Apply", Request: &capturepb.Request{Apply: request}, Response: response,
-		Check: func() error {
-			if response.Applied == nil {
-				return connector.Unexpected("Applied", response)
-			}
-			return nil
-		},
+	state, err = t.host().Apply(ctx, &capturepb.Request_Apply{
+		Capture: spec, Version: version, LastCapture: last, LastVersion: lastVersion, StateJson: state,
+	}, func(ctx context.Context, state []byte) error {
+		return t.Store.Put(ctx, wal.Records{t.stateName(): state})
 	})
-	return response.Applied, err
+	if err != nil {
+		return "", nil, err
+	}
+	changes := wal.Records{t.specName(): encoded}
+	t.beginAnew(last, changes)
+	if err := t.Store.Put(ctx, changes); err != nil {
+		return "", nil, err
+	}
+	if t.OnApplied != nil {
+		t.OnApplied()
+	}
+	return version, state, nil
 }
 
 // beginAnew marks the collections of bindings whose backfill counter was raised: all that is in the log of them is

@@ -14,7 +14,7 @@ import (
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	"github.com/sluicedata/sluice/runtime/collection"
-	"github.com/sluicedata/sluice/runtime/connector"
+	"github.com/sluicedata/sluice/runtime/host"
 	"github.com/sluicedata/sluice/runtime/pipeline"
 	"github.com/sluicedata/sluice/runtime/specs"
 	"github.com/sluicedata/sluice/runtime/status"
@@ -24,7 +24,7 @@ import (
 // Task is one capture of a pipeline. Its fields are set before Run; Run is called by one goroutine.
 type Task struct {
 	Def         *pipeline.Capture
-	Launcher    *connector.Launcher
+	Launcher    *host.Launcher
 	Log         wal.Log
 	Store       wal.Store
 	Collections *collection.Registry
@@ -42,7 +42,7 @@ type Timeouts struct {
 
 func (t Timeouts) withDefaults() Timeouts {
 	if t.Answer == 0 {
-		t.Answer = 5 * time.Minute
+		t.Answer = host.DefaultAnswer
 	}
 	if t.Stop == 0 {
 		t.Stop = 10 * time.Second
@@ -82,32 +82,11 @@ func (t *Task) state() ([]byte, error) {
 	return state, err
 }
 
-func connectorType(e *pipeline.Endpoint) flowpb.CaptureSpec_ConnectorType {
-	if e.Image != "" {
-		return flowpb.CaptureSpec_IMAGE
-	}
-	return flowpb.CaptureSpec_LOCAL
-}
-
-// specExchange asks for the connector's Spec and checks that it speaks our protocol.
-func (t *Task) specExchange() (connector.Exchange, *capturepb.Response) {
-	return SpecExchange(&t.Def.Endpoint)
-}
-
-// SpecExchange asks a connector for its Spec and checks that it speaks our protocol.
-func SpecExchange(e *pipeline.Endpoint) (connector.Exchange, *capturepb.Response) {
-	response := &capturepb.Response{}
-	return connector.Exchange{
-		Name:     "Spec",
-		Request:  &capturepb.Request{Spec: &capturepb.Request_Spec{ConnectorType: connectorType(e), ConfigJson: []byte("{}")}},
-		Response: response,
-		Check: func() error {
-			if response.Spec == nil {
-				return connector.Unexpected("Spec", response)
-			}
-			return connector.CheckProtocol(response.Spec.Protocol)
-		},
-	}, response
+// host is the connector as it is run for this task.
+func (t *Task) host() *host.Capture {
+	return &host.Capture{Connector: host.Connector{
+		Endpoint: t.Def.Endpoint, Task: t.Def.Name, Launcher: t.Launcher, Log: t.Logger, Answer: t.Timeouts.Answer,
+	}}
 }
 
 // validate asks the connector whether the bindings make sense, and builds the specification from its answer.
@@ -116,58 +95,18 @@ func (t *Task) validate(ctx context.Context) (*flowpb.CaptureSpec, error) {
 	if err != nil {
 		return nil, err
 	}
-	request := &capturepb.Request_Validate{
-		Name: t.Def.Name, ConnectorType: connectorType(&t.Def.Endpoint), ConfigJson: t.Def.Endpoint.Config,
-		LastCapture: last, LastVersion: lastVersion,
-	}
+	request := &capturepb.Request_Validate{LastCapture: last, LastVersion: lastVersion}
 	for _, b := range t.Def.Bindings {
 		request.Bindings = append(request.Bindings, &capturepb.Request_Validate_Binding{
 			ResourceConfigJson: b.Resource, Collection: t.Collections.Current(b.Target).Spec, Backfill: b.Backfill,
 		})
 	}
-	specX, _ := t.specExchange()
-	response := &capturepb.Response{}
-	err = t.Launcher.Call(ctx, &t.Def.Endpoint, t.Def.Name, t.Logger, t.Timeouts.Answer, specX, connector.Exchange{
-		Name: "Validate", Request: &capturepb.Request{Validate: request}, Response: response,
-		Check: func() error {
-			if response.Validated == nil {
-				return connector.Unexpected("Validated", response)
-			}
-			return connector.CheckCount(len(response.Validated.Bindings), len(t.Def.Bindings))
-		},
-	})
+	spec, err := t.host().Specify(ctx, request)
 	if err != nil {
 		return nil, err
 	}
-	return t.spec(response.Validated, last), nil
-}
-
-func (t *Task) spec(validated *capturepb.Response_Validated, last *flowpb.CaptureSpec) *flowpb.CaptureSpec {
-	spec := &flowpb.CaptureSpec{
-		Name: t.Def.Name, ConnectorType: connectorType(&t.Def.Endpoint), ConfigJson: t.Def.Endpoint.Config,
-		// Never zero: some connectors insist on the field, and a zero is not written.
-		IntervalSeconds: max(uint32(t.Def.Interval/time.Second), 1),
-		ShardTemplate:   specs.Shard("capture", t.Def.Name), RecoveryLogTemplate: specs.RecoveryLog("capture", t.Def.Name),
-	}
-	active := map[string]bool{}
-	for i, b := range t.Def.Bindings {
-		path := validated.Bindings[i].ResourcePath
-		active[specs.StateKey(path, 0)] = true
-		spec.Bindings = append(spec.Bindings, &flowpb.CaptureSpec_Binding{
-			ResourceConfigJson: b.Resource, ResourcePath: path, Collection: t.Collections.Current(b.Target).Spec,
-			Backfill: b.Backfill, StateKey: specs.StateKey(path, b.Backfill),
-		})
-	}
-	if last == nil {
-		return spec
-	}
-	for _, b := range append(last.Bindings, last.InactiveBindings...) {
-		if key := specs.StateKey(b.ResourcePath, 0); !active[key] {
-			active[key] = true
-			spec.InactiveBindings = append(spec.InactiveBindings, b)
-		}
-	}
-	return spec
+	spec.IntervalSeconds = max(uint32(t.Def.Interval/time.Second), 1)
+	return spec, nil
 }
 
 // lastSpec is the specification that was applied last. Its configuration is not kept, since it may hold secrets: the

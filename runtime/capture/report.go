@@ -4,7 +4,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/sluicedata/sluice/runtime/connector"
+	"github.com/sluicedata/sluice/runtime/host"
 	"github.com/sluicedata/sluice/runtime/status"
 	"github.com/sluicedata/sluice/sdk/jsonscan"
 )
@@ -46,7 +46,7 @@ func (s *session) report() {
 
 // onLog takes the phase of a binding from a connector that logs it, which also knows when a backfill has ended and
 // nothing changes; and what it says of the capture as a whole.
-func (s *session) onLog(line connector.Line) {
+func (s *session) onLog(line host.Line) {
 	if line.Fields["eventType"] != "connectorStatus" {
 		return
 	}

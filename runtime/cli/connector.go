@@ -15,14 +15,10 @@ import (
 	"github.com/spf13/cobra"
 
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
-	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	"github.com/sluicedata/sluice/protocol/frame"
 	materializepb "github.com/sluicedata/sluice/protocol/materialize"
-	"github.com/sluicedata/sluice/runtime/capture"
-	"github.com/sluicedata/sluice/runtime/connector"
-	"github.com/sluicedata/sluice/runtime/materialize"
+	"github.com/sluicedata/sluice/runtime/host"
 	"github.com/sluicedata/sluice/runtime/pipeline"
-	"github.com/sluicedata/sluice/runtime/specs"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
@@ -85,24 +81,19 @@ func (t *target) name() string {
 	return filepath.Base(t.endpoint.Command[0])
 }
 
-// spec asks for the Spec of a connector of either protocol: their requests and the common part of their responses are
-// the same bytes.
-func (t *target) spec(cmd *cobra.Command) (*capturepb.Response_Spec, error) {
-	response := &capturepb.Response{}
+// connector is the connector as it is run for one command.
+func (t *target) connector(task string) host.Connector {
 	launcher := t.app.launcher()
-	err := launcher.Call(cmd.Context(), &t.endpoint, "spec", t.app.entry(t.name()), t.timeout, connector.Exchange{
-		Name: "Spec",
-		// 8, LOCAL of a capture, is also a type that materializations know.
-		Request:  &capturepb.Request{Spec: &capturepb.Request_Spec{ConnectorType: flowpb.CaptureSpec_LOCAL, ConfigJson: []byte("{}")}},
-		Response: response,
-		Check: func() error {
-			if response.Spec == nil {
-				return connector.Unexpected("Spec", response)
-			}
-			return connector.CheckProtocol(response.Spec.Protocol)
-		},
-	})
-	return response.Spec, err
+	return host.Connector{Endpoint: t.endpoint, Task: task, Launcher: &launcher, Log: t.app.entry(t.name()), Answer: t.timeout}
+}
+
+func (t *target) capture(task string) *host.Capture {
+	return &host.Capture{Connector: t.connector(task)}
+}
+
+func (t *target) spec(cmd *cobra.Command) (*capturepb.Response_Spec, error) {
+	c := t.connector("spec")
+	return c.Probe(cmd.Context())
 }
 
 // materializes guesses what the connector is: by the paths of resources that only captures name, else by its name.
@@ -148,10 +139,11 @@ discovers; a destination is connected to.`,
 			}
 			message := "the destination can be used"
 			if t.materializes(spec) {
-				err = t.validateMaterialization(cmd)
+				m := host.Materialization{Connector: t.connector("check/" + t.name())}
+				_, err = m.Validate(cmd.Context(), &materializepb.Request_Validate{})
 			} else {
 				var n int
-				n, err = t.validateCapture(cmd, spec)
+				n, err = t.validateCapture(cmd)
 				message = fmt.Sprintf("%d streams can be captured", n)
 			}
 			if err == nil {
@@ -164,34 +156,13 @@ discovers; a destination is connected to.`,
 	return cmd
 }
 
-func (t *target) validateMaterialization(cmd *cobra.Command) error {
-	first, _ := materialize.SpecExchange(&t.endpoint)
-	response := &materializepb.Response{}
-	kind := flowpb.MaterializationSpec_LOCAL
-	if t.endpoint.Image != "" {
-		kind = flowpb.MaterializationSpec_IMAGE
-	}
-	launcher := t.app.launcher()
-	return launcher.Call(cmd.Context(), &t.endpoint, "check", t.app.entry(t.name()), t.timeout, first, connector.Exchange{
-		Name:     "Validate",
-		Request:  &materializepb.Request{Validate: &materializepb.Request_Validate{Name: "check/" + t.name(), ConnectorType: kind, ConfigJson: t.endpoint.Config}},
-		Response: response,
-		Check: func() error {
-			if response.Validated == nil {
-				return connector.Unexpected("Validated", response)
-			}
-			return nil
-		},
-	})
-}
-
 // validateCapture validates a capture of everything that is discovered, and returns how many streams that are.
-func (t *target) validateCapture(cmd *cobra.Command, spec *capturepb.Response_Spec) (int, error) {
-	found, err := t.discover(cmd, "check/"+t.name(), spec)
+func (t *target) validateCapture(cmd *cobra.Command) (int, error) {
+	found, err := t.discover(cmd, "check/"+t.name())
 	if err != nil {
 		return 0, err
 	}
-	request := &capturepb.Request_Validate{Name: "check/" + t.name(), ConnectorType: t.captureType(), ConfigJson: t.endpoint.Config}
+	request := &capturepb.Request_Validate{}
 	for _, d := range found {
 		if d.disable {
 			continue
@@ -202,25 +173,8 @@ func (t *target) validateCapture(cmd *cobra.Command, spec *capturepb.Response_Sp
 		}
 		request.Bindings = append(request.Bindings, &capturepb.Request_Validate_Binding{ResourceConfigJson: d.resource, Collection: c})
 	}
-	first, _ := capture.SpecExchange(&t.endpoint)
-	response := &capturepb.Response{}
-	launcher := t.app.launcher()
-	return len(request.Bindings), launcher.Call(cmd.Context(), &t.endpoint, "check", t.app.entry(t.name()), t.timeout, first, connector.Exchange{
-		Name: "Validate", Request: &capturepb.Request{Validate: request}, Response: response,
-		Check: func() error {
-			if response.Validated == nil {
-				return connector.Unexpected("Validated", response)
-			}
-			return nil
-		},
-	})
-}
-
-func (t *target) captureType() flowpb.CaptureSpec_ConnectorType {
-	if t.endpoint.Image != "" {
-		return flowpb.CaptureSpec_IMAGE
-	}
-	return flowpb.CaptureSpec_LOCAL
+	_, err = t.capture("check/"+t.name()).Validate(cmd.Context(), request)
+	return len(request.Bindings), err
 }
 
 // discovered is one stream that a connector offers.
@@ -234,37 +188,18 @@ type discovered struct {
 }
 
 // discover asks what can be captured. Collections are named beside the task.
-func (t *target) discover(cmd *cobra.Command, task string, spec *capturepb.Response_Spec) ([]discovered, error) {
-	first, _ := capture.SpecExchange(&t.endpoint)
-	response := &capturepb.Response{}
-	launcher := t.app.launcher()
-	err := launcher.Call(cmd.Context(), &t.endpoint, "discover", t.app.entry(t.name()), t.timeout, first, connector.Exchange{
-		Name: "Discover",
-		Request: &capturepb.Request{Discover: &capturepb.Request_Discover{
-			ConnectorType: t.captureType(), ConfigJson: t.endpoint.Config, Name: task, CreatedAt: time.Now().UTC().Format(time.DateOnly),
-		}},
-		Response: response,
-		Check: func() error {
-			if response.Discovered == nil {
-				return connector.Unexpected("Discovered", response)
-			}
-			return nil
-		},
-	})
+func (t *target) discover(cmd *cobra.Command, task string) ([]discovered, error) {
+	response, err := t.capture(task).Discover(cmd.Context())
 	if err != nil {
 		return nil, err
 	}
 	prefix := path.Dir(task)
 	var list []discovered
-	for _, b := range response.Discovered.Bindings {
-		d := discovered{
+	for _, b := range response.Bindings {
+		list = append(list, discovered{
 			collection: path.Join(prefix, b.RecommendedName), resource: b.ResourceConfigJson, path: b.ResourcePath, key: b.Key,
 			schema: b.DocumentSchemaJson, disable: b.Disable || len(b.Key) == 0,
-		}
-		if len(d.path) == 0 {
-			d.path = specs.ResourcePath(d.resource, spec.ResourcePathPointers)
-		}
-		list = append(list, d)
+		})
 	}
 	return list, nil
 }

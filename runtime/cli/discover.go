@@ -11,9 +11,8 @@ import (
 	"gopkg.in/yaml.v3"
 
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
+	"github.com/sluicedata/sluice/runtime/host"
 	"github.com/sluicedata/sluice/runtime/pipeline"
-	"github.com/sluicedata/sluice/runtime/schema"
-	"github.com/sluicedata/sluice/runtime/specs"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
@@ -39,7 +38,7 @@ which the pipeline refers.`,
 			if t.materializes(spec) {
 				return usererr.New(nil, "%s is a destination: there is nothing to discover in it", t.name())
 			}
-			found, err := t.discover(cmd, name, spec)
+			found, err := t.discover(cmd, name)
 			if err != nil {
 				return err
 			}
@@ -56,11 +55,7 @@ which the pipeline refers.`,
 
 // spec is the collection of a stream as requests describe it.
 func (d *discovered) spec() (*flowpb.CollectionSpec, error) {
-	shape, err := schema.Parse(d.schema)
-	if err != nil {
-		return nil, usererr.New(err, "the schema of %s cannot be read: %v", d.collection, err)
-	}
-	return specs.Collection(d.definition(), shape)
+	return host.NewCollection(d.collection, d.key, d.schema)
 }
 
 func (d *discovered) definition() *pipeline.Collection {

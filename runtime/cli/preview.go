@@ -51,11 +51,7 @@ replication slot, say) stays there; a connector of this project has a command of
 }
 
 func (t *target) preview(cmd *cobra.Command, f previewFlags) error {
-	spec, err := t.spec(cmd)
-	if err != nil {
-		return err
-	}
-	found, err := t.discover(cmd, f.name, spec)
+	found, err := t.discover(cmd, f.name)
 	if err != nil {
 		return err
 	}

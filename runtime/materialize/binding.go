@@ -8,6 +8,7 @@ import (
 	"github.com/sluicedata/sluice/protocol/frame"
 	"github.com/sluicedata/sluice/runtime/collection"
 	"github.com/sluicedata/sluice/runtime/reduce"
+	"github.com/sluicedata/sluice/runtime/specs"
 	"github.com/sluicedata/sluice/runtime/status"
 	"github.com/sluicedata/sluice/sdk/jsonscan"
 	"github.com/sluicedata/sluice/sdk/tuple"
@@ -91,7 +92,7 @@ func newExtractor(c *flowpb.CollectionSpec, fields []string, others ...string) (
 	var pointers []string
 	e := extractor{}
 	for _, field := range fields {
-		p := projection(c, field)
+		p := specs.Projection(c, field)
 		if p == nil {
 			return e, fmt.Errorf("selecting the field %q: the collection %s does not have it", field, c.Name)
 		}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/sluicedata/sluice/protocol/frame"
-	materializepb "github.com/sluicedata/sluice/protocol/materialize"
 	"github.com/sluicedata/sluice/runtime/status"
 	"github.com/sluicedata/sluice/runtime/wal"
 	"github.com/sluicedata/sluice/sdk/usererr"
@@ -28,7 +27,7 @@ func (s *session) gather(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := s.proc.Flush(); err != nil {
+		if err := s.host.Push(); err != nil {
 			return err
 		}
 		full := s.txn.bytes >= s.task.MaxTransactionBytes || s.evolved || stopping
@@ -68,11 +67,10 @@ func (s *session) waitFor(ctx context.Context, changed <-chan struct{}) error {
 		select {
 		case <-changed:
 		case <-stopping:
-		case e := <-s.receiver.events:
-			_, err := s.onEvent(e, "Acknowledged")
-			return err
-		case <-s.receiver.done:
-			return s.receiver.err
+		case e := <-s.host.Events(): // the receiver lets nothing else through here
+			return s.onAcknowledged(e.State)
+		case <-s.host.Done():
+			return s.host.Err()
 		case <-remind.C:
 			if !s.acknowledged {
 				s.task.Logger.WithFields(map[string]any{"waiting": "Acknowledged", "took": time.Since(began).Round(time.Second).String()}).Info("waiting for the connector, which is not done with the last transaction or lets documents gather")
@@ -217,16 +215,14 @@ func (s *session) load(e *entry) error {
 	f := &s.frames
 	s.asked = true
 	f.load.Binding = e.binding.index
-	if s.proc.Codec == frame.JSON {
+	if s.host.Codec() == frame.JSON {
 		f.key = s.txn.appendKeyText(f.key[:0], e)
 		f.load.KeyJson = f.key
 	} else {
 		f.key = append(f.key[:0], e.packed()...)
 		f.load.KeyPacked = f.key
 	}
-	return s.proc.Append(func(dst []byte, c frame.Codec) ([]byte, error) {
-		return materializepb.AppendLoad(dst, c, &f.load), nil
-	})
+	return s.host.Load(&f.load)
 }
 
 // store sends every key of the transaction once, and every document of delta updates. When the task stops, one that streams
@@ -255,17 +251,15 @@ func (s *session) storeDoc(b *binding, doc []byte, exists, deleted bool) (err er
 	if b.document {
 		f.store.DocJson = doc
 	}
-	if f.key, f.value, err = b.appendRow(f.key[:0], f.value[:0], s.proc.Codec, doc); err != nil {
+	if f.key, f.value, err = b.appendRow(f.key[:0], f.value[:0], s.host.Codec(), doc); err != nil {
 		return usererr.New(err, "a document of the collection %s has a value that cannot be used: %v: %.200q", b.source, err, doc)
 	}
-	if s.proc.Codec == frame.JSON {
+	if s.host.Codec() == frame.JSON {
 		f.store.KeyJson, f.store.ValuesJson = f.key, f.value
 	} else {
 		f.store.KeyPacked, f.store.ValuesPacked = f.key, f.value
 	}
-	return s.proc.Append(func(dst []byte, c frame.Codec) ([]byte, error) {
-		return materializepb.AppendStore(dst, c, &f.store), nil
-	})
+	return s.host.Store(&f.store)
 }
 
 // lag tells the board how much of the log waits for a binding, beyond what is being stored.

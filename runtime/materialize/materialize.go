@@ -15,17 +15,18 @@ import (
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	materializepb "github.com/sluicedata/sluice/protocol/materialize"
 	"github.com/sluicedata/sluice/runtime/collection"
-	"github.com/sluicedata/sluice/runtime/connector"
+	"github.com/sluicedata/sluice/runtime/host"
 	"github.com/sluicedata/sluice/runtime/pipeline"
 	"github.com/sluicedata/sluice/runtime/specs"
 	"github.com/sluicedata/sluice/runtime/status"
 	"github.com/sluicedata/sluice/runtime/wal"
+	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
 // Task is one materialization of a pipeline. Its fields are set before Run; Run is called by one goroutine.
 type Task struct {
 	Def         *pipeline.Materialization
-	Launcher    *connector.Launcher
+	Launcher    *host.Launcher
 	Log         wal.Log
 	Store       wal.Store
 	Collections *collection.Registry
@@ -50,7 +51,7 @@ type Timeouts struct {
 
 func (t Timeouts) withDefaults() Timeouts {
 	if t.Answer == 0 {
-		t.Answer = 5 * time.Minute
+		t.Answer = host.DefaultAnswer
 	}
 	if t.Stop == 0 {
 		t.Stop = 30 * time.Second
@@ -111,27 +112,16 @@ func (t *Task) state() ([]byte, error) {
 	return state, err
 }
 
-func connectorType(e *pipeline.Endpoint) flowpb.MaterializationSpec_ConnectorType {
-	if e.Image != "" {
-		return flowpb.MaterializationSpec_IMAGE
-	}
-	return flowpb.MaterializationSpec_LOCAL
+// host is the connector as it is run for this task.
+func (t *Task) host() *host.Materialization {
+	return &host.Materialization{Connector: host.Connector{
+		Endpoint: t.Def.Endpoint, Task: t.Def.Name, Launcher: t.Launcher, Log: t.Logger, Answer: t.Timeouts.Answer,
+	}}
 }
 
-// SpecExchange asks a connector for its Spec and checks that it speaks our protocol.
-func SpecExchange(e *pipeline.Endpoint) (connector.Exchange, *materializepb.Response) {
-	response := &materializepb.Response{}
-	return connector.Exchange{
-		Name:     "Spec",
-		Request:  &materializepb.Request{Spec: &materializepb.Request_Spec{ConnectorType: connectorType(e), ConfigJson: []byte("{}")}},
-		Response: response,
-		Check: func() error {
-			if response.Spec == nil {
-				return connector.Unexpected("Spec", response)
-			}
-			return connector.CheckProtocol(response.Spec.Protocol)
-		},
-	}, response
+func bindingError(t *Task, i int, err error) error {
+	b := t.Def.Bindings[i]
+	return usererr.New(err, "%s: the materialization %s of the collection %s cannot run: %s", b.At, t.Def.Name, b.Source, usererr.Message(err))
 }
 
 // validate asks the connector what it can do with each field, and builds the specification from its answer.
@@ -140,12 +130,9 @@ func (t *Task) validate(ctx context.Context, versions []*collection.Version) (*f
 	if err != nil {
 		return nil, err
 	}
-	request := &materializepb.Request_Validate{
-		Name: t.Def.Name, ConnectorType: connectorType(&t.Def.Endpoint), ConfigJson: t.Def.Endpoint.Config,
-		LastMaterialization: last, LastVersion: lastVersion,
-	}
+	request := &materializepb.Request_Validate{LastMaterialization: last, LastVersion: lastVersion}
 	for i, b := range t.Def.Bindings {
-		keys, err := keyFields(versions[i].Spec, &b.Fields, nil)
+		keys, err := host.KeyFields(versions[i].Spec, &b.Fields, nil)
 		if err != nil {
 			return nil, bindingError(t, i, err)
 		}
@@ -157,66 +144,23 @@ func (t *Task) validate(ctx context.Context, versions []*collection.Version) (*f
 			ResourceConfigJson: b.Resource, Collection: versions[i].Spec, FieldConfigJsonMap: fields, Backfill: b.Backfill, GroupBy: keys,
 		})
 	}
-	specX, _ := SpecExchange(&t.Def.Endpoint)
-	response := &materializepb.Response{}
-	err = t.Launcher.Call(ctx, &t.Def.Endpoint, t.Def.Name, t.Logger, t.Timeouts.Answer, specX, connector.Exchange{
-		Name: "Validate", Request: &materializepb.Request{Validate: request}, Response: response,
-		Check: func() error {
-			if response.Validated == nil {
-				return connector.Unexpected("Validated", response)
-			}
-			return connector.CheckCount(len(response.Validated.Bindings), len(t.Def.Bindings))
-		},
-	})
-	if err != nil {
-		return nil, err
-	}
-	return t.spec(response.Validated, versions, last)
-}
-
-func (t *Task) spec(validated *materializepb.Response_Validated, versions []*collection.Version, last *flowpb.MaterializationSpec) (*flowpb.MaterializationSpec, error) {
-	spec := &flowpb.MaterializationSpec{
-		Name: t.Def.Name, ConnectorType: connectorType(&t.Def.Endpoint), ConfigJson: t.Def.Endpoint.Config,
-		ShardTemplate: specs.Shard("materialize", t.Def.Name), RecoveryLogTemplate: specs.RecoveryLog("materialize", t.Def.Name),
-	}
-	active := map[string]bool{}
-	for i, b := range t.Def.Bindings {
-		answer := validated.Bindings[i]
-		key := specs.StateKey(answer.ResourcePath, b.Backfill)
-		path := specs.StateKey(answer.ResourcePath, 0)
-		if active[path] {
-			return nil, bindingError(t, i, fmt.Errorf("another binding writes to the same resource %v", answer.ResourcePath))
-		}
-		active[path] = true
-		selection, err := selectFields(versions[i].Spec, &b.Fields, answer, lastSelection(last, key))
+	spec, err := t.host().Specify(ctx, request, func(i int, answer *materializepb.Response_Validated_Binding, last *flowpb.FieldSelection) (*flowpb.FieldSelection, error) {
+		selection, err := host.SelectFields(versions[i].Spec, &t.Def.Bindings[i].Fields, answer, last)
 		if err != nil {
 			return nil, bindingError(t, i, err)
 		}
-		spec.Bindings = append(spec.Bindings, &flowpb.MaterializationSpec_Binding{
-			ResourceConfigJson: b.Resource, ResourcePath: answer.ResourcePath, Collection: versions[i].Spec, FieldSelection: selection,
-			DeltaUpdates: answer.DeltaUpdates, PartitionSelector: &flowpb.LabelSelector{Include: &flowpb.LabelSet{}, Exclude: &flowpb.LabelSet{}},
-			JournalReadSuffix: "materialize/" + t.Def.Name + "/" + key, Priority: b.Priority, Backfill: b.Backfill, StateKey: key, SerPolicy: answer.SerPolicy,
-		})
+		return selection, nil
+	})
+	if same, ok := errors.AsType[*host.SameResourceError](err); ok {
+		return nil, bindingError(t, same.Binding, err)
 	}
-	if last == nil {
-		return spec, nil
+	if err != nil {
+		return nil, err
 	}
-	for _, b := range append(last.Bindings, last.InactiveBindings...) {
-		if key := specs.StateKey(b.ResourcePath, 0); !active[key] {
-			active[key] = true
-			spec.InactiveBindings = append(spec.InactiveBindings, b)
-		}
+	for i, b := range t.Def.Bindings {
+		spec.Bindings[i].Priority = b.Priority
 	}
 	return spec, nil
-}
-
-func lastSelection(last *flowpb.MaterializationSpec, stateKey string) *flowpb.FieldSelection {
-	for _, b := range last.GetBindings() {
-		if b.StateKey == stateKey {
-			return b.FieldSelection
-		}
-	}
-	return nil
 }
 
 // lastSpec is the specification that was applied last. Its configuration is not kept, since it may hold secrets: the

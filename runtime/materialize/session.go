@@ -14,18 +14,15 @@ import (
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	materializepb "github.com/sluicedata/sluice/protocol/materialize"
 	"github.com/sluicedata/sluice/runtime/collection"
-	"github.com/sluicedata/sluice/runtime/connector"
-	"github.com/sluicedata/sluice/runtime/specs"
+	"github.com/sluicedata/sluice/runtime/host"
 	"github.com/sluicedata/sluice/runtime/status"
 	"github.com/sluicedata/sluice/runtime/wal"
-	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
 // session is one open connector. One goroutine reads the log and writes requests (this one), another reads responses.
 type session struct {
 	task      *Task
-	proc      *connector.Process
-	receiver  *receiver
+	host      *host.MaterializeSession
 	bindings  []*binding
 	positions *positions // as committed
 	state     []byte     // as committed
@@ -62,18 +59,17 @@ func (t *Task) open(ctx context.Context, spec *flowpb.MaterializationSpec, versi
 		s.streams = s.streams && bound.delta
 	}
 	var err error
-	if s.proc, err = t.Launcher.Start(ctx, &t.Def.Endpoint, t.Def.Name, t.Logger, nil); err != nil {
+	s.txn = newTransaction(len(s.bindings))
+	s.host, err = t.host().Open(ctx, &materializepb.Request_Open{Materialization: spec, Version: version, StateJson: state}, s.onLoaded)
+	if err != nil {
 		return nil, err
 	}
-	opened, err := s.handshake(ctx, &materializepb.Request_Open{Materialization: spec, Version: version, Range: specs.FullRange(), StateJson: state})
-	if err == nil {
-		err = s.resume(opened)
+	s.host.SlowAfter, s.host.OnSlow = t.Timeouts.Remind, func(waiting string, took time.Duration) {
+		t.Logger.WithFields(map[string]any{"waiting": waiting, "took": took.Round(time.Second).String()}).Warn("the connector takes long")
 	}
-	if err != nil {
+	if err := s.resume(s.host.Opened()); err != nil {
 		return nil, s.abandon(ctx, err)
 	}
-	s.txn = newTransaction(len(s.bindings))
-	s.receiver = newReceiver(s.proc, s.onLoaded)
 	return s, nil
 }
 
@@ -105,57 +101,13 @@ func (s *session) resume(opened *materializepb.Response_Opened) (err error) {
 	return nil
 }
 
-var errSlow = errors.New("the connector did not answer in time")
-
-func (s *session) handshake(ctx context.Context, open *materializepb.Request_Open) (*materializepb.Response_Opened, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.task.Timeouts.Answer, errSlow)
-	defer cancel()
-	defer context.AfterFunc(ctx, s.proc.Kill)()
-	specX, _ := SpecExchange(&s.task.Def.Endpoint)
-	response := &materializepb.Response{}
-	err := s.proc.Exchange(specX)
-	if err == nil {
-		err = s.proc.Exchange(connector.Exchange{
-			Name: "Open", Request: &materializepb.Request{Open: open}, Response: response,
-			Check: func() error {
-				if response.Opened == nil {
-					return connector.Unexpected("Opened", response)
-				}
-				return nil
-			},
-		})
-	}
-	if err != nil && errors.Is(context.Cause(ctx), errSlow) {
-		err = usererr.New(err, "%s did not answer Open within %s and was stopped", s.proc.Name(), s.task.Timeouts.Answer)
-	}
-	return response.Opened, err
-}
-
 // abandon ends a connector that failed.
 func (s *session) abandon(ctx context.Context, err error) error {
-	s.proc.Kill()
-	exit := s.proc.Wait(context.Background())
-	if s.receiver != nil {
-		s.drainEvents()
-	}
-	switch {
-	case ctx.Err() != nil:
+	_ = s.host.Close() // the error is known
+	if ctx.Err() != nil {
 		return ctx.Err()
-	case err == nil:
-		return exit
 	}
 	return err
-}
-
-// drainEvents lets the receiver end, whatever it still wants to say.
-func (s *session) drainEvents() {
-	for {
-		select {
-		case <-s.receiver.events:
-		case <-s.receiver.done:
-			return
-		}
-	}
 }
 
 // run goes from transaction to transaction. When the task stops it finishes the one it is in; a connector that takes
@@ -165,7 +117,7 @@ func (s *session) run(ctx context.Context) error {
 	working, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() {
-		timer := time.AfterFunc(s.task.Timeouts.Stop, s.proc.Kill)
+		timer := time.AfterFunc(s.task.Timeouts.Stop, s.host.Kill)
 		context.AfterFunc(working, func() { timer.Stop() })
 	})()
 	for {
@@ -173,14 +125,14 @@ func (s *session) run(ctx context.Context) error {
 		s.acknowledged, s.asked = false, false
 		more, err := s.cycle(ctx, working)
 		if err != nil {
-			return s.abandon(ctx, s.explain(err))
+			return s.abandon(ctx, s.host.Explain(err))
 		}
 		if !more {
 			break
 		}
 	}
 	if err := s.end(working); err != nil {
-		return s.abandon(ctx, s.explain(err))
+		return s.abandon(ctx, s.host.Explain(err))
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -188,44 +140,19 @@ func (s *session) run(ctx context.Context) error {
 	return errEvolved
 }
 
-// explain prefers what was wrong with the connector's output, and then what became of the connector, over what we noticed of it.
-func (s *session) explain(err error) error {
-	if broken := s.receiver.broken(); broken != nil {
-		return broken
-	}
-	if _, ok := errors.AsType[*connector.ExitError](err); ok {
-		return err
-	}
-	if !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
-		return err
-	}
-	select {
-	case <-s.proc.Exited():
-	case <-time.After(5 * time.Second):
-	}
-	if words := s.proc.ExitErr(); words != nil {
-		return words
-	}
-	return err
-}
-
 // cycle is one transaction. It returns false, with nothing half done, when the session has to end.
 func (s *session) cycle(ctx, working context.Context) (bool, error) {
-	if err := s.send(&materializepb.Request{Acknowledge: &materializepb.Request_Acknowledge{}}); err != nil {
+	if err := s.host.Acknowledge(); err != nil {
 		return false, err
 	}
 	if err := s.gather(ctx); err != nil || s.txn.empty() {
 		return false, err
 	}
-	s.receiver.sentFlush()
-	if err := s.send(&materializepb.Request{Flush: &materializepb.Request_Flush{}}); err != nil {
-		return false, err
-	}
-	flushed, err := s.await(working, "Flushed")
+	flushed, err := s.host.Flush(working)
 	if err != nil {
 		return false, err
 	}
-	if err := s.keepState(working, flushed.state); err != nil {
+	if err := s.keepState(working, flushed); err != nil {
 		return false, err
 	}
 	if err := s.store(ctx); err != nil {
@@ -236,9 +163,6 @@ func (s *session) cycle(ctx, working context.Context) (bool, error) {
 
 // onLoaded is called from the receiver's goroutine, between Acknowledged and Flushed.
 func (s *session) onLoaded(index uint32, doc []byte) error {
-	if int(index) >= len(s.bindings) {
-		return usererr.New(nil, "%s loaded a document of binding %d, and there are only %d", s.proc.Name(), index, len(s.bindings))
-	}
 	return s.txn.loaded(s.bindings[index], doc)
 }
 
@@ -260,16 +184,12 @@ func (s *session) keepState(ctx context.Context, update *flowpb.ConnectorState) 
 func (s *session) commit(ctx context.Context) error {
 	maps.Copy(s.positions.sources, s.txn.read)
 	cp := s.positions.checkpoint()
-	s.receiver.sentCommit()
-	if err := s.send(&materializepb.Request{StartCommit: &materializepb.Request_StartCommit{RuntimeCheckpoint: cp}}); err != nil {
-		return err
-	}
-	started, err := s.await(ctx, "StartedCommit")
+	started, err := s.host.StartCommit(ctx, cp)
 	if err != nil {
 		return err
 	}
-	if len(started.state.GetUpdatedJson()) > 0 { // peers send an empty update for none
-		if s.state, err = flowpb.ReduceState(s.state, started.state); err != nil {
+	if len(started.GetUpdatedJson()) > 0 { // peers send an empty update for none
+		if s.state, err = flowpb.ReduceState(s.state, started); err != nil {
 			return err
 		}
 	}
@@ -287,70 +207,23 @@ func (s *session) commit(ctx context.Context) error {
 // end closes the input behind the Acknowledge of an empty transaction, and waits for the connector to end. Closing it before
 // Acknowledged is here tells a connector that holds it back, to let documents gather, that nothing more will come.
 func (s *session) end(ctx context.Context) error {
-	s.receiver.sentEnd()
-	if err := s.proc.CloseInput(); err != nil {
-		return fmt.Errorf("ending the requests to %s: %w", s.proc.Name(), err)
+	if err := s.host.CloseInput(); err != nil {
+		return err
 	}
 	if !s.acknowledged {
-		if _, err := s.await(ctx, "Acknowledged"); err != nil && !errors.Is(err, io.EOF) {
+		update, err := s.host.Await(ctx, host.Acknowledged)
+		if err == nil {
+			err = s.onAcknowledged(update)
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
 	}
-	timer := time.AfterFunc(s.task.Timeouts.Stop, s.proc.Kill)
-	defer timer.Stop()
-	<-s.receiver.done
-	if !errors.Is(s.receiver.err, io.EOF) || errors.Is(s.receiver.err, io.ErrUnexpectedEOF) {
-		return s.receiver.err
-	}
-	return s.proc.Wait(ctx)
+	return s.host.Wait(ctx, s.task.Timeouts.Stop)
 }
 
-func (s *session) send(m *materializepb.Request) error {
-	if err := s.proc.Send(m); err != nil {
-		return err
-	}
-	return s.proc.Flush()
-}
-
-// await waits for a response, and reminds the log of a connector that takes long.
-func (s *session) await(ctx context.Context, which string) (event, error) {
-	remind := time.NewTicker(s.task.Timeouts.Remind)
-	defer remind.Stop()
-	began := time.Now()
-	for {
-		select {
-		case e := <-s.receiver.events:
-			if done, err := s.onEvent(e, which); done || err != nil {
-				return e, err
-			}
-		case <-s.receiver.done:
-			// The last response may have come just before the end.
-			select {
-			case e := <-s.receiver.events:
-				if done, err := s.onEvent(e, which); done || err != nil {
-					return e, err
-				}
-			default:
-			}
-			return event{}, s.receiver.err
-		case <-ctx.Done():
-			return event{}, ctx.Err()
-		case <-remind.C:
-			s.task.Logger.WithFields(map[string]any{"waiting": which, "took": time.Since(began).Round(time.Second).String()}).Warn("the connector takes long")
-		}
-	}
-}
-
-// onEvent takes a response; done tells whether it is the one that is waited for.
-func (s *session) onEvent(e event, which string) (done bool, err error) {
-	if e.which == "Acknowledged" {
-		s.acknowledged = true
-		// A state that comes with Acknowledged is a best effort, by the protocol. It is kept with the next commit, or now.
-		if len(e.state.GetUpdatedJson()) > 0 {
-			if err := s.keepState(context.Background(), e.state); err != nil {
-				return false, err
-			}
-		}
-	}
-	return e.which == which, nil
+// onAcknowledged keeps the state that comes with Acknowledged, a best effort by the protocol, before the next commit does.
+func (s *session) onAcknowledged(update *flowpb.ConnectorState) error {
+	s.acknowledged = true
+	return s.keepState(context.Background(), update)
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -26,11 +27,6 @@ const Protocol = 3032023
 
 // uuidPointer is where Flow's runtime puts its own identifier of a document.
 const uuidPointer = "/_meta/uuid"
-
-// FullRange is the range of a task that is not split.
-func FullRange() *flowpb.RangeSpec {
-	return &flowpb.RangeSpec{KeyEnd: 0xffffffff, RClockEnd: 0xffffffff}
-}
 
 // Collection describes a collection whose documents have the given shape.
 func Collection(c *pipeline.Collection, shape *schema.Shape) (*flowpb.CollectionSpec, error) {
@@ -99,6 +95,15 @@ func Sealed(e *pipeline.Endpoint) ([]byte, error) {
 		return nil, fmt.Errorf("wrapping the endpoint configuration: %w", err)
 	}
 	return out, nil
+}
+
+// Projection finds a field of a collection, whose projections are sorted by field; nil if there is none.
+func Projection(c *flowpb.CollectionSpec, field string) *flowpb.Projection {
+	i, ok := slices.BinarySearchFunc(c.GetProjections(), field, func(p *flowpb.Projection, f string) int { return strings.Compare(p.Field, f) })
+	if !ok {
+		return nil
+	}
+	return c.Projections[i]
 }
 
 // Version identifies the content of a specification.

@@ -1,4 +1,4 @@
-package materialize
+package host
 
 import (
 	"errors"
@@ -20,10 +20,17 @@ const (
 	storing                    // StartedCommit once it was asked for
 )
 
-// event is a response other than Loaded.
-type event struct {
-	which string // Acknowledged, Flushed, StartedCommit
-	state *flowpb.ConnectorState
+// What an Event may be.
+const (
+	Acknowledged  = "Acknowledged"
+	Flushed       = "Flushed"
+	StartedCommit = "StartedCommit"
+)
+
+// Event is a response of a materialization other than Loaded.
+type Event struct {
+	Which string // Acknowledged, Flushed or StartedCommit
+	State *flowpb.ConnectorState
 }
 
 // receiver reads a session's responses on a goroutine of its own: the connector may write Loaded while we write Load,
@@ -31,7 +38,7 @@ type event struct {
 type receiver struct {
 	proc   *connector.Process
 	loaded func(binding uint32, doc []byte) error
-	events chan event // never more than one is on its way: each answers a request
+	events chan Event // never more than one is on its way: each answers a request
 	done   chan struct{}
 	err    error // once done is closed; io.EOF for an output that ended where it may
 
@@ -46,7 +53,7 @@ type receiver struct {
 // of it ends the receiver. A receiver that ends before its connector ends the connector too, once err says why: nobody reads what that
 // writes any more, so it might never read again what it is written.
 func newReceiver(p *connector.Process, loaded func(binding uint32, doc []byte) error) *receiver {
-	r := &receiver{proc: p, loaded: loaded, events: make(chan event, 4), done: make(chan struct{})}
+	r := &receiver{proc: p, loaded: loaded, events: make(chan Event, 4), done: make(chan struct{})}
 	go func() {
 		r.err = r.run()
 		close(r.done)
@@ -133,22 +140,22 @@ func (r *receiver) other(body []byte) error {
 }
 
 // step moves to the next stage of the transaction, if the response is the one that leads there.
-func (r *receiver) step(m *materializepb.Response) (event, error) {
+func (r *receiver) step(m *materializepb.Response) (Event, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case m.Acknowledged != nil && r.stage == acknowledging:
 		r.stage = loading
-		return event{"Acknowledged", m.Acknowledged.State}, nil
+		return Event{Acknowledged, m.Acknowledged.State}, nil
 	case m.Flushed != nil && r.stage == loading && r.flush:
 		r.stage = storing
-		return event{"Flushed", m.Flushed.State}, nil
+		return Event{Flushed, m.Flushed.State}, nil
 	case m.StartedCommit != nil && r.stage == storing && r.commit:
 		// The next transaction begins here: its Acknowledged may come at any time from now on.
 		r.stage, r.flush, r.commit = acknowledging, false, false
-		return event{"StartedCommit", m.StartedCommit.State}, nil
+		return Event{StartedCommit, m.StartedCommit.State}, nil
 	}
-	return event{}, r.outOfOrder(connector.Which(m))
+	return Event{}, r.outOfOrder(connector.Which(m))
 }
 
 // outOfOrder is called with the lock held.

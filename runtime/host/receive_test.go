@@ -1,4 +1,4 @@
-package materialize
+package host
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/require"
 
+	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	materializepb "github.com/sluicedata/sluice/protocol/materialize"
 
 	"github.com/sluicedata/sluice/protocol/frame"
@@ -26,11 +27,12 @@ func TestConnectorThatLoadsWhatCannotBeUsed(t *testing.T) {
 	proc, err := launcher.Start(t.Context(), &pipeline.Endpoint{Command: []string{"/bin/sh", "-c", script}, Codec: frame.JSON}, "acme/x", logrus.NewEntry(process.Discard()), nil)
 	require.NoError(t, err)
 	unusable := errors.New("the document cannot be used")
-	s := &session{proc: proc, receiver: newReceiver(proc, func(uint32, []byte) error { return unusable })}
-	load := &materializepb.Request{Load: &materializepb.Request_Load{KeyJson: append(append([]byte(`["`), bytes.Repeat([]byte("k"), 1<<20)...), `"]`...)}}
-	for err = s.send(load); err == nil; {
-		err = s.send(load)
+	spec := &flowpb.MaterializationSpec{Bindings: []*flowpb.MaterializationSpec_Binding{{}}}
+	s := newMaterializeSession(proc, &materializepb.Request_Open{Materialization: spec}, nil, func(uint32, []byte) error { return unusable })
+	load := &materializepb.Request_Load{KeyJson: append(append([]byte(`["`), bytes.Repeat([]byte("k"), 1<<20)...), `"]`...)}
+	for err = s.Load(load); err == nil; {
+		err = errors.Join(s.Load(load), s.Push())
 	}
-	require.Equal(t, unusable, s.explain(err))
-	require.ErrorIs(t, s.abandon(t.Context(), s.explain(err)), unusable)
+	require.ErrorIs(t, s.Explain(err), unusable)
+	require.Error(t, s.Close())
 }

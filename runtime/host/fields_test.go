@@ -1,4 +1,4 @@
-package materialize
+package host
 
 import (
 	"encoding/json"
@@ -93,7 +93,7 @@ func TestSelectFields(t *testing.T) {
 			spec := orders(t)
 			validated := everything(spec, c.answer)
 			validated.CaseInsensitiveFields = c.fold
-			got, err := selectFields(spec, &c.want, validated, &flowpb.FieldSelection{Values: c.last})
+			got, err := SelectFields(spec, &c.want, validated, &flowpb.FieldSelection{Values: c.last})
 			if c.err != "" {
 				require.Error(t, err)
 				require.Contains(t, usererr.Message(err), c.err)
@@ -116,14 +116,14 @@ func TestBothFormsOfConstraints(t *testing.T) {
 		{Field: "Name", Constraint: &constraint{Type: forbidden, Reason: "no"}},
 		{Field: "name", Constraint: &constraint{Type: required, Reason: "yes"}},
 	}
-	got, err := selectFields(spec, &pipeline.Fields{Depth: 1}, validated, nil)
+	got, err := SelectFields(spec, &pipeline.Fields{Depth: 1}, validated, nil)
 	require.NoError(t, err)
 	require.Equal(t, []string{"name"}, got.Values)
 
 	validated.ProjectionConstraints = append(validated.ProjectionConstraints, &materializepb.Response_Validated_ProjectionConstraint{Field: "name", Constraint: &constraint{Type: forbidden, Reason: "no"}})
-	_, err = selectFields(spec, &pipeline.Fields{Depth: 1}, validated, nil)
+	_, err = SelectFields(spec, &pipeline.Fields{Depth: 1}, validated, nil)
 	require.Contains(t, usererr.Message(err), `both requires and refuses the field "name": yes; no`)
 	validated.ProjectionConstraints[2].Constraint = nil
-	_, err = selectFields(spec, &pipeline.Fields{Depth: 1}, validated, nil)
+	_, err = SelectFields(spec, &pipeline.Fields{Depth: 1}, validated, nil)
 	require.Contains(t, usererr.Message(err), `invalid constraint of the field "name"`)
 }

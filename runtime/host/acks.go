@@ -1,4 +1,4 @@
-package capture
+package host
 
 import (
 	"sync"
@@ -15,6 +15,7 @@ type acknowledger struct {
 	owed    atomic.Uint32
 	more    chan struct{} // of size one: a wake-up
 	quit    chan struct{}
+	once    sync.Once
 	stopped sync.WaitGroup
 }
 
@@ -33,9 +34,9 @@ func (a *acknowledger) add(n int) {
 	}
 }
 
-// stop ends the goroutine. A write that the connector does not read ends when its input is closed.
+// stop ends the goroutine, and may be called again. A write that the connector does not read ends when its input is closed.
 func (a *acknowledger) stop() {
-	close(a.quit)
+	a.once.Do(func() { close(a.quit) })
 	_ = a.proc.CloseInput()
 	a.stopped.Wait()
 }

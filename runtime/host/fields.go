@@ -1,4 +1,4 @@
-package materialize
+package host
 
 import (
 	"maps"
@@ -8,6 +8,7 @@ import (
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	materializepb "github.com/sluicedata/sluice/protocol/materialize"
 	"github.com/sluicedata/sluice/runtime/pipeline"
+	"github.com/sluicedata/sluice/runtime/specs"
 	"github.com/sluicedata/sluice/sdk/jsonscan"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
@@ -20,17 +21,12 @@ const (
 	forbidden = materializepb.Response_Validated_Constraint_FIELD_FORBIDDEN
 )
 
-func bindingError(t *Task, i int, err error) error {
-	b := t.Def.Bindings[i]
-	return usererr.New(err, "%s: the materialization %s of the collection %s cannot run: %s", b.At, t.Def.Name, b.Source, usererr.Message(err))
-}
-
-// keyFields lists the fields that a binding's documents are grouped by. Of several fields of one location it prefers
-// one that the user requires, then the location's own name. usable may be nil.
-func keyFields(c *flowpb.CollectionSpec, f *pipeline.Fields, usable func(field string) bool) ([]string, error) {
+// KeyFields lists the fields that a binding's documents are grouped by. Of several fields of one location it prefers
+// one that the user requires, then the location's own name. usable tells what may be used; nil allows everything.
+func KeyFields(c *flowpb.CollectionSpec, f *Fields, usable func(field string) bool) ([]string, error) {
 	if len(f.GroupBy) > 0 {
 		for _, field := range f.GroupBy {
-			if projection(c, field) == nil {
+			if specs.Projection(c, field) == nil {
 				return nil, usererr.New(nil, "groupBy names the field %q, which the collection does not have", field)
 			}
 		}
@@ -62,18 +58,10 @@ func keyFields(c *flowpb.CollectionSpec, f *pipeline.Fields, usable func(field s
 	return keys, nil
 }
 
-func projection(c *flowpb.CollectionSpec, field string) *flowpb.Projection {
-	i, ok := slices.BinarySearchFunc(c.Projections, field, func(p *flowpb.Projection, f string) int { return strings.Compare(p.Field, f) })
-	if !ok {
-		return nil
-	}
-	return c.Projections[i]
-}
-
 // selector chooses the fields of one binding from what the connector allows and what the user wants.
 type selector struct {
 	spec     *flowpb.CollectionSpec
-	want     *pipeline.Fields
+	want     *Fields
 	answer   *materializepb.Response_Validated_Binding
 	by       map[string]*constraint // by field: the strictest
 	last     map[string]bool        // fields of the applied specification
@@ -81,8 +69,12 @@ type selector struct {
 	folded   map[string]string // name as the destination spells it → field
 }
 
-// selectFields makes a binding's field selection. Errors are for people.
-func selectFields(c *flowpb.CollectionSpec, want *pipeline.Fields, answer *materializepb.Response_Validated_Binding, last *flowpb.FieldSelection) (*flowpb.FieldSelection, error) {
+// Fields is what the user wants of a binding's fields.
+type Fields = pipeline.Fields
+
+// SelectFields makes a binding's field selection: of what the connector allows, what the user wants. last is the selection that was applied
+// before, or nil. Errors are for people.
+func SelectFields(c *flowpb.CollectionSpec, want *Fields, answer *materializepb.Response_Validated_Binding, last *flowpb.FieldSelection) (*flowpb.FieldSelection, error) {
 	s := &selector{spec: c, want: want, answer: answer, selected: map[string]bool{}, folded: map[string]string{}, last: map[string]bool{}}
 	for _, field := range slices.Concat(last.GetKeys(), last.GetValues(), []string{last.GetDocument()}) {
 		s.last[field] = true
@@ -90,7 +82,7 @@ func selectFields(c *flowpb.CollectionSpec, want *pipeline.Fields, answer *mater
 	if err := s.merge(); err != nil {
 		return nil, err
 	}
-	keys, err := keyFields(c, want, s.usable)
+	keys, err := KeyFields(c, want, s.usable)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +140,7 @@ func (s *selector) usable(field string) bool { return !refuses(s.by[field]) }
 // all selects fields that must be selected, for the given reason.
 func (s *selector) all(fields []string, why string) error {
 	for _, field := range fields {
-		if projection(s.spec, field) == nil {
+		if specs.Projection(s.spec, field) == nil {
 			return usererr.New(nil, "the field %q %s, but the collection has no such field", field, why)
 		}
 		if c := s.by[field]; refuses(c) {
@@ -289,7 +281,7 @@ func (s *selector) result(keys []string) *flowpb.FieldSelection {
 	for _, field := range slices.Sorted(maps.Keys(s.selected)) {
 		switch {
 		case slices.Contains(keys, field):
-		case projection(s.spec, field).Ptr == "" && out.Document == "":
+		case specs.Projection(s.spec, field).Ptr == "" && out.Document == "":
 			out.Document = field
 		default:
 			out.Values = append(out.Values, field)
