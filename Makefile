@@ -97,6 +97,10 @@ bench: build ## Measure against the machine's own limits and print the ratios
 	@scripts/services install default duckdb kafka
 	@scripts/bench
 
+.PHONY: site
+site: ## Build the documentation's site, and look at it in a browser
+	@scripts/site
+
 .PHONY: check
 check: lint check-generated check-alone test ## What CI runs
 
@@ -127,10 +131,13 @@ fmt: $(GOLANGCI) ## Format the code
 .PHONY: generate
 generate: ## Write generated files anew
 	cd tools && GOWORK=off go run ./protogen -root ../protocol
+	@for connector in $(CONNECTORS); do \
+		go run ./$$connector spec | (cd tools && GOWORK=off go run ./configdoc $$connector) > docs/connectors/reference/$$connector.md; \
+	done
 
 .PHONY: check-generated
 check-generated: generate ## Fail when generated files are not what `make generate` writes
-	@git diff --exit-code --stat -- '*.pb.go' || { echo "generated files are stale: run make generate and commit"; exit 1; }
+	@git diff --exit-code --stat -- '*.pb.go' docs/connectors/reference || { echo "generated files are stale: run make generate and commit"; exit 1; }
 
 .PHONY: tidy
 tidy: ## Tidy every go.mod
