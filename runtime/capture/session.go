@@ -12,6 +12,7 @@ import (
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	"github.com/sluicedata/sluice/runtime/host"
+	"github.com/sluicedata/sluice/runtime/infer"
 	"github.com/sluicedata/sluice/runtime/status"
 	"github.com/sluicedata/sluice/runtime/wal"
 	"github.com/sluicedata/sluice/sdk/jsonscan"
@@ -44,7 +45,9 @@ type session struct {
 type stream struct {
 	collection string
 	block      wal.Block
-	ready      wal.Mark // behind the documents of whole checkpoints
+	ready      wal.Mark    // behind the documents of whole checkpoints
+	watch      *infer.Tree // learns from them; nil if the schema says all
+	leftOut    bool        // it was told that not everything is learned
 }
 
 type binding struct {
@@ -69,13 +72,16 @@ func (t *Task) open(ctx context.Context, spec *flowpb.CaptureSpec, version strin
 		if st == nil {
 			st = &stream{collection: b.Target}
 			st.block.Schema = t.Collections.Current(b.Target).Number
+			if st.watch, err = t.Collections.Watch(b.Target); err != nil {
+				return nil, err
+			}
 			byName[b.Target] = st
 			s.streams = append(s.streams, st)
 		}
 		s.byIndex = append(s.byIndex, &binding{stream: st, status: t.Status.Binding(pathName(spec.Bindings[i].ResourcePath), b.Target)})
 	}
 	c := t.host()
-	c.OnLog = s.onLog
+	c.OnLog, c.Valid = s.onLog, s.valid
 	s.host, err = c.Open(ctx, &capturepb.Request_Open{Capture: spec, Version: version, StateJson: state})
 	if err != nil {
 		return nil, err
@@ -191,6 +197,9 @@ func (s *session) seal(ctx context.Context, st *stream) error {
 	if st.block.Count == 0 {
 		return nil
 	}
+	if err := s.learn(ctx, st); err != nil {
+		return err
+	}
 	s.size -= st.block.Size()
 	err := s.writer.Append(st.collection, &st.block)
 	st.block.Reset()
@@ -225,8 +234,14 @@ func (s *session) checkpoint() {
 // checkpoint, wherever it stands before it: documents of the open checkpoint may need it already.
 func (s *session) announced(ctx context.Context, m *capturepb.Response_SourcedSchema) error {
 	st := s.byIndex[m.Binding].stream
+	if err := s.learn(ctx, st); err != nil {
+		return err
+	}
 	version, err := s.task.Collections.Announce(ctx, st.collection, m.SchemaJson)
 	if err != nil {
+		return err
+	}
+	if st.watch, err = s.task.Collections.Watch(st.collection); err != nil {
 		return err
 	}
 	if version.Number == st.block.Schema {
@@ -247,6 +262,9 @@ func (s *session) commit(ctx context.Context) error {
 	for _, st := range s.streams {
 		if st.ready.Empty() {
 			continue
+		}
+		if err := s.learn(ctx, st); err != nil {
+			return err
 		}
 		if err := s.writer.Append(st.collection, st.block.Before(st.ready)); err != nil {
 			return err

@@ -1,5 +1,5 @@
-// Package collection keeps what is known of each collection's documents: the schema that the pipeline gives it, and
-// what its sources have announced since. Each change is a new version, and documents in the log say which version they
+// Package collection keeps what is known of each collection's documents: the schema that the pipeline gives it,
+// what its sources have announced since, and what was learned from the documents themselves. Each change is a new version, and documents in the log say which version they
 // may need; so a reader knows when it must look again.
 package collection
 
@@ -13,6 +13,7 @@ import (
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	"github.com/sluicedata/sluice/sdk/usererr"
 
+	"github.com/sluicedata/sluice/runtime/infer"
 	"github.com/sluicedata/sluice/runtime/pipeline"
 	"github.com/sluicedata/sluice/runtime/reduce"
 	"github.com/sluicedata/sluice/runtime/schema"
@@ -39,6 +40,8 @@ type entry struct {
 type record struct {
 	Version   uint32          `json:"version"`
 	Sourced   json.RawMessage `json:"sourced,omitempty"` // union of all that was announced
+	Learned   json.RawMessage `json:"learned,omitempty"` // of documents, where the schema leaves something to be learned
+	Watched   *infer.Scope    `json:"watched,omitempty"` // where documents were looked at when they came
 	Effective json.RawMessage `json:"effective"`
 }
 
@@ -84,14 +87,11 @@ func (r *Registry) load(ctx context.Context, e *entry) error {
 
 // refresh makes the version that follows from the schema and the record, and stores the record if it is a new one.
 func (r *Registry) refresh(ctx context.Context, e *entry) error {
-	shape := e.written
-	if e.record.Sourced != nil {
-		sourced, err := schema.Parse(e.record.Sourced)
-		if err != nil {
-			return err
-		}
-		shape = schema.Union(shape, sourced)
+	sourced, learned, err := e.record.shapes()
+	if err != nil {
+		return err
 	}
+	shape := schema.Refine(e.written, sourced, learned)
 	spec, err := specs.Collection(e.def, shape)
 	if err != nil {
 		return err
@@ -119,6 +119,19 @@ func (r *Registry) refresh(ctx context.Context, e *entry) error {
 	}
 	e.version = &Version{Number: e.record.Version, Spec: spec, Plan: plan}
 	return nil
+}
+
+// shapes are what was announced and what was learned; nil for nothing.
+func (r *record) shapes() (sourced, learned *schema.Shape, err error) {
+	if r.Sourced != nil {
+		if sourced, err = schema.Parse(r.Sourced); err != nil {
+			return nil, nil, err
+		}
+	}
+	if r.Learned != nil {
+		learned, err = schema.Parse(r.Learned)
+	}
+	return sourced, learned, err
 }
 
 // Current returns the newest version of a collection; nil if the pipeline has no such collection.

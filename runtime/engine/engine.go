@@ -74,6 +74,9 @@ func (o *Options) run(ctx context.Context, log *wal.Embedded) error {
 	if err != nil {
 		return err
 	}
+	if err := collections.Review(ctx, log, logrus.NewEntry(o.Logger)); err != nil {
+		return err
+	}
 	if err := collections.CopyTo(o.DataDir); err != nil {
 		return err
 	}

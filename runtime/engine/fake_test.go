@@ -58,6 +58,7 @@ type fakeConfig struct {
 	Legacy  bool   `json:"legacy"`  // constraints as a map
 	Deletes bool   `json:"deletes"` // every eleventh document deletes its key
 	Late    bool   `json:"late"`    // announce the new field behind the documents of its checkpoint
+	Silent  bool   `json:"silent"`  // never announce the new field
 	From    int    `json:"from"`    // where a new state begins: what came before was deleted in the source
 	Paced   bool   `json:"paced"`   // send a checkpoint only when the last one is acknowledged
 }
@@ -202,6 +203,9 @@ func (f *fakeCapture) open(r *capturepb.Request_Open) error {
 }
 
 func (f *fakeCapture) announce(r *capturepb.Request_Open) error {
+	if f.config.Silent {
+		return nil
+	}
 	schema := `{"type":"object","additionalProperties":false,"required":["id"],"properties":{"id":{"type":"integer"},"n":{"type":"integer"},"count":{"type":"integer"},"extra":{"type":"string"},"_meta":{"type":"object"}}}`
 	for b := range r.Capture.Bindings {
 		if err := f.out.Write(&capturepb.Response{SourcedSchema: &capturepb.Response_SourcedSchema{Binding: uint32(b), SchemaJson: []byte(schema)}}); err != nil {

@@ -13,6 +13,9 @@ import (
 // Capture is a connector that captures.
 type Capture struct {
 	Connector
+	// Valid, if it is not nil, is asked whether a document of a binding is valid JSON, by the goroutine that calls Next, for who walks over
+	// documents anyway. It must refuse what jsonscan.Valid refuses, which is asked otherwise. The document is the session's.
+	Valid func(binding int, doc []byte) bool
 }
 
 func (c *Capture) kind() flowpb.CaptureSpec_ConnectorType {
@@ -145,5 +148,5 @@ func (c *Capture) Open(ctx context.Context, request *capturepb.Request_Open) (*C
 	if err != nil {
 		return nil, err
 	}
-	return newCaptureSession(p, request, response.Opened)
+	return newCaptureSession(p, c.Valid, request, response.Opened)
 }

@@ -21,14 +21,18 @@ type CaptureSession struct {
 	acks     *acknowledger // nil if the connector did not ask for any
 	state    []byte        // as of the newest checkpoint
 	pending  bool          // something came after it
+	valid    func(binding int, doc []byte) bool
 
 	document capturepb.Response // with captured, for every document
 	captured capturepb.Response_Captured
 	other    capturepb.Response
 }
 
-func newCaptureSession(p *Process, request *capturepb.Request_Open, opened *capturepb.Response_Opened) (*CaptureSession, error) {
-	s := &CaptureSession{proc: p, bindings: request.Capture.GetBindings(), state: request.StateJson}
+func newCaptureSession(p *Process, valid func(int, []byte) bool, request *capturepb.Request_Open, opened *capturepb.Response_Opened) (*CaptureSession, error) {
+	s := &CaptureSession{proc: p, bindings: request.Capture.GetBindings(), state: request.StateJson, valid: valid}
+	if valid == nil {
+		s.valid = func(_ int, doc []byte) bool { return jsonscan.Valid(doc) }
+	}
 	s.document.Captured = &s.captured
 	if opened.ExplicitAcknowledgements {
 		s.acks = newAcknowledger(p)
@@ -97,7 +101,7 @@ func (s *CaptureSession) checkDocument(m *capturepb.Response_Captured) error {
 	if err := s.checkBinding("a document", m.Binding); err != nil {
 		return err
 	}
-	if doc := m.DocJson; jsonscan.Kind(doc) != '{' || !jsonscan.Valid(doc) {
+	if doc := m.DocJson; jsonscan.Kind(doc) != '{' || !s.valid(int(m.Binding), doc) {
 		return usererr.New(nil, "%s sent something that is not a JSON object as a document of %s: %.60q", s.proc.Name(), s.bindings[m.Binding].GetCollection().GetName(), doc)
 	}
 	return nil

@@ -39,7 +39,25 @@ func Load(file string, opts Options) (*Pipeline, error) {
 	}
 	sort.Slice(p.Captures, func(i, j int) bool { return p.Captures[i].Name < p.Captures[j].Name })
 	sort.Slice(p.Materializations, func(i, j int) bool { return p.Materializations[i].Name < p.Materializations[j].Name })
-	return p, p.check()
+	if err := p.check(); err != nil {
+		return p, err
+	}
+	p.setDepths()
+	return p, nil
+}
+
+// setDepths tells collections how deep their fields are wanted.
+func (p *Pipeline) setDepths() {
+	for _, m := range p.Materializations {
+		for _, b := range m.Bindings {
+			c := p.Collections[b.Source]
+			if b.Fields.Depth < 0 || c.Depth < 0 {
+				c.Depth = -1
+				continue
+			}
+			c.Depth = max(c.Depth, b.Fields.Depth)
+		}
+	}
 }
 
 // LoadConfig reads one connector's configuration, JSON or YAML, from a file.

@@ -50,7 +50,9 @@ type Collection struct {
 	Key         []string // JSON pointers
 	Schema      json.RawMessage
 	Projections map[string]string // field to JSON pointer, for fields that are not called like their location
-	At          string
+	// Depth is the greatest depth in which a materialization takes fields by itself, see Fields. Fields below it are not inferred.
+	Depth int
+	At    string
 }
 
 // Materialization writes collections into a system.

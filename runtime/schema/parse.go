@@ -90,6 +90,7 @@ func (s *Shape) scalars(v map[string]any) {
 
 func (p *parser) members(s *Shape, v map[string]any, depth int) error {
 	s.Closed = v["additionalProperties"] == false
+	s.Infer, _ = v["x-infer-schema"].(bool)
 	required := map[string]bool{}
 	list, _ := v["required"].([]any)
 	for _, name := range list {

@@ -25,6 +25,9 @@ const (
 	Object
 
 	anyType = Null | Boolean | Number | String | Array | Object
+
+	// Any is all of them: nothing is known.
+	Any = anyType
 )
 
 var typeNames = []struct { //nolint:gochecknoglobals // a lookup table, in the order of the names
@@ -76,6 +79,7 @@ type Shape struct {
 	Reduce             string // strategy of the annotation
 	Props              map[string]Property
 	Closed             bool     // additionalProperties: false
+	Infer              bool     // x-infer-schema: what the schema does not say is learned from documents
 	Items              *Shape   // nil is anything
 	Prefix             []*Shape // prefixItems
 	MinItems           uint32
@@ -213,7 +217,7 @@ func intersect(a, b *Shape) *Shape {
 		i.Decimal = b.Decimal
 	}
 	i.Min, i.Max = either(a.Min, b.Min), either(a.Max, b.Max)
-	i.Secret, i.Closed = a.Secret || b.Secret, a.Closed || b.Closed
+	i.Secret, i.Closed, i.Infer = a.Secret || b.Secret, a.Closed || b.Closed, a.Infer || b.Infer
 	if i.Default == nil {
 		i.Default = b.Default
 	}

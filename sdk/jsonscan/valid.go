@@ -10,6 +10,10 @@ func Valid(text []byte) bool {
 	return pos >= 0 && space(text, pos) == len(text)
 }
 
+// End checks the value that begins at pos, without white space before it, and returns the index behind it; -1 if there is none. It is for
+// walks that look at some parts of a text themselves, and know how many arrays and objects those lie in.
+func End(text []byte, pos, depth int) int { return validValue(text, pos, depth) }
+
 // validValue returns the index behind the value that begins at pos, or -1 if there is none.
 func validValue(text []byte, pos, depth int) int {
 	if pos >= len(text) || depth > maxDepth {

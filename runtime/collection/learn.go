@@ -1,0 +1,138 @@
+package collection
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/sluicedata/sluice/runtime/infer"
+	"github.com/sluicedata/sluice/runtime/schema"
+	"github.com/sluicedata/sluice/runtime/wal"
+)
+
+// Watch returns what looks at the documents of a collection as they come; nil if its schema leaves nothing to be learned. It belongs to
+// the caller, who hands what it learns to Learn before the documents are committed.
+func (r *Registry) Watch(name string) (*infer.Tree, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.all[name]
+	if e == nil || !e.written.Infer {
+		return nil, nil //nolint:nilnil // nothing is to be learned
+	}
+	return e.watch()
+}
+
+func (e *entry) watch() (*infer.Tree, error) {
+	sourced, learned, err := e.record.shapes()
+	if err != nil {
+		return nil, err
+	}
+	return infer.New(e.written, sourced, learned, e.def.Depth), nil
+}
+
+// Learn adds what was learned from documents, and returns the version that they need. It is durable when Learn returns, which may be
+// earlier than the documents are: a schema only widens.
+func (r *Registry) Learn(ctx context.Context, name string, learned *schema.Shape) (*Version, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.all[name]
+	if e == nil {
+		return nil, fmt.Errorf("learning of documents of %q: there is no such collection", name)
+	}
+	before := e.record
+	if err := r.learn(ctx, e, learned); err != nil {
+		e.record = before
+		return nil, err
+	}
+	return e.version, nil
+}
+
+func (r *Registry) learn(ctx context.Context, e *entry, learned *schema.Shape) error {
+	version := e.record.Version
+	_, known, err := e.record.shapes()
+	if err != nil {
+		return err
+	}
+	e.record.Learned = schema.Widen(known, learned).JSON()
+	if err := r.refresh(ctx, e); err != nil || e.record.Version == version {
+		return err
+	}
+	return r.copyRecords()
+}
+
+// Review looks at documents that are in the log already, where nobody learned from them when they came: those of collections that
+// began to leave something to be learned, or more than before. It is called once, before anything reads the log. Errors are for people.
+func (r *Registry) Review(ctx context.Context, log wal.Log, logger *logrus.Entry) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, e := range r.all {
+		scope := infer.ScopeOf(e.written, e.def.Depth)
+		if scope == nil && e.record.Watched == nil {
+			continue
+		}
+		if !scope.Within(e.record.Watched) {
+			if err := r.review(ctx, log, logger.WithField("collection", name), e); err != nil {
+				return err
+			}
+		}
+		if scope.Equal(e.record.Watched) {
+			continue
+		}
+		e.record.Watched = scope
+		text, err := json.Marshal(e.record)
+		if err != nil {
+			return fmt.Errorf("encoding the schema of %s: %w", name, err)
+		}
+		if err := r.store.Put(ctx, wal.Records{recordName(name): text}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Registry) review(ctx context.Context, log wal.Log, logger *logrus.Entry, e *entry) error {
+	tree, err := e.watch()
+	if err != nil {
+		return err
+	}
+	documents := 0
+	for _, head := range log.Heads(e.def.Name) {
+		n, err := reviewJournal(ctx, log, head, tree)
+		if err != nil {
+			return err
+		}
+		documents += n
+	}
+	if documents > 0 {
+		logger.WithField("documents", documents).Info("looked for fields in documents that are in the log")
+	}
+	if !tree.News() {
+		return nil
+	}
+	return r.learn(ctx, e, tree.Learned())
+}
+
+func reviewJournal(ctx context.Context, log wal.Log, head wal.Head, tree *infer.Tree) (documents int, err error) {
+	reader, err := log.Reader(head.Journal, 0, head.Offset)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if closeErr := reader.Close(); err == nil {
+			err = closeErr
+		}
+	}()
+	for ctx.Err() == nil {
+		block, _, ok, err := reader.Next()
+		if err != nil || !ok {
+			return documents, err
+		}
+		documents += block.Count
+		if err := block.Docs(func(doc []byte) error { tree.Valid(doc); return nil }); err != nil {
+			return documents, err
+		}
+	}
+	return documents, ctx.Err()
+}
