@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -48,6 +49,7 @@ type reader struct {
 	every      time.Duration // between checkpoints, at least, while records keep coming
 	checkpoint time.Time     // of the last one
 	captured   int64         // records, all that a position was moved past, control records too
+	goal       goal
 	lastLookUp time.Time
 	nextLookUp time.Time
 	nextStatus time.Time
@@ -98,6 +100,9 @@ func openReader(ctx context.Context, env capture.Env, cfg config, bindings []*bi
 	if r.changed, err = r.lookUp(ctx, r.topics); err == nil {
 		err = missing(r.topics)
 	}
+	if err == nil && env.CatchUp {
+		err = r.setGoal(ctx)
+	}
 	if err != nil {
 		return nil, errors.Join(unreachable(err, cfg, r.pulse), r.Close())
 	}
@@ -141,7 +146,11 @@ func (r *reader) Read(ctx context.Context, tx *capture.Tx) error {
 			due = earlier(due, now.Add(placesPause))
 		}
 		r.changed = r.changed[:0]
-		if tx.Size() >= fullTransaction || !due.IsZero() && !now.Before(due) {
+		caughtUp := r.caughtUp(now)
+		if caughtUp && due.IsZero() {
+			return io.EOF
+		}
+		if caughtUp || tx.Size() >= fullTransaction || !due.IsZero() && !now.Before(due) {
 			r.checkpoint = now
 			return nil
 		}
@@ -151,7 +160,11 @@ func (r *reader) Read(ctx context.Context, tx *capture.Tx) error {
 		if len(r.changed) > 0 {
 			continue
 		}
-		if err := r.poll(ctx, earlier(due, r.nextLookUp)); err != nil {
+		until := earlier(due, r.nextLookUp)
+		if r.goal.ends != nil {
+			until = earlier(until, now.Add(time.Second))
+		}
+		if err := r.poll(ctx, until); err != nil {
 			return err
 		}
 	}

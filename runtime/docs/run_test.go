@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluicedata/sluice/sdk/testkit/duckdb"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 )
 
@@ -100,7 +101,9 @@ func newReader(t *testing.T, bin string) *reader {
 	dir, fake := t.TempDir(), t.TempDir()
 	require.NoError(t, os.Symlink(bin, filepath.Join(dir, "bin")))
 	require.NoError(t, os.WriteFile(filepath.Join(fake, "make"), []byte(makeScript(t)), 0o755))
-	path := fake + ":" + filepath.Dir(psql(t, pg)) + ":" + os.Getenv("PATH")
+	db, err := duckdb.Find()
+	require.NoError(t, err)
+	path := strings.Join([]string{fake, filepath.Dir(psql(t, pg)), filepath.Dir(db), os.Getenv("PATH")}, ":")
 	return &reader{
 		dir: dir,
 		address: strings.NewReplacer("127.0.0.1:54329", pg.Address(), "localhost:54329", pg.Address(),

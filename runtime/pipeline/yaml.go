@@ -11,6 +11,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/sluicedata/sluice/sdk/reference"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
@@ -149,8 +150,8 @@ func (s *source) counter(dst *uint32, what string) field {
 	}
 }
 
-// toJSON converts a value, keeping the order of members and the spelling of numbers. With expand, ${NAME} in texts
-// becomes the environment variable's value.
+// toJSON converts a value, keeping the order of members and the spelling of numbers. With expand, references in
+// texts (package reference) are resolved.
 func (s *source) toJSON(n *yaml.Node, expand bool) (json.RawMessage, error) {
 	return s.appendJSON(nil, n, expand, 0)
 }
@@ -193,7 +194,7 @@ func (s *source) appendJSON(dst []byte, n *yaml.Node, expand bool, depth int) ([
 
 func (s *source) appendScalar(dst []byte, n *yaml.Node, expand bool) ([]byte, error) {
 	value := n.Value
-	if expand && strings.Contains(value, "${") {
+	if expand && reference.Used(value) {
 		var err error
 		if value, err = s.expand(n); err != nil {
 			return nil, err
@@ -234,36 +235,13 @@ func (s *source) appendInt(dst []byte, n *yaml.Node, value string) ([]byte, erro
 	return strconv.AppendInt(dst, i, 10), nil
 }
 
-// expand replaces ${NAME}; $${ stands for ${ itself. A variable that is not set is an error: an empty password is
-// never what the author meant.
+// expand resolves the references of a text.
 func (s *source) expand(n *yaml.Node) (string, error) {
-	var out strings.Builder
-	rest := n.Value
-	for {
-		i := strings.Index(rest, "${")
-		if i < 0 {
-			out.WriteString(rest)
-			return out.String(), nil
-		}
-		if i > 0 && rest[i-1] == '$' {
-			out.WriteString(rest[:i-1] + "${")
-			rest = rest[i+2:]
-			continue
-		}
-		name, after, closed := strings.Cut(rest[i+2:], "}")
-		if !closed {
-			return "", s.fail(n, "${ without its closing brace; write $${ for the two characters themselves")
-		}
-		value, ok := "", false
-		if s.opts.Getenv != nil {
-			value, ok = s.opts.Getenv(name)
-		}
-		if !ok {
-			return "", s.fail(n, "the environment variable %s is not set", name)
-		}
-		out.WriteString(rest[:i] + value)
-		rest = after
+	text, err := reference.Surroundings{LookupEnv: s.opts.Getenv, Dir: filepath.Dir(s.file)}.Resolve(n.Value)
+	if err != nil {
+		return "", s.fail(n, "%v", err)
 	}
+	return text, nil
 }
 
 func appendString(dst []byte, s string) []byte {

@@ -128,7 +128,7 @@ func (a *adapter[C, R, S]) apply(
 }
 
 func (a *adapter[C, R, S]) open(
-	ctx context.Context, log *logrus.Entry, req *capturepb.Request_Open, ephemeral bool,
+	ctx context.Context, log *logrus.Entry, req *capturepb.Request_Open, how opening,
 ) (*session, error) {
 	cfg, resources, paths, err := a.task(req.Capture)
 	if err != nil {
@@ -150,7 +150,7 @@ func (a *adapter[C, R, S]) open(
 		s.bindings = append(s.bindings, &bindings[i].h)
 	}
 	env := newEnv(req.Capture.Name, log)
-	env.Version, env.Ephemeral = req.Version, ephemeral
+	env.Version, env.Ephemeral, env.CatchUp = req.Version, how.ephemeral, how.catchUp
 	env.Range.Begin, env.Range.End = req.Range.Keys()
 	env.Outlet = s.outlet
 	env.Shared = state.shared

@@ -43,8 +43,11 @@ Without arguments it speaks the capture protocol on standard input and output, f
   %[1]s check    --config c.yaml          is everything ready for a capture?
   %[1]s discover --config c.yaml          what can be captured?
   %[1]s pull     --config c.yaml          capture it: one JSON document a line
+  %[1]s completion bash                   what a shell needs to complete commands (also fish, powershell, zsh)
 
-Configuration files are YAML or JSON. Logs go to standard error; LOG_LEVEL and LOG_FORMAT change them.`, p.Name, title))
+A configuration is YAML or JSON: a file, standard input, or the environment variable SLUICE_CONFIG. In it, ${NAME} is an
+environment variable and ${file:PATH} the content of a file. Logs go to standard error; LOG_LEVEL and LOG_FORMAT change them.
+The exit code is 0 for what was done, or stopped by a signal; 1 for a failure; 2 for a command line that makes no sense.`, p.Name, title))
 	t := &cli{p: p, c: c}
 	root.AddCommand(t.specCommand(), t.checkCommand(), t.discoverCommand(), t.pullCommand())
 	return root
@@ -61,13 +64,31 @@ func schemaTitle(schema []byte) string {
 func (t *cli) log() *logrus.Entry { return logrus.NewEntry(t.p.Log) }
 
 func (t *cli) configFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&t.configFile, "config", "", "the endpoint's configuration, YAML or JSON; - reads standard input (required)")
-	_ = cmd.MarkFlagRequired("config") // it exists
+	process.ConfigFlag(cmd, &t.configFile)
 }
 
 func (t *cli) bindFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&t.catalogFile, "catalog", "", "what to capture, as discover printed it; without it, all that is discovered")
 	cmd.Flags().StringArrayVar(&t.binds, "bind", nil, "capture only what has a name like this, such as 'public.*'; may be repeated")
+	_ = cmd.MarkFlagFilename("catalog", "json", "yaml", "yml")
+	_ = cmd.RegisterFlagCompletionFunc("bind", t.completeNames) // they exist
+}
+
+// completeNames is what a shell proposes for --bind: the names of what there is, if the configuration is known already.
+func (t *cli) completeNames(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	config, err := t.p.ReadConfig(t.configFile)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	found, err := t.catalog(cmd.Context(), config)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, b := range found.Bindings {
+		names = append(names, strings.Join(b.ResourcePath, "."))
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 func (t *cli) specCommand() *cobra.Command {
@@ -81,25 +102,6 @@ func (t *cli) specCommand() *cobra.Command {
 			return printMessage(cmd.OutOrStdout(), spec)
 		},
 	}
-}
-
-func (t *cli) discoverCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "discover", Short: "Print what can be captured, as a catalog for pull", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			config, err := t.p.ReadConfig(t.configFile)
-			if err != nil {
-				return err
-			}
-			found, err := t.c.discover(cmd.Context(), t.log(), &capturepb.Request_Discover{ConfigJson: config})
-			if err != nil {
-				return err
-			}
-			return printMessage(cmd.OutOrStdout(), found)
-		},
-	}
-	t.configFlag(cmd)
-	return cmd
 }
 
 func (t *cli) checkCommand() *cobra.Command {
@@ -148,7 +150,7 @@ func (t *cli) catalog(ctx context.Context, config json.RawMessage) (*capturepb.R
 	if t.catalogFile == "" {
 		return t.c.discover(ctx, t.log(), &capturepb.Request_Discover{ConfigJson: config})
 	}
-	text, err := t.p.ReadConfig(t.catalogFile)
+	text, err := t.p.ReadFile(t.catalogFile)
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,7 @@ type Connector interface {
 	discover(ctx context.Context, log *logrus.Entry, req *capturepb.Request_Discover) (*capturepb.Response_Discovered, error)
 	validate(ctx context.Context, log *logrus.Entry, req *capturepb.Request_Validate) (*capturepb.Response_Validated, error)
 	apply(ctx context.Context, log *logrus.Entry, req *capturepb.Request_Apply) (*capturepb.Response_Applied, error)
-	open(ctx context.Context, log *logrus.Entry, req *capturepb.Request_Open, ephemeral bool) (*session, error)
+	open(ctx context.Context, log *logrus.Entry, req *capturepb.Request_Open, how opening) (*session, error)
 }
 
 // session is an opened capture.
@@ -23,4 +23,10 @@ type session struct {
 	bindings []*handle
 	state    *document
 	outlet   *Outlet // the source has it too
+}
+
+// opening is what a session knows besides its request.
+type opening struct {
+	ephemeral bool // Env.Ephemeral
+	catchUp   bool // Env.CatchUp
 }

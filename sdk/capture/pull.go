@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
@@ -30,6 +29,7 @@ type pullOptions struct {
 	name      string
 	limit     int
 	named     bool
+	catchUp   bool
 }
 
 func (t *cli) pullCommand() *cobra.Command {
@@ -37,7 +37,10 @@ func (t *cli) pullCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "pull", Short: "Capture, and print one JSON document a line", Args: cobra.NoArgs,
 		Long: `Pull captures what --catalog lists, or all that is discovered, and prints one JSON document a line, until it is
-interrupted or the source ends.
+interrupted or the source ends. With --catch-up it ends once everything is captured that was there when it began: what
+is downstream, such as a query, sees the end of its input then.
+
+On a terminal it shows how much that is, unless the documents go there.
 
 With --state it remembers how far it came, and goes on from there when it is started again. The position is kept after
 the documents before it were written: an interruption never loses a document, and may repeat some. So may --limit, when
@@ -55,6 +58,7 @@ With --named, every line tells where its document comes from: {"binding": "publi
 	t.bindFlags(cmd)
 	cmd.Flags().StringVar(&o.stateFile, "state", "", "file that keeps the position between pulls; made if it does not exist")
 	cmd.Flags().IntVar(&o.limit, "limit", 0, "stop after this many documents; 0 means never")
+	cmd.Flags().BoolVar(&o.catchUp, "catch-up", false, "end once everything is captured that was there when it began")
 	cmd.Flags().BoolVar(&o.named, "named", false, "print where each document comes from")
 	cmd.Flags().StringVar(&o.name, "name", "", "name of the capture, from which the names of what it makes at the source derive")
 	return cmd
@@ -99,7 +103,7 @@ func (t *cli) pull(ctx context.Context, o pullOptions) error {
 	}
 	s, err := t.c.open(ctx, t.log(), &capturepb.Request_Open{
 		Capture: spec, Version: "pull", Range: flowpb.FullRange(), StateJson: stored.State,
-	}, o.stateFile == "")
+	}, opening{ephemeral: o.stateFile == "", catchUp: o.catchUp})
 	if err != nil {
 		return err
 	}
@@ -126,7 +130,10 @@ func taskName(o pullOptions) (string, error) {
 
 // stream runs the opened session until it ends.
 func (t *cli) stream(ctx context.Context, s *session, o pullOptions, stored storedState) error {
-	out := &lineOutput{out: t.p.Stdout, file: o.stateFile, stored: stored, log: t.log()}
+	out := &lineOutput{out: t.p.Stdout, file: o.stateFile, stored: stored}
+	if t.p.Watched && !t.p.Displayed {
+		out.progress = &pullProgress{show: t.p.ShowStatus, began: time.Now()}
+	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	saving, stopSaving := context.WithCancel(context.WithoutCancel(ctx))
@@ -159,7 +166,8 @@ func (t *cli) stream(ctx context.Context, s *session, o pullOptions, stored stor
 type lineOutput struct {
 	out  io.Writer
 	file string // "" keeps nothing
-	log  *logrus.Entry
+	// progress is nil if nobody looks.
+	progress *pullProgress
 
 	mu     sync.Mutex
 	stored storedState
@@ -171,6 +179,7 @@ func (l *lineOutput) write(_ context.Context, buf []byte, c *commit) error {
 	if _, err := l.out.Write(buf); err != nil {
 		return fmt.Errorf("writing documents: %w", err)
 	}
+	l.progress.wrote(buf)
 	if c == nil {
 		return nil
 	}
@@ -192,6 +201,7 @@ func (l *lineOutput) keepSaving(ctx context.Context) error {
 	for {
 		select {
 		case <-tick.C:
+			l.progress.tell(time.Now())
 			if err := l.save(ctx); err != nil {
 				return err
 			}

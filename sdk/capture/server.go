@@ -158,7 +158,7 @@ func requestKind(req *capturepb.Request) string {
 func (c *conversation) session(ctx context.Context, req *capturepb.Request_Open) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	opened, err := c.Connector.open(ctx, c.Log, req, false)
+	opened, err := c.Connector.open(ctx, c.Log, req, opening{})
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil // the echo of the stop

@@ -108,6 +108,9 @@ type Env struct {
 	// Ephemeral says that nothing keeps the state of this session: it was started by hand without a state file. A source
 	// then leaves nothing behind at the endpoint that would wait for another session.
 	Ephemeral bool
+	// CatchUp says that the session is to end: Read returns io.EOF as soon as everything was captured that the endpoint had
+	// when the session was opened. What came meanwhile may be captured too. A source that polls ends after one sweep.
+	CatchUp bool
 	// Outlet tells how the session's output is taken. It is nil outside of sessions.
 	Outlet *Outlet
 	// Shared is the state that Tx.SetShared last committed; nil when there is none.

@@ -31,6 +31,9 @@ func (r *reader) between(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := r.seek(); err != nil {
+		return err
+	}
 	if r.rework {
 		r.planWork()
 	}
@@ -189,6 +192,9 @@ func (r *reader) passed(m Mark) {
 		r.fenced = append(r.fenced, c)
 	}
 	delete(r.fences, m)
+	if m == r.goal.mark && m != "" && r.goal.reached.IsZero() {
+		r.goal.reached = r.now()
+	}
 }
 
 // emitFenced emits the chunks that the stream has passed, those of one range in order, until the transaction is full.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/sirupsen/logrus"
@@ -21,7 +22,7 @@ func open(ctx context.Context, s session) (*reader, error) {
 	r := &reader{
 		driver: s.driver, opts: s.opts, limits: s.limits, log: s.env.Log, pool: s.pool, now: s.now, rand: s.rand,
 		byID: map[TableID]*table{}, shared: shared, forget: s.env.Dormant,
-		fences: map[Mark][]*chunk{}, announced: map[*table]string{}, rework: true, progress: &progress{}, heavy: make(chan struct{}, 1),
+		goal: goal{wanted: s.env.CatchUp}, fences: map[Mark][]*chunk{}, announced: map[*table]string{}, rework: true, progress: &progress{}, heavy: make(chan struct{}, 1),
 	}
 	r.encode = r.doc.append
 	r.copyRaw = func(dst []byte) ([]byte, error) { return append(dst, r.raw...), nil }
@@ -190,6 +191,9 @@ func (r *reader) idle(ctx context.Context) error {
 		r.out.SetShared(&r.shared)
 		return nil
 	}
+	if r.goal.wanted {
+		return io.EOF
+	}
 	<-ctx.Done()
 	return ctx.Err()
 }
@@ -232,6 +236,7 @@ func (r *reader) connect(ctx context.Context) error {
 		return fmt.Errorf("opening the log: %w", err)
 	}
 	r.stream, r.reopen, r.rescoped, r.connecting = stream, false, false, false
+	r.forgetGoal()
 	r.acks.set(stream)
 	r.started(stream.Start())
 	for _, t := range r.tables {

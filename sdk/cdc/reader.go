@@ -97,6 +97,8 @@ type reader struct {
 	ask           []*table // to be discovered before that
 	nextProgress  time.Time
 
+	goal goal
+
 	// What is said of it to those who watch.
 	progress                                *progress
 	connecting                              bool // the log is being opened again
@@ -140,6 +142,9 @@ func (r *reader) fill(ctx context.Context) error {
 		if !r.inTxn {
 			if err := r.between(ctx); err != nil {
 				return err
+			}
+			if r.caughtUp() {
+				return r.end()
 			}
 			if r.complete() {
 				return r.finish()
@@ -222,6 +227,7 @@ func (r *reader) advance(ev *Event) {
 		r.shared.Cursor = ev.Cursor
 		r.moved = true
 	}
+	r.goal.moved = !r.goal.reached.IsZero()
 }
 
 // holdsSomething reports whether there is something to commit.
@@ -251,6 +257,8 @@ func (r *reader) wait() time.Duration {
 		return linger
 	case r.running > 0 || r.chunks > 0 || len(r.work) > 0:
 		return poll
+	case !r.goal.reached.IsZero():
+		return longest
 	default:
 		return calm
 	}

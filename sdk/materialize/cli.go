@@ -21,7 +21,11 @@ func commandLine(p *process.Process, s Spec, c connector) *cobra.Command {
 		`%s keeps %s up to date with collections of documents.
 
 Without arguments it speaks the materialization protocol on standard input and output, for a runtime such as sluice.
-The commands below are for people. See %s.`, p.Name, s.Title, s.DocsURL))
+The commands below are for people. See %s.
+
+A configuration is YAML or JSON: a file, standard input, or the environment variable SLUICE_CONFIG. In it, ${NAME} is an
+environment variable and ${file:PATH} the content of a file. Logs go to standard error; LOG_LEVEL and LOG_FORMAT change them.
+The exit code is 0 for what was done, or stopped by a signal; 1 for a failure; 2 for a command line that makes no sense.`, p.Name, s.Title, s.DocsURL))
 	root.AddCommand(specCommand(c), checkCommand(p, c), applyCommand(p, c))
 	return root
 }
@@ -58,8 +62,7 @@ func checkCommand(p *process.Process, c connector) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&config, "config", "", "file with the endpoint configuration, JSON or YAML; - for standard input")
-	_ = cmd.MarkFlagRequired("config")
+	process.ConfigFlag(cmd, &config)
 	return cmd
 }
 
@@ -72,7 +75,7 @@ func applyCommand(p *process.Process, c connector) *cobra.Command {
 FILE holds the protocol's Apply request in its JSON form: {"materialization": {…}, "version": "…"}.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			raw, err := p.ReadConfig(spec)
+			raw, err := p.ReadFile(spec)
 			if err != nil {
 				return err
 			}

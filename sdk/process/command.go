@@ -2,11 +2,8 @@ package process
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"runtime"
 	"runtime/debug"
 
@@ -21,7 +18,6 @@ func (p *Process) Root(short, long string) *cobra.Command {
 		Use: p.Name, Short: short, Long: long,
 		SilenceErrors: true, SilenceUsage: true,
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetArgs(p.Args)
 	root.SetIn(p.Stdin)
 	root.SetOut(p.Stdout)
@@ -36,18 +32,44 @@ func (p *Process) Root(short, long string) *cobra.Command {
 	return root
 }
 
-// Execute runs the command line and returns the exit code. An interruption by a signal is a success; a command that
-// printed its findings itself returns an ExitError.
+// The exit codes of a command line.
+const (
+	exitDone    = 0 // it did what it was asked to, or was told to stop by a signal
+	exitFailed  = 1 // the last line on standard error says why
+	exitMisused = 2 // the command line makes no sense: nothing was done
+)
+
+// Execute runs the command line and returns the exit code: 0 for what was done, 1 for what failed, 2 for a command line that
+// makes no sense. An interruption by a signal is a success; a command that printed its findings itself returns an
+// ExitError.
 func (p *Process) Execute(ctx context.Context, root *cobra.Command) int {
-	err := root.ExecuteContext(ctx)
+	began := false
+	noteBegin(root, &began)
+	cmd, err := root.ExecuteContextC(ctx)
 	var exit ExitError
 	switch {
 	case err == nil || (ctx.Err() != nil && errors.Is(err, context.Canceled)):
-		return 0
+		return exitDone
 	case errors.As(err, &exit):
 		return int(exit)
+	case !began:
+		p.Fail(usererr.New(err, "%v. See %s --help", err, cmd.CommandPath()))
+		return exitMisused
 	default:
 		return p.Fail(err)
+	}
+}
+
+// noteBegin has every command note that it was reached: what fails before is the command line.
+func noteBegin(cmd *cobra.Command, began *bool) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			*began = true
+			return run(cmd, args)
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		noteBegin(sub, began)
 	}
 }
 
@@ -72,27 +94,4 @@ func Version() string {
 		return "(unknown)"
 	}
 	return info.Main.Version
-}
-
-// ReadConfig reads a configuration file, YAML or JSON, as JSON. The name "-" means Stdin.
-func (p *Process) ReadConfig(name string) (json.RawMessage, error) {
-	var text []byte
-	var err error
-	if name == "-" {
-		text, err = io.ReadAll(p.Stdin)
-		name = "standard input"
-	} else {
-		text, err = os.ReadFile(name)
-	}
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, usererr.New(err, "There is no file %s.", name)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", name, err)
-	}
-	out, err := toJSON(text)
-	if err != nil {
-		return nil, usererr.New(err, "%s is neither JSON nor YAML: %v.", name, err)
-	}
-	return out, nil
 }

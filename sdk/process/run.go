@@ -30,8 +30,11 @@ type Process struct {
 	Log *logrus.Logger
 	// Interactive says that somebody types on Stdin.
 	Interactive bool
+	// Displayed says that somebody looks at Stdout, Watched that somebody looks at Stderr.
+	Displayed, Watched bool
 
 	logged atomic.Bool // something was logged
+	status *statusLine // nil unless Watched
 }
 
 // Main runs a program and exits with the code that run returns: 0 for success, anything else for a failure whose message
@@ -47,7 +50,7 @@ func Main(name string, run func(ctx context.Context, p *Process) int) {
 		// Without Close: it would wait for, and not wake, whoever reads.
 		Stdin: struct{ io.Reader }{os.Stdin}, Stdout: os.Stdout, Stderr: os.Stderr,
 		LookupEnv:   os.LookupEnv,
-		Interactive: isTerminal(os.Stdin),
+		Interactive: isTerminal(os.Stdin), Displayed: isTerminal(os.Stdout), Watched: isTerminal(os.Stderr),
 	}
 	os.Exit(p.main(run))
 }
@@ -64,8 +67,12 @@ func (p *Process) main(run func(ctx context.Context, p *Process) int) int {
 // Run is Main inside of another program, such as a test: it makes the logger, calls run and returns its code. Signals, the
 // memory limit and the exit are left to the caller.
 func (p *Process) Run(ctx context.Context, run func(ctx context.Context, p *Process) int) int {
-	stderr, ok := p.Stderr.(*os.File)
-	log, err := newLogger(p, ok && isTerminal(stderr))
+	if p.Watched {
+		p.status = &statusLine{out: p.Stderr}
+		p.Stderr = p.status
+		defer p.ShowStatus("")
+	}
+	log, err := newLogger(p, p.Watched)
 	if err != nil {
 		return p.Fail(err)
 	}

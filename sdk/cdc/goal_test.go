@@ -1,0 +1,82 @@
+package cdc
+
+import (
+	"context"
+	"errors"
+	"io"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+// endDriver can say where its log ends.
+type endDriver struct {
+	*scriptDriver
+	asked int
+	err   error
+}
+
+func (d *endDriver) End(context.Context) (Mark, error) {
+	d.asked++
+	return "end", d.err
+}
+
+// until reads transactions until the session ends.
+func until(t *testing.T, r *reader) (docs []string, cursor Cursor, err error) { //nolint:thelper // it decides nothing
+	for {
+		tx := &scriptTx{}
+		err = r.read(t.Context(), tx)
+		docs = append(docs, tx.docs...)
+		if s, ok := tx.shared.(*sharedState); ok {
+			cursor = s.Cursor
+		}
+		if err != nil {
+			return docs, cursor, err
+		}
+	}
+}
+
+// A session that catches up reads tables to their end and the log to the place where it ended, and then ends.
+func TestCatchUp(t *testing.T) {
+	t.Parallel()
+	d := &endDriver{scriptDriver: &scriptDriver{
+		tables: []*Table{tableST()}, rows: []Row{rowKX("1", "a")},
+		events: []Event{{Op: Idle}, {Op: Insert, Table: tableID, Txn: "7", Row: rowKX("2", "b")}, {Op: Commit, Txn: "7", Cursor: "c7"}},
+	}}
+	s := script(t, d, bind(""))
+	s.env.CatchUp = true
+	r, err := s.open()
+	require.NoError(t, err)
+	docs, cursor, err := until(t, r)
+	require.Equal(t, io.EOF, err, "nothing else ends a session well")
+	require.Len(t, docs, 2, "%v", docs)
+	require.Equal(t, Cursor("c7"), cursor)
+	require.Equal(t, Live, r.tables[0].state.Phase)
+	require.Equal(t, 1, d.asked)
+	require.NoError(t, r.close())
+
+	d = &endDriver{scriptDriver: &scriptDriver{tables: []*Table{tableST()}}, err: errors.New("gone")}
+	s = script(t, d, bind(Live))
+	s.env.CatchUp = true
+	r, err = s.open()
+	require.NoError(t, err)
+	_, _, err = until(t, r)
+	require.ErrorContains(t, err, "asking where the log ends: gone")
+
+	s = script(t, &scriptDriver{tables: []*Table{tableST()}}, bind(Live))
+	s.env.CatchUp = true
+	r, err = s.open()
+	require.NoError(t, err)
+	_, _, err = until(t, r)
+	require.Equal(t, "This source cannot tell where its log ends, so it cannot be captured up to there.", usererr.Message(err))
+
+	// A capture of nothing has caught up.
+	s = script(t, &scriptDriver{})
+	s.env.CatchUp = true
+	r, err = s.open()
+	require.NoError(t, err)
+	_, _, err = until(t, r)
+	require.Equal(t, io.EOF, err)
+}
