@@ -1,6 +1,7 @@
 package endpoint_test
 
 import (
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -16,24 +17,75 @@ import (
 	"github.com/sluicedata/sluice/sdk/endpoint"
 )
 
-// A peer behind a network that drops everything without a word is noticed: when something was sent to it, and when nothing
-// was. Both ends are real sockets in a network namespace of the test's own, whose link loses all packets from some moment on.
+// A peer behind a network that drops everything without a word is noticed: when something was sent to it, when nothing was, and
+// when it had not read for long what was sent. Both ends are real sockets in a network namespace of the test's own, whose link
+// loses all packets from some moment on.
 func TestSilentNetworkIsNoticed(t *testing.T) {
 	t.Parallel()
-	for name, writes := range map[string]bool{"sending": true, "idle": false} {
+	const dead = 6 * time.Second
+	for name, before := range map[string]func(client net.Conn){
+		"sending": func(client net.Conn) {},
+		"idle":    func(client net.Conn) {},
+		"unread":  func(client net.Conn) { stall(t, client, 2*dead) },
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := dialIntoSilence(t, endpoint.NetDialer{Idle: time.Second, Dead: 2 * time.Second})
-			if writes {
+			client, silence := dialNamespaces(t, endpoint.NetDialer{Idle: dead / 2, Dead: dead})
+			before(client)
+			silence()
+			if name == "sending" {
 				_, err := client.Write([]byte("is anybody there?"))
 				require.NoError(t, err)
 			}
-			require.NoError(t, client.SetReadDeadline(time.Now().Add(20*time.Second)))
+			require.NoError(t, client.SetReadDeadline(time.Now().Add(10*dead)))
+			began := time.Now()
 			_, err := client.Read(make([]byte, 1))
 			require.ErrorIs(t, err, syscall.ETIMEDOUT, "the kernel gave the connection up")
 			require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+			t.Log(time.Since(began))
 		})
 	}
+}
+
+// A peer that lives and does not read for long is waited for, and then gets all that was sent.
+func TestReaderThatStallsIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	const dead = 6 * time.Second
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	client, err := endpoint.NetDialer{Dead: dead}.DialContext(t.Context(), "tcp", listener.Addr().String())
+	require.NoError(t, err)
+	defer client.Close()
+	server, err := listener.Accept()
+	require.NoError(t, err)
+	defer server.Close()
+
+	sent := stall(t, client, 4*dead)
+	require.NoError(t, client.(*net.TCPConn).CloseWrite())
+	got, err := io.Copy(io.Discard, server)
+	require.NoError(t, err)
+	require.Equal(t, sent, got)
+}
+
+// stall sends until nothing more is taken, and then waits. It returns how many bytes were sent.
+func stall(t *testing.T, client net.Conn, wait time.Duration) (sent int64) {
+	t.Helper()
+	piece := make([]byte, 1<<20)
+	for {
+		require.NoError(t, client.SetDeadline(time.Now().Add(time.Second)))
+		n, err := client.Write(piece)
+		sent += int64(n)
+		if err != nil {
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+			break
+		}
+	}
+	require.NoError(t, client.SetDeadline(time.Now().Add(wait)))
+	_, err := client.Read(make([]byte, 1))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded, "the connection lives")
+	require.NoError(t, client.SetDeadline(time.Time{}))
+	return sent
 }
 
 // The times that are in force without further words: a minute is enough for both.
@@ -60,9 +112,8 @@ func TestTimesOfSockets(t *testing.T) {
 	require.LessOrEqual(t, idle+interval+dead/1000, 60, "seconds until an idle connection is given up")
 }
 
-// dialIntoSilence opens a connection whose packets are lost from then on: between two network namespaces, one of which is then
-// told to forget the way to the other.
-func dialIntoSilence(t *testing.T, d endpoint.NetDialer) net.Conn {
+// dialNamespaces opens a connection between two network namespaces, one of which forgets the way to the other when it is told to.
+func dialNamespaces(t *testing.T, d endpoint.NetDialer) (client net.Conn, silence func()) {
 	t.Helper()
 	here, there := newNamespace(t), newNamespace(t)
 	here.ip(t, "link", "add", "name", "veth1", "type", "veth", "peer", "name", "veth2", "netns", strconv.Itoa(there.thread))
@@ -79,8 +130,7 @@ func dialIntoSilence(t *testing.T, d endpoint.NetDialer) net.Conn {
 	here.do(func() { conn, err = d.DialContext(t.Context(), "tcp", listener.Addr().String()) })
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	there.ip(t, "route", "add", "blackhole", "192.0.2.1/32")
-	return conn
+	return conn, func() { there.ip(t, "route", "add", "blackhole", "192.0.2.1/32") }
 }
 
 // namespace is a network of its own. Sockets that are made by do belong to it, wherever they are used.

@@ -13,12 +13,13 @@ type Dialer interface {
 }
 
 // NetDialer opens TCP connections whose other end cannot vanish unnoticed. A server whose machine stopped, or a firewall that
-// forgot the connection, says nothing; with a NetDialer of the zero value such a connection fails within 45 seconds, whether
-// something was to be sent (TCP_USER_TIMEOUT, on Linux) or nothing (keepalive).
+// forgot the connection, says nothing; with a NetDialer of the zero value such a connection fails within a minute, whether
+// something was to be sent (on Linux) or nothing (keepalive). A server that lives, but does not read what it is sent, is waited
+// for.
 type NetDialer struct {
 	Timeout time.Duration // of connecting; 0 means 20 s
 	Idle    time.Duration // how long nothing may arrive before the other end is asked whether it is there; 0 means 15 s
-	Dead    time.Duration // how long it may not acknowledge what was sent or asked; 0 means 30 s
+	Dead    time.Duration // how long it may not answer what was sent or asked; 0 means 30 s
 }
 
 func (d NetDialer) withDefaults() NetDialer {
@@ -48,7 +49,7 @@ func (d NetDialer) DialContext(ctx context.Context, network, address string) (ne
 		return nil, err //nolint:wrapcheck // a *net.OpError, which names the address
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		if err := setUserTimeout(tcp, d.Dead); err != nil {
+		if err := giveUpSilent(tcp, d.Dead); err != nil {
 			_ = conn.Close()
 			return nil, fmt.Errorf("preparing the connection: %w", err)
 		}

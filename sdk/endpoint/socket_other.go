@@ -7,5 +7,5 @@ import (
 	"time"
 )
 
-// setUserTimeout does nothing: other systems have no such option in common, and keepalive alone notices idle connections.
-func setUserTimeout(*net.TCPConn, time.Duration) error { return nil }
+// giveUpSilent does nothing: other systems have no such option in common, and keepalive alone notices idle connections.
+func giveUpSilent(*net.TCPConn, time.Duration) error { return nil }
