@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/sdk/schema"
+	"github.com/sluicedata/sluice/sdk/testkit/page"
+	"github.com/sluicedata/sluice/sdk/testkit/server"
 )
 
 func TestConfigIsWellFormed(t *testing.T) {
@@ -37,4 +39,17 @@ func TestDocumentationNamesEveryField(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Whoever runs the statements of the user's page has all that a materialization needs.
+func TestSetUpOfThePage(t *testing.T) {
+	t.Parallel()
+	pg := server.Postgres(t) // roles and databases belong to the whole server
+	pg.Exec(t, "CREATE DATABASE shop")
+	db := database{pg, "shop"}
+	for _, s := range page.SQL(t, "../docs/connectors/materialize-postgres.md", "## Set up", "…", "of the page") {
+		db.exec(t, s)
+	}
+	r := newTask(t, db, db.config(func(c map[string]any) { c["user"], c["password"] = "sluice", "of the page" }))
+	r.MustApply()
 }
