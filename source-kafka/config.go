@@ -103,17 +103,24 @@ const (
 
 // resource is what users write for one binding.
 type resource struct {
-	Topic       string `json:"topic" title:"Topic" desc:"The topic's name." x-collection-name:"true" order:"0"`
-	KeyFormat   string `json:"keyFormat,omitempty" title:"Key Format" desc:"How keys of records are read. Empty means auto: by their schema in the registry, or as text if they have none." enum:",auto,json,avro,protobuf,json-schema,string,bytes,csv" order:"1"`
-	ValueFormat string `json:"valueFormat,omitempty" title:"Value Format" desc:"How values of records are read. Empty means auto: by their schema in the registry, or as JSON if they have none." enum:",auto,json,avro,protobuf,json-schema,string,bytes,csv" order:"2"`
+	Topic       string   `json:"topic" title:"Topic" desc:"The topic's name." x-collection-name:"true" order:"0"`
+	KeyFormat   string   `json:"keyFormat,omitempty" title:"Key Format" desc:"How keys of records are read. Empty means auto: by their schema in the registry, or as text if they have none." enum:",auto,json,avro,protobuf,json-schema,string,bytes,csv" order:"1"`
+	ValueFormat string   `json:"valueFormat,omitempty" title:"Value Format" desc:"How values of records are read. Empty means auto: by their schema in the registry, or as JSON if they have none." enum:",auto,json,avro,protobuf,json-schema,string,bytes,csv" order:"2"`
+	Key         []string `json:"key,omitempty" title:"Key" desc:"JSON pointers to what identifies a document, such as /_key/id or /order/id; the same as the collection's key. Empty means whatever the collection's key is." order:"3"`
 }
 
 // Validate checks what types cannot.
 func (r resource) Validate() error {
+	var errs []error
 	if r.Topic == "" {
-		return usererr.New(nil, "Enter the topic's name.")
+		errs = append(errs, usererr.New(nil, "Enter the topic's name."))
 	}
-	return nil
+	for _, ptr := range r.Key {
+		if !strings.HasPrefix(ptr, "/") {
+			errs = append(errs, usererr.New(nil, "The key %q of topic %s is no JSON pointer. Write it like /_key or /order/id.", ptr, r.Topic))
+		}
+	}
+	return usererr.Join("The resource has these problems:", errs)
 }
 
 // Validate checks what types cannot. It reports every problem at once.

@@ -67,7 +67,7 @@ func documentSchema(key, value *codec.Schema, keyed bool) (json.RawMessage, erro
 func (d *documents) sourcedSchema(key, value *codec.Schema) (json.RawMessage, error) {
 	known := func(s *codec.Schema) bool { return s != nil && s.Closed != nil }
 	named := known(key) && key.ID > 0 || known(value) && value.ID > 0
-	if !named || d.needsKey && !known(key) || d.needsValue && !known(value) {
+	if !named || d.id.inKey && !known(key) || d.id.inValue && !known(value) {
 		return nil, nil //nolint:nilnil // nothing to say
 	}
 	properties, definitions, required := schemaParts{}, schemaParts{}, []string{metaMember}
@@ -76,7 +76,7 @@ func (d *documents) sourcedSchema(key, value *codec.Schema) (json.RawMessage, er
 		if err != nil {
 			return nil, err
 		}
-		if d.needsValue {
+		if d.id.inValue {
 			required = append(required, always...)
 		}
 	}
@@ -86,7 +86,7 @@ func (d *documents) sourcedSchema(key, value *codec.Schema) (json.RawMessage, er
 			return nil, err
 		}
 		properties[keyMember] = root
-		if d.needsKey {
+		if d.id.inKey {
 			required = append(required, keyMember)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -29,9 +28,8 @@ const (
 type documents struct {
 	topic      string
 	key, value *codec.Codec
-	// needsKey says that the collection's key is in the record's key, needsValue that it is in its value.
-	needsKey, needsValue bool
-	meta                 []byte // what _meta begins with
+	id         *identity
+	meta       []byte // what _meta begins with
 	// The schemas that the last key and the last value followed, and those that were followed when the runtime was last told.
 	now, told shapes
 	announced map[shapes]bool // since the session began
@@ -41,28 +39,20 @@ type documents struct {
 type shapes struct{ key, value *codec.Schema }
 
 func newDocuments(r resource, collectionKey []string, reg *registry.Client) (*documents, error) {
-	d := &documents{topic: r.Topic, announced: map[shapes]bool{}}
+	d := &documents{topic: r.Topic, id: newIdentity(collectionKey), announced: map[shapes]bool{}}
 	var errs [2]error
 	d.key, errs[0] = codec.New(codec.Options{Topic: r.Topic, Side: codec.Key, Format: codec.Format(r.KeyFormat), Registry: reg})
 	d.value, errs[1] = codec.New(codec.Options{Topic: r.Topic, Side: codec.Value, Format: codec.Format(r.ValueFormat), Registry: reg})
-	for _, ptr := range collectionKey {
-		switch first, _, _ := strings.Cut(strings.TrimPrefix(ptr, "/"), "/"); first {
-		case metaMember:
-		case keyMember:
-			d.needsKey = true
-		default:
-			d.needsValue = true
-		}
-	}
 	d.meta = append(rowjson.AppendText([]byte(`"topic":`), r.Topic), `,"partition":`...)
 	return d, errors.Join(errs[:]...)
 }
 
 // append appends the document of a record. A record that cannot be one is a *codec.BadMessage.
 func (d *documents) append(ctx context.Context, dst []byte, rec *kgo.Record) ([]byte, error) {
-	if err := d.check(rec); err != nil {
+	if err := d.id.missing(rec); err != nil {
 		return dst, err
 	}
+	begin := len(dst)
 	dst, err := d.appendValue(ctx, dst, rec)
 	if err != nil {
 		return dst, err
@@ -70,7 +60,8 @@ func (d *documents) append(ctx context.Context, dst []byte, rec *kgo.Record) ([]
 	if dst, err = d.appendKey(ctx, dst, rec); err != nil {
 		return dst, err
 	}
-	return append(d.appendMeta(dst, rec), "}}"...), nil
+	dst = append(d.appendMeta(dst, rec), "}}"...)
+	return dst, d.id.check(dst[begin:], rec, d.now.key)
 }
 
 // announcement is what the runtime is to be told of the documents' schema, nil if there is nothing new. It is asked for after each
@@ -85,17 +76,6 @@ func (d *documents) announcement() (json.RawMessage, error) {
 	}
 	d.announced[d.now] = true
 	return d.sourcedSchema(d.now.key, d.now.value)
-}
-
-// check refuses records whose document would lack the collection's key.
-func (d *documents) check(rec *kgo.Record) error {
-	switch {
-	case d.needsKey && rec.Key == nil:
-		return &codec.BadMessage{Topic: d.topic, Side: codec.Key, Reason: "it has no key, and the key of the collection is in it"}
-	case d.needsValue && rec.Value == nil:
-		return &codec.BadMessage{Topic: d.topic, Side: codec.Value, Reason: "it is a tombstone, and the key of the collection is in the values, which it does not have"}
-	}
-	return nil
 }
 
 // appendValue begins the document with the members of the record's value. A tombstone has none.
@@ -187,7 +167,7 @@ func appendHeaders(dst []byte, headers []kgo.RecordHeader) []byte {
 // deadletter appends the document of a record that cannot be decoded: what is wrong with it, and its bytes. It fails if the
 // collection's key cannot be had.
 func (d *documents) deadletter(ctx context.Context, dst []byte, rec *kgo.Record, bad *codec.BadMessage) ([]byte, error) {
-	if d.needsValue || d.needsKey && (rec.Key == nil || bad.Side == codec.Key) {
+	if d.id.inValue || d.id.inKey && (rec.Key == nil || bad.Side == codec.Key) {
 		return dst, fmt.Errorf("the collection's key is in the part that is bad: %w", bad)
 	}
 	begin := len(dst)
@@ -195,7 +175,7 @@ func (d *documents) deadletter(ctx context.Context, dst []byte, rec *kgo.Record,
 	if bad.Side == codec.Value {
 		var err error
 		if dst, err = d.appendKey(ctx, dst, rec); err != nil {
-			if d.needsKey {
+			if d.id.inKey {
 				return dst[:begin], err
 			}
 			dst = append(dst[:begin], '{') // both halves are bad, and both are below

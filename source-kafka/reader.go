@@ -75,6 +75,9 @@ func openReader(ctx context.Context, env capture.Env, cfg config, bindings []*bi
 	}
 	for _, b := range bindings {
 		t := &topic{binding: b, name: b.Resource.Topic, partitions: map[int32]*partition{}, waiting: map[int32]bool{}}
+		if err = b.Resource.checkKey(b.Collection.Name, b.Collection.Key); err != nil {
+			return nil, err
+		}
 		if t.documents, err = newDocuments(b.Resource, b.Collection.Key, r.registry); err != nil {
 			return nil, err
 		}
@@ -99,6 +102,9 @@ func openReader(ctx context.Context, env capture.Env, cfg config, bindings []*bi
 	r.pulse.reset()
 	if r.changed, err = r.lookUp(ctx, r.topics); err == nil {
 		err = missing(r.topics)
+	}
+	if err == nil {
+		err = r.checkIdentities(ctx)
 	}
 	if err == nil && env.CatchUp {
 		err = r.setGoal(ctx)
