@@ -32,7 +32,7 @@ func SQL(t testing.TB, path, heading string, replacements ...string) []string {
 	}
 	var statements []string
 	for _, m := range block.FindAllStringSubmatch(section, -1) {
-		for _, s := range strings.Split(comment.ReplaceAllString(m[1], ""), ";") {
+		for s := range strings.SplitSeq(comment.ReplaceAllString(m[1], ""), ";") {
 			if s = strings.TrimSpace(s); s != "" {
 				statements = append(statements, strings.NewReplacer(replacements...).Replace(s))
 			}
