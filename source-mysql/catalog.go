@@ -203,7 +203,13 @@ func (t *table) judge() {
 func (d *driver) describe(t *table) *cdc.Table {
 	out := &cdc.Table{ID: t.id, Key: t.key, Rows: t.rows}
 	for _, c := range t.columns {
-		out.Columns = append(out.Columns, d.column(c, slices.Contains(t.key, c.name)))
+		col := d.column(c, false)
+		if slices.Contains(t.key, c.name) {
+			unkeyed := col
+			col = d.column(c, true)
+			col.Unkeyed = &unkeyed
+		}
+		out.Columns = append(out.Columns, col)
 	}
 	return out
 }

@@ -191,19 +191,30 @@ func (d *driver) readDetails(ctx context.Context, conn *pgx.Conn, tables []*tabl
 func (d *driver) describe(t *table) *cdc.Table {
 	out := &cdc.Table{ID: t.id, Key: t.key, Rows: t.rows, Incarnation: incarnation(t.oid), Parts: t.parts, Scope: t.sent.scope, Behind: t.sent.behind}
 	for _, c := range t.columns {
-		out.Columns = append(out.Columns, cdc.Column{
-			Name: c.name,
-			// A column that was dropped and added again has another number.
-			Incarnation: strconv.FormatInt(int64(c.number), 10),
-			Schema:      d.types.get(c.typ).jsonSchema(!c.notNull, slices.Contains(t.key, c.name), c.typeText),
-			Nullable:    !c.notNull,
-			Type:        c.typeText,
-			Filled:      c.filled,
-			Small:       d.types.get(c.typ).small(),
-			Form:        d.types.get(c.typ).form(slices.Contains(t.key, c.name)),
-		})
+		col := d.column(c, false)
+		if slices.Contains(t.key, c.name) {
+			unkeyed := col
+			col = d.column(c, true)
+			col.Unkeyed = &unkeyed
+		}
+		out.Columns = append(out.Columns, col)
 	}
 	return out
+}
+
+func (d *driver) column(c column, asKey bool) cdc.Column {
+	t := d.types.get(c.typ)
+	return cdc.Column{
+		Name: c.name,
+		// A column that was dropped and added again has another number.
+		Incarnation: strconv.FormatInt(int64(c.number), 10),
+		Schema:      t.jsonSchema(!c.notNull, asKey, c.typeText),
+		Nullable:    !c.notNull,
+		Type:        c.typeText,
+		Filled:      c.filled,
+		Small:       t.small(),
+		Form:        t.form(asKey),
+	}
 }
 
 // incarnation tells tables of one name apart.

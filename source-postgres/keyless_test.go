@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluicedata/sluice/protocol/frame"
 	"github.com/sluicedata/sluice/sdk/cdc"
 )
 
@@ -233,5 +234,27 @@ func TestRowsOfTheStream(t *testing.T) {
 	for xid, want := range map[uint32]bool{1: false, 2: false, 90: false, 149: false, 150: true, 199: false, 200: true, 299: true, 300: false, 1<<32 - 1: false} {
 		row.hidden[1] = []byte{byte(xid >> 24), byte(xid >> 16), byte(xid >> 8), byte(xid)}
 		require.Equal(t, want, row.fromStream(now), fmt.Sprint(xid))
+	}
+}
+
+// A table gets a key of floats, which are strings in keys, after its collection was made without one: what its documents are, and
+// what is said of them, stays as it is.
+func TestKeylessTableGetsAKey(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec("CREATE TABLE t (f float8 NOT NULL, note text)", "ALTER TABLE t REPLICA IDENTITY FULL", "INSERT INTO t VALUES (1.5, 'a')")
+	c := newCapture(t, db, frame.JSON)
+	c.until("t", `{"f":1.5,"note":"a"}`)
+	db.exec("ALTER TABLE t ADD PRIMARY KEY (f)", "INSERT INTO t VALUES (2.5, 'b')")
+	c.until("t", `{"f":1.5,"note":"a"}`, `{"f":2.5,"note":"b"}`)
+	db.exec("ALTER TABLE t ADD COLUMN more int", "INSERT INTO t VALUES (3.5, 'c')")
+	c.until("t", `{"f":1.5,"note":"a"}`, `{"f":2.5,"note":"b"}`, `{"f":3.5,"more":null,"note":"c"}`)
+	require.NotEmpty(t, c.schemas[0])
+	for _, text := range c.schemas[0] {
+		var s struct {
+			Properties struct{ F struct{ Type any } }
+		}
+		require.NoError(t, json.Unmarshal([]byte(text), &s))
+		require.Equal(t, []any{"number", "string"}, s.Properties.F.Type, text)
 	}
 }

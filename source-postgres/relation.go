@@ -191,7 +191,7 @@ func (d *driver) describeRelation(ctx context.Context, r *pgoutput.Relation, t *
 		}
 		types[i] = d.types.get(c.Type)
 		col := cdc.Column{Name: c.Name, Type: texts[i], Nullable: true, Filled: true, Small: types[i].small()}
-		col.Form = types[i].form(slices.Contains(out.Key, c.Name) || now != nil && slices.Contains(now.key, c.Name))
+		col.Form = types[i].form(slices.Contains(out.Key, c.Name) || !t.keyless && now != nil && slices.Contains(now.key, c.Name))
 		old, had := before[c.Name]
 		if now != nil {
 			if present := now.column(c.Name); present != nil {

@@ -216,6 +216,9 @@ type Column struct {
 	// Filled is true if rows that are older than the column may have a value in it other than null, or if that is not
 	// known: such a table is backfilled again when discovery finds the column before the log mentions it.
 	Filled bool
+	// Unkeyed is how the column is where documents are not keyed by it, for columns of the key that Discover finds: a table may
+	// get a key after its collection was made without one. Nil where that is the same.
+	Unkeyed *Column
 }
 
 // Plan is how one table will be backfilled.

@@ -53,11 +53,16 @@ func (t *Table) selected(s *Selection, keyless bool) *Table {
 	}
 	c := *t
 	if dropKey {
-		c.Key = nil
+		c.Key, c.Columns = nil, slices.Clone(t.Columns)
+		for i, col := range c.Columns {
+			if col.Unkeyed != nil {
+				c.Columns[i] = *col.Unkeyed
+			}
+		}
 	}
 	c.Selection = *s
 	if !s.Whole() {
-		c.Columns = slices.DeleteFunc(slices.Clone(t.Columns), func(col Column) bool { return !s.Has(col) })
+		c.Columns = slices.DeleteFunc(slices.Clone(c.Columns), func(col Column) bool { return !s.Has(col) })
 	}
 	return &c
 }
