@@ -129,13 +129,13 @@ func TestLostPlaces(t *testing.T) {
 	})
 }
 
-// Two parts of the conformance suite with places for positions: what a backfill sees is told without GTIDs.
+// Three parts of the conformance suite with places for positions: what a backfill sees is told without GTIDs.
 func TestConformanceByFile(t *testing.T) {
 	t.Parallel()
 	flavors(t, func(t *testing.T, flavor string) {
 		b := suiteBackend(flavor)
 		b.Open = func(t testing.TB) cdctest.Database { return suiteDatabase{positionDatabase(t, flavor, true)} }
-		b.Only = []string{"killed at random", "changes of keys"}
+		b.Only = []string{"killed at random", "changes of keys", "no key"}
 		cdctest.Run(t, b)
 	})
 }

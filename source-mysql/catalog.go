@@ -192,10 +192,6 @@ func (t *table) judge() {
 	case t.engine != "InnoDB":
 		t.problem = usererr.New(nil, "The table %s has the engine %s, whose rows cannot be read as of one moment. Convert it: ALTER TABLE %s.%s ENGINE = InnoDB;",
 			t.id, t.engine, quoteName(t.id.Schema), quoteName(t.id.Name))
-	case t.problem != nil:
-	case len(t.key) == 0:
-		t.problem = usererr.New(nil, "The table %s has no primary key, nor a unique index over columns that are never null, so its rows cannot be told apart. Add one: ALTER TABLE %s.%s ADD COLUMN id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY; "+
-			"(from MySQL 8.0.30 on, sql_generate_invisible_primary_key gives one to new tables).", t.id, quoteName(t.id.Schema), quoteName(t.id.Name))
 	}
 }
 

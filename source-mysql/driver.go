@@ -36,6 +36,8 @@ type driver struct {
 
 	// live is the stream that is open, for those who ask how far it is.
 	live atomic.Pointer[stream]
+	// pass is the reading of a table without a key that is going on; nil if there is none.
+	pass atomic.Pointer[pass]
 }
 
 // serverInfo is what does not change while we are connected.
@@ -181,7 +183,10 @@ func (s *session) variables(ctx context.Context, names ...string) (map[string]st
 }
 
 // Close implements cdc.Driver.
-func (d *driver) Close() error { return errors.Join(d.conns.close(), d.dialer.close()) }
+func (d *driver) Close() error {
+	d.dropPass()
+	return errors.Join(d.conns.close(), d.dialer.close())
+}
 
 // planCache holds how the newest version of each table is scanned.
 type planCache struct {

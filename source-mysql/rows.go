@@ -109,6 +109,7 @@ func appendInteger(dst, text []byte) ([]byte, error) {
 type scanRow struct {
 	plan *rowPlan
 	vals [][]byte
+	pass *pass // of a table without a key
 }
 
 // AppendFields implements cdc.Row.
@@ -120,7 +121,12 @@ func (r *scanRow) AppendFields(dst []byte) ([]byte, error) {
 func (r *scanRow) AppendKey(dst []byte) ([]byte, error) { return r.plan.appendKey(dst, r.vals) }
 
 // AppendSource implements cdc.Row.
-func (r *scanRow) AppendSource(dst []byte) ([]byte, error) { return append(dst, r.plan.source...), nil }
+func (r *scanRow) AppendSource(dst []byte) ([]byte, error) {
+	if r.pass != nil {
+		dst = r.pass.appendLoc(dst)
+	}
+	return append(dst, r.plan.source...), nil
+}
 
 // Omitted implements cdc.Row: scans read whole rows.
 func (r *scanRow) Omitted() []string { return nil }

@@ -18,6 +18,7 @@ type scanRange struct {
 	After []string `json:"after,omitempty"`
 	UpTo  []string `json:"upTo,omitempty"`
 	Open  bool     `json:"open,omitempty"` // up to the last key that there is when the range is first read
+	Once  bool     `json:"once,omitempty"` // all of a table without a key, in one pass
 }
 
 func (r scanRange) encode() cdc.Range {
@@ -131,6 +132,11 @@ func (d *driver) noSelect(id cdc.TableID, err error) error {
 // Plan implements cdc.Driver.
 func (d *driver) Plan(ctx context.Context, t *cdc.Table) (*cdc.Plan, error) {
 	out := &cdc.Plan{Fixed: true}
+	if len(t.Key) == 0 {
+		_, err := d.passOf(t.ID)
+		out.Ranges = []cdc.Range{scanRange{Once: true}.encode()}
+		return out, err
+	}
 	if live := d.live.Load(); live != nil {
 		out.Unseen = live.delivered()
 	}
@@ -177,6 +183,9 @@ func (d *driver) Scan(ctx context.Context, c cdc.Chunk, yield func(cdc.Row) erro
 	var r scanRange
 	if err := json.Unmarshal([]byte(c.Range), &r); err != nil {
 		return nil, fmt.Errorf("reading a stored range: %w", err)
+	}
+	if r.Once {
+		return d.scanPass(ctx, c, r, yield)
 	}
 	var out *cdc.Scanned
 	err := d.inScan(ctx, c.Table, c.Heavy, func(s *session, p *scanPlan) (err error) {

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/sluicedata/sluice/sdk/cdc"
-	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
 // scanPlan is how one version of a table is scanned.
@@ -39,9 +38,6 @@ func (d *driver) scanPlanOf(ctx context.Context, s *session, t *cdc.Table) (*sca
 	}
 	if len(found) == 0 {
 		return nil, fmt.Errorf("preparing to scan table %s: %w", t.ID, cdc.ErrRewritten)
-	}
-	if len(t.Key) == 0 {
-		return nil, usererr.New(nil, "The collection of table %s has no key of the table's, so its rows cannot be read. Discover the table again.", t.ID)
 	}
 	if err := d.checkFilter(ctx, s, t); err != nil {
 		return nil, err

@@ -78,11 +78,49 @@ func message(err error) string {
 // query runs a statement. begin gets the result's columns (it may be nil), each the values of a row as the server prints them, nil
 // being null; they are valid until it returns. An error of either ends the session, unless the result has ended.
 func (s *session) query(ctx context.Context, sql string, begin func([]resultColumn) error, each func([][]byte) error) error {
+	return s.guarded(ctx, func() error {
+		columns, err := s.run(ctx, sql, begin)
+		if columns == 0 || err != nil {
+			return err
+		}
+		return s.rows(ctx, columns, each)
+	})
+}
+
+// start runs a statement that gives rows, which rest reads. Until it has read all of them, nothing else can be run.
+func (s *session) start(ctx context.Context, sql string, begin func([]resultColumn) error) (columns int, err error) {
+	err = s.guarded(ctx, func() error {
+		columns, err = s.run(ctx, sql, begin)
+		return err
+	})
+	return columns, err
+}
+
+// rest reads the rows of a statement that was started, as query does. If each returns errFull, the session lives on, and rest can be
+// called again.
+func (s *session) rest(ctx context.Context, columns int, each func([][]byte) error) error {
+	full := false
+	err := s.guarded(ctx, func() error {
+		err := s.rows(ctx, columns, each)
+		if full = errors.Is(err, errFull); full {
+			return nil
+		}
+		return err
+	})
+	if full && err == nil {
+		return errFull
+	}
+	return err
+}
+
+// guarded runs f, which ends with the context. What it leaves behind of the session after an error is not known, unless the error is the
+// server's.
+func (s *session) guarded(ctx context.Context, f func() error) error {
 	if s.broken {
 		return &lostError{errors.New("it was given up")}
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.wire.conn.SetDeadline(time.Unix(1, 0)) }) // the reads then fail
-	err := s.run(ctx, sql, begin, each)
+	err := f()
 	if !stop() && err == nil {
 		s.broken = true // the deadline may fall into the next statement
 	}
@@ -96,46 +134,45 @@ func (s *session) query(ctx context.Context, sql string, begin func([]resultColu
 	return err
 }
 
-func (s *session) run(ctx context.Context, sql string, begin func([]resultColumn) error, each func([][]byte) error) error {
+// run sends a statement and reads the answer up to the rows, of which it gives how many columns they have; 0 if there are none to come.
+func (s *session) run(ctx context.Context, sql string, begin func([]resultColumn) error) (int, error) {
 	if err := s.wire.send(comQuery, []byte(sql)); err != nil {
-		return &lostError{err}
+		return 0, &lostError{err}
 	}
 	first, err := s.read(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if len(first) == 0 {
-		return fmt.Errorf("%w: an empty answer", errPacket)
+		return 0, fmt.Errorf("%w: an empty answer", errPacket)
 	}
 	switch first[0] {
 	case 0:
-		return nil
+		return 0, nil
 	case 0xff:
-		return errorOf(first)
+		return 0, errorOf(first)
 	}
 	count, _, ok := packedNumber(first)
 	if !ok || count == 0 || count > 4096 {
-		return fmt.Errorf("%w: a result of %d columns", errPacket, count)
+		return 0, fmt.Errorf("%w: a result of %d columns", errPacket, count)
 	}
 	columns := make([]resultColumn, count)
 	for i := range columns {
 		payload, err := s.read(ctx)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if columns[i], err = parseColumn(payload); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if _, err := s.read(ctx); err != nil { // the end of the columns
-		return err
+		return 0, err
 	}
 	if begin != nil {
-		if err := begin(columns); err != nil {
-			return err
-		}
+		return len(columns), begin(columns)
 	}
-	return s.rows(ctx, len(columns), each)
+	return len(columns), nil
 }
 
 // read gives the next packet.

@@ -50,6 +50,7 @@ type stream struct {
 	holds     int                  // how many they may be
 	owed      int                  // tables of which rows were left out
 	ahead     *lookahead
+	joining   joining
 
 	opened time.Time
 	heard  atomic.Int64 // when something was received last, in nanoseconds since opened
@@ -95,8 +96,17 @@ const idleCursorEvery = time.Second
 // Start implements cdc.Stream.
 func (s *stream) Start() cdc.Position { return s.start }
 
-// Origin implements cdc.Stream: tables without a key are not captured.
-func (s *stream) Origin(cdc.TableID) string { return "" }
+// Origin implements cdc.Stream. Of a table without a key it is where the log was when the stream began to carry it.
+func (s *stream) Origin(id cdc.TableID) string {
+	t := s.tables[id]
+	if t == nil || len(t.table.Key) > 0 || t.join != nil {
+		return ""
+	}
+	if t.table.Origin != "" {
+		return t.table.Origin
+	}
+	return s.at.String()
+}
 
 // Ack implements cdc.Stream: the server does not wait for us.
 func (s *stream) Ack(cdc.Cursor) {}
@@ -118,6 +128,7 @@ func (s *stream) Heard() time.Time { return s.opened.Add(time.Duration(s.heard.L
 func (s *stream) Close() error {
 	s.d.live.CompareAndSwap(s, nil)
 	s.closeAhead()
+	s.stopJoining()
 	if s.payload != nil {
 		s.payload.close()
 	}
@@ -155,6 +166,11 @@ func (s *stream) Next(ctx context.Context, wait time.Duration) (*cdc.Event, erro
 		if s.owed > 0 && !s.txn.open {
 			if ev := s.paid(); ev != nil {
 				return ev, nil
+			}
+		}
+		if len(s.joining.tables) > 0 && !s.txn.open {
+			if ev, err := s.joined(ctx); ev != nil || err != nil {
+				return ev, err
 			}
 		}
 		if len(s.fences) > 0 && !s.txn.open {

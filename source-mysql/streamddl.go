@@ -112,8 +112,12 @@ func (s *stream) changedByStatement(st statement) error {
 }
 
 func (s *stream) truncated(id cdc.TableID) {
-	if s.tables[id] == nil {
+	t := s.tables[id]
+	if t == nil {
 		return
+	}
+	if t.join != nil {
+		s.leaveOut(t)
 	}
 	s.txn.touched = true
 	s.queue = append(s.queue, cdc.Event{Op: cdc.Truncate, Table: id, Txn: s.txn.id, Mark: cdc.Mark(s.at.String()), CommitTime: s.txn.commit})
@@ -125,6 +129,9 @@ func (s *stream) dropped(id cdc.TableID, why string) {
 		return
 	}
 	s.txn.touched, t.gone = true, true
+	if t.join != nil {
+		s.leaveOut(t)
+	}
 	s.forget(id)
 	s.settled(t)
 	s.queue = append(s.queue, cdc.Event{Op: cdc.Drop, Table: id, Txn: s.txn.id, Err: usererr.New(nil, "%s", why)})
@@ -133,7 +140,15 @@ func (s *stream) dropped(id cdc.TableID, why string) {
 // forget has a table's description read anew.
 func (s *stream) forget(id cdc.TableID) {
 	if t := s.tables[id]; t != nil {
-		t.last, t.layout, t.derived = nil, nil, nil
+		t.layout, t.derived = nil, nil
+	}
+	s.unmap(id)
+}
+
+// unmap has a table described anew.
+func (s *stream) unmap(id cdc.TableID) {
+	if t := s.tables[id]; t != nil {
+		t.last = nil
 	}
 	for n, m := range s.mapped {
 		if m.table != nil && m.table.id == id {
@@ -179,9 +194,11 @@ func (s *stream) appeared(ctx context.Context, id cdc.TableID) (bool, error) {
 	next.Selection, next.Unread = t.table.Selection, t.table.Unread
 	next.Columns = slices.DeleteFunc(slices.Clone(next.Columns), func(c cdc.Column) bool { return !next.Selection.Has(c) })
 	if len(t.table.Key) == 0 { // its rows are told apart by their places in the log: the core has to know that these are others
+		next.Key = nil
 		s.dropped(id, "The table "+id.String()+" was replaced.")
 	}
 	t.table, t.gone = &next, false
+	s.joinAgain(t)
 	s.forget(id)
 	s.settled(t)
 	s.txn.touched = true
@@ -209,6 +226,9 @@ func (s *stream) alteredBy(ctx context.Context, st statement) error {
 	}
 	if !st.columns {
 		return nil
+	}
+	if t.join != nil {
+		s.leaveOut(t)
 	}
 	was := t.derived
 	if t.layout != nil {

@@ -48,6 +48,12 @@ func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Ta
 		s.broken = true
 		return nil, errors.Join(err, s.close())
 	}
+	d.dropPass()
+	for _, one := range st.tables {
+		if one.table.Origin == "" {
+			st.joinAgain(one)
+		}
+	}
 	st.heard.Store(int64(time.Since(st.opened)))
 	d.live.Store(st)
 	return st, nil

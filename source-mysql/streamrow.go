@@ -23,6 +23,7 @@ type streamed struct {
 	layout  layout   // where its columns are in the log, if that does not say so; nil if that is not certain
 	derived *derived // what it is like after statements since it was certain; nil if these were not understood
 	gone    bool     // it was dropped, and nothing has its name
+	join    *join    // nil if the stream carries it
 	owed    bool     // rows were left out, so the table is to be backfilled
 	blindTo place    // … once the stream is here
 	last    *mapping
@@ -97,6 +98,9 @@ func (s *stream) rowsEvent(typ binlog.Type, body []byte) error {
 		return nil
 	case !s.txn.open:
 		return fmt.Errorf("%w: rows outside of a transaction, at %s", binlog.ErrFormat, s.at)
+	case m.table.join != nil:
+		s.leaveOut(m.table)
+		return nil
 	}
 	if s.rows, err = binlog.ParseRows(typ, body); err != nil {
 		return err
@@ -123,6 +127,9 @@ func (s *stream) partialRows(typ binlog.Type, body []byte) error {
 	case m == nil:
 		return fmt.Errorf("%w: rows of a table %d that was not described, at %s", binlog.ErrFormat, id, s.at)
 	case m.table == nil || m.blind:
+		return nil
+	case m.table.join != nil:
+		s.leaveOut(m.table)
 		return nil
 	default:
 		return usererr.New(nil, "The log has changes of parts of JSON values of table %s (%s at %s), which cannot be captured yet. "+
@@ -172,7 +179,7 @@ func (s *stream) tableMap(ctx context.Context, body []byte) error {
 	}
 	m := &mapping{raw: bytes.Clone(body), table: s.tables[cdc.TableID{Schema: string(schema), Name: string(name)}]}
 	switch t := m.table; {
-	case t == nil:
+	case t == nil, t.join != nil:
 	case t.last != nil && bytes.Equal(t.last.raw[tableIDSize:], body[tableIDSize:]):
 		// The server opened the table anew, and no statement has changed it.
 		m.log, m.rows = t.last.log, t.last.rows

@@ -18,7 +18,6 @@ func TestStress(t *testing.T) {
 	t.Parallel()
 	positions(t, func(t *testing.T, flavor string, byFile bool) {
 		b := suiteBackend(flavor)
-		b.NoKeyless = true
 		b.StressFor = 6 * time.Second
 		b.Open = func(t testing.TB) cdctest.Database {
 			t.Helper()

@@ -26,6 +26,9 @@ func (r *reader) between(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := r.whole(); err != nil {
+		return err
+	}
 	if r.reopen && !r.holdsSomething() { // what made it so is committed first
 		if err := r.reconnect(ctx); err != nil {
 			return err
@@ -37,7 +40,7 @@ func (r *reader) between(ctx context.Context) error {
 	if r.rework {
 		r.planWork()
 	}
-	if len(r.work) > 0 && !r.reopen {
+	if len(r.work) > 0 && (!r.reopen || r.pass != nil) {
 		r.dispatch()
 	}
 	r.timers()
@@ -154,6 +157,7 @@ func (c *chunk) done(ctx context.Context, r *reader) error {
 		if errors.Is(err, errManyBytes) {
 			t.keyRows = max(len(c.keys)/2, 1)
 		}
+		t.tornBy = err
 		t.retract(c)
 		r.recycle(c)
 		return r.scanFailed(t, err)
@@ -197,7 +201,8 @@ func (r *reader) passed(m Mark) {
 	}
 }
 
-// emitFenced emits the chunks that the stream has passed, those of one range in order, until the transaction is full.
+// emitFenced emits the chunks that the stream has passed, those of one range in order, until the transaction is full, unless it
+// has to go on for a pass.
 func (r *reader) emitFenced() error {
 	for progress := true; progress; {
 		progress = false
@@ -206,7 +211,7 @@ func (r *reader) emitFenced() error {
 			if !c.void && c.span != nil && c.span.chunks[0] != c {
 				continue
 			}
-			if !c.void && r.out.Size() >= r.limits.enough {
+			if !c.void && r.pass == nil && r.out.Size() >= r.limits.enough {
 				return nil
 			}
 			r.fenced = slices.Delete(r.fenced, i, i+1)
@@ -288,6 +293,7 @@ func (r *reader) finished(t *table) {
 		r.logProgress(t, "backfill finished")
 		r.done += t.state.Rows
 		t.state.begin(Live)
+		r.passEnded(t)
 	}
 	if !t.busy() {
 		t.watch()

@@ -118,7 +118,7 @@ type Stream interface {
 // ended. Until then the table joins: the stream leaves out all of its changes, and it is not backfilled.
 type Joiner interface {
 	// Joining reports whether the stream sends no change of the table before its Joined event. It is asked when the stream
-	// has been opened.
+	// has been opened, and when a table that was gone is there again.
 	Joining(table TableID) bool
 }
 
@@ -337,5 +337,9 @@ type Event struct {
 	CommitTime time.Time
 	Mark       Mark
 	Origin     string // Table.Origin, on Joined
-	Err        error
+	// Once says, on Joined, that the table has to be read in one pass: what Driver.Plan and Driver.Scan give from here on is of
+	// one snapshot, which has exactly what the stream has left out, and no other one has. There is no checkpoint until all of it
+	// is emitted, so it must be of one range, and there must be no other such event before that range was read.
+	Once bool
+	Err  error
 }

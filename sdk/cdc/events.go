@@ -240,6 +240,9 @@ func (r *reader) reshaped(t *table, ev *Event) error {
 	if !sameShape(now, t.shape) {
 		t.void()
 	}
+	if t.state.Phase == Missing {
+		r.returned(t)
+	}
 	returned := t.state.returns(t.state.shape(t.id, t.shape), now)
 	t.state.setShape(now)
 	t.shape, t.adopted, t.announce = now, false, true
@@ -252,6 +255,13 @@ func (r *reader) reshaped(t *table, ev *Event) error {
 		r.rescan(t, replaced || t.state.Phase == Missing)
 	}
 	return nil
+}
+
+// returned notes a table that was gone and is there again.
+func (r *reader) returned(t *table) {
+	if joiner, ok := r.stream.(Joiner); ok && joiner.Joining(t.id) {
+		t.joining, t.state.Origin = true, ""
+	}
 }
 
 // nothingNew reports whether a shape from the log is the one that was known, but for how the log lays it out, which it stores.

@@ -244,23 +244,31 @@ func (r *reader) connect(ctx context.Context) error {
 			r.rediscover(t) // opening may have changed how the log carries it
 		}
 	}
-	joiner, joins := stream.(Joiner)
 	for _, t := range r.tables {
 		if t.state.Phase != Missing && t.state.Origin == "" {
 			t.state.Origin = stream.Origin(t.id)
 			r.save(t)
 		}
-		t.joining = joins && t.state.Phase != Missing && joiner.Joining(t.id)
+		t.joining = r.joins(t)
 	}
 	return nil
 }
 
 // joined notes that the stream carries a table from here on. What came before is the backfill's.
-func (r *reader) joined(t *table, origin string) {
+func (r *reader) joined(t *table, ev *Event) {
 	if t.joining {
-		t.joining, t.state.Origin = false, origin
+		t.joining, t.state.Origin = false, ev.Origin
 		r.save(t)
+		if ev.Once {
+			r.passes(t)
+		}
 	}
+}
+
+// joins reports whether the stream does not carry a table yet.
+func (r *reader) joins(t *table) bool {
+	joiner, ok := r.stream.(Joiner)
+	return ok && t.state.Phase != Missing && joiner.Joining(t.id)
 }
 
 // started notes where a log begins, or that a resumed one has another identity now.

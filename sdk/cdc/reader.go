@@ -79,6 +79,7 @@ type reader struct {
 	chunks  int // in memory
 	turns   int64
 	heavy   chan struct{} // full while a chunk has rows of more than HeavyRow
+	pass    *table        // is read in one pass: no checkpoint before that has ended
 
 	doc       document
 	encode    func([]byte) ([]byte, error) // doc.append
@@ -127,7 +128,7 @@ func (r *reader) read(ctx context.Context, out output) error {
 	r.out = out
 	defer func() { r.out = nil }()
 	err := r.fill(ctx)
-	if errors.Is(err, ErrPositionLost) && r.shared.Cursor != "" {
+	if errors.Is(err, ErrPositionLost) && r.shared.Cursor != "" && r.pass == nil { // else the next session finds it lost
 		return r.lose(err)
 	}
 	return err
@@ -157,7 +158,7 @@ func (r *reader) fill(ctx context.Context) error {
 		if err := r.handle(ev); err != nil {
 			return err
 		}
-		if ev.Op == Idle && !r.inTxn && r.holdsSomething() {
+		if ev.Op == Idle && !r.inTxn && r.pass == nil && r.holdsSomething() {
 			return r.finish()
 		}
 	}
@@ -190,7 +191,7 @@ func (r *reader) handle(ev *Event) error {
 		r.passed(ev.Mark)
 	case Joined:
 		if t := r.table(ev.Table); t != nil {
-			r.joined(t, ev.Origin)
+			r.joined(t, ev)
 		}
 	case Truncate, Shape, Drop:
 		if t := r.table(ev.Table); t != nil {
@@ -235,6 +236,9 @@ func (r *reader) holdsSomething() bool { return r.saved || r.out.Size() > 0 }
 
 // complete reports, between source transactions, whether the capture transaction should end.
 func (r *reader) complete() bool {
+	if r.pass != nil {
+		return false
+	}
 	if !r.holdsSomething() {
 		return r.moved && r.now().Sub(r.lastEnd) >= idleCheckpoint
 	}

@@ -26,7 +26,9 @@ type scriptDriver struct {
 	start  json.RawMessage
 	next   error // of Next, once, when the events have ended
 	scan   func(c Chunk) error
-	rows   []Row // that a scan finds
+	rows   []Row   // that a scan finds
+	rests  []Range // of scans, one after the other, then none
+	joins  bool    // tables join
 	plans  []TableID
 	closed []string
 }
@@ -66,7 +68,11 @@ func (d *scriptDriver) Scan(_ context.Context, c Chunk, yield func(Row) error) (
 			return nil, err
 		}
 	}
-	return &Scanned{Snapshot: seesAll{}, High: "m"}, nil
+	out := &Scanned{Snapshot: seesAll{}, High: "m"}
+	if len(d.rests) > 0 {
+		out.Rest, d.rests = d.rests[0], d.rests[1:]
+	}
+	return out, nil
 }
 
 func (d *scriptDriver) Stream(_ context.Context, from Position, tables []*Table) (Stream, error) {
@@ -97,8 +103,14 @@ func (s *scriptStream) Start() Position {
 	}
 	return Position{Cursor: "start", Identity: json.RawMessage(`"here"`)}
 }
-func (s *scriptStream) Origin(TableID) string { return "origin" }
-func (s *scriptStream) Ack(c Cursor)          { s.d.acked = append(s.d.acked, c) }
+func (s *scriptStream) Joining(TableID) bool { return s.d.joins }
+func (s *scriptStream) Origin(TableID) string {
+	if s.d.joins {
+		return ""
+	}
+	return "origin"
+}
+func (s *scriptStream) Ack(c Cursor) { s.d.acked = append(s.d.acked, c) }
 func (s *scriptStream) Fence(_ context.Context, m Mark) error {
 	s.fences = append(s.fences, m)
 	return nil

@@ -48,6 +48,7 @@ type simConfig struct {
 	ddl        bool
 	parts      bool
 	crashes    bool
+	once       bool // tables without a key are read in one pass
 }
 
 type simTable struct {

@@ -14,13 +14,30 @@ type simDriver struct {
 	s *sim
 }
 
+// simPass is a table that is read in one pass.
+type simPass struct {
+	table *simTable
+	snap  *simSnapshot
+	epoch int
+}
+
+// begin takes the pass's snapshot. The server keeps what it sees.
+func (p *simPass) begin(db *simDB) { db.snapshots = append(db.snapshots, p.snap) }
+
+// end lets the server forget it.
+func (p *simPass) end(db *simDB) {
+	if p != nil && p.epoch == db.epoch {
+		db.snapshots = slices.DeleteFunc(db.snapshots, func(o *simSnapshot) bool { return o == p.snap })
+	}
+}
+
 var errSimStopped = errors.New("stopped")
 
 // pause lets other things happen, if it is called from a job.
 func (d *simDriver) pause(ctx context.Context) error { return d.s.pool.pause(ctx) }
 
 func (d *simDriver) Check(context.Context, []TableID) []error { return nil }
-func (d *simDriver) Close() error                             { return nil }
+func (d *simDriver) Close() error                             { d.s.pass.end(d.s.db); d.s.pass = nil; return nil }
 
 func (d *simDriver) Discover(ctx context.Context, only ...TableID) ([]*Table, error) {
 	if err := d.pause(ctx); err != nil {
@@ -57,7 +74,9 @@ func (d *simDriver) Plan(ctx context.Context, want *Table) (*Plan, error) {
 			p.Unseen = append(p.Unseen, TxnID(strconv.Itoa(num)))
 		}
 	}
-	if db.cfg.physical || len(want.Key) == 0 {
+	if db.cfg.once && len(want.Key) == 0 {
+		p.Unseen, p.Ranges = nil, []Range{pageRange(t.relfile, 0, -1)}
+	} else if db.cfg.physical || len(want.Key) == 0 {
 		pages := (len(t.slots) + db.cfg.pageRows - 1) / db.cfg.pageRows
 		step := 1 + db.rnd.IntN(pages+1)
 		from := t.firstPage(want.Parts, db.cfg.pageRows)
@@ -133,8 +152,14 @@ func (d *simDriver) scan(ctx context.Context, c Chunk, keys map[string]bool, yie
 		return nil, ErrReshaped
 	}
 	epoch := db.epoch
-	t.scans++
 	snap := db.snapshot()
+	if db.cfg.once && len(c.Table.Key) == 0 && d.s.mutation != mutateOnce {
+		if d.s.pass == nil || d.s.pass.table != t || d.s.pass.epoch != db.epoch {
+			return nil, fmt.Errorf("the snapshot is gone: %w", ErrInterrupted)
+		}
+		snap = d.s.pass.snap
+	}
+	t.scans++
 	db.snapshots = append(db.snapshots, snap)
 	defer func() {
 		if db.epoch == epoch {
@@ -162,6 +187,10 @@ func (d *simDriver) scan(ctx context.Context, c Chunk, keys map[string]bool, yie
 	}
 	if d.s.mutation == mutateByLog {
 		snap = &simSnapshot{next: snap.next, inProgress: snap.inProgress, byLog: d.s.loggedBefore(low)}
+	}
+	if d.s.pass != nil && snap == d.s.pass.snap && rest == "" {
+		d.s.pass.end(db)
+		d.s.pass = nil
 	}
 	d.s.trace("driver: scanned %s %q %d rows, rest %q, high %s, in progress %v from %d", t.id, c.Range, len(w.read), rest, high, snap.inProgress, snap.next)
 	return &Scanned{Rest: rest, Snapshot: snap, High: high}, d.pause(ctx)
@@ -203,7 +232,7 @@ func (w *simWalk) wait(ctx context.Context) error {
 
 func (w *simWalk) give(v *simVersion) error {
 	if len(w.chunk.Table.Key) == 0 {
-		if !parseOrigin(w.chunk.Table.Origin).seesNum(v.xmin.num) {
+		if !w.d.s.db.cfg.once && !parseOrigin(w.chunk.Table.Origin).seesNum(v.xmin.num) {
 			return nil // the stream has it
 		}
 	}

@@ -40,6 +40,7 @@ const (
 	mutateOmitted
 	mutateJoin
 	mutateJoinDropped
+	mutateOnce
 )
 
 // TestSimulation runs the core against the simulated database, ten thousand times.
@@ -124,6 +125,7 @@ func TestMutations(t *testing.T) {
 		"what documents called omitted is not stored":          mutateOmitted,
 		"tables without a key do not wait for who straddles":   mutateJoin,
 		"nor for the changes of theirs that were left out":     mutateJoinDropped,
+		"a pass is continued with another snapshot":            mutateOnce,
 	} {
 		t.Run(name, func(t *testing.T) {
 			seed, err := simulate(1, 10_000, m)

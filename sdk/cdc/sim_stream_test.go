@@ -194,9 +194,17 @@ func (st *simStream) join() *Event {
 		if slices.ContainsFunc(waits, func(num int) bool { return !now.seesNum(num) }) || s.db.flushed < len(s.db.log) {
 			continue
 		}
+		once := s.db.cfg.once && s.mutation != mutateOnce
+		if once && s.pass != nil && s.pass.epoch == s.db.epoch {
+			continue // one pass at a time
+		}
+		if once {
+			s.pass = &simPass{t, now, s.db.epoch}
+			s.pass.begin(s.db)
+		}
 		delete(st.joins, t.id)
 		st.origins[t.id] = now
-		st.ev = Event{Op: Joined, Table: t.id, Origin: now.origin()}
+		st.ev = Event{Op: Joined, Table: t.id, Origin: now.origin(), Once: once}
 		s.trace("stream: carries %s from %s", t.id, st.ev.Origin)
 		return &st.ev
 	}

@@ -15,6 +15,9 @@ type table struct {
 	keyless     bool // its collection is keyed by the place in the log
 	changesOnly bool
 	joining     bool // the stream does not carry it yet (Joiner)
+	pass        bool // it is read in one pass,
+	torn        bool // which cannot be ended
+	tornBy      error
 	selection   Selection
 	added       []string // columns that the selection left out in the session before, until the first Read
 	reformed    []string // columns of which documents have values in another form, until the first Read
@@ -117,6 +120,7 @@ func (t *table) watch() {
 
 // void throws away what is in flight. The ranges are read again from where they are committed.
 func (t *table) void() {
+	t.tear()
 	for _, c := range t.inflight {
 		c.void = true
 	}
@@ -150,6 +154,7 @@ func (t *table) free(c *chunk) {
 
 // retract throws a chunk away, and those behind it in its range.
 func (t *table) retract(c *chunk) {
+	t.tear()
 	s := c.span
 	if s == nil {
 		t.free(c)

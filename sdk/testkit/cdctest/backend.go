@@ -29,8 +29,6 @@ type Backend struct {
 	Command func(t testing.TB) *exec.Cmd
 	// AlterInTransaction says that changes of shape and truncations can be parts of transactions, and be rolled back.
 	AlterInTransaction bool
-	// NoKeyless says that the connector captures no tables without a key, so Stress has none.
-	NoKeyless bool
 	// StressFor is how long Stress writes if the environment does not say; 25 seconds if zero.
 	StressFor time.Duration
 }
