@@ -108,6 +108,8 @@ type simStream struct {
 
 func (d *simDriver) Stream(_ context.Context, from Position, tables []*Table) (Stream, error) {
 	db := d.s.db
+	d.s.pass.end(db)
+	d.s.pass = nil
 	st := &simStream{d: d, epoch: db.epoch, origins: map[TableID]*simSnapshot{}, joins: map[TableID]*simJoin{}, known: map[TableID]*Table{}, acked: &d.s.acked}
 	if from.Cursor != "" && string(from.Identity) != d.s.slot.identity() {
 		if d.s.mutation != mutateLoss {
