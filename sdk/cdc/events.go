@@ -240,7 +240,7 @@ func (r *reader) reshaped(t *table, ev *Event) error {
 	if !sameShape(now, t.shape) {
 		t.void()
 	}
-	if t.state.Phase == Missing {
+	if replaced || t.state.Phase == Missing {
 		r.returned(t)
 	}
 	returned := t.state.returns(t.state.shape(t.id, t.shape), now)
@@ -257,7 +257,7 @@ func (r *reader) reshaped(t *table, ev *Event) error {
 	return nil
 }
 
-// returned notes a table that was gone and is there again.
+// returned notes a table that has the name of one that is gone.
 func (r *reader) returned(t *table) {
 	if joiner, ok := r.stream.(Joiner); ok && joiner.Joining(t.id) {
 		t.joining, t.state.Origin = true, ""

@@ -300,10 +300,14 @@ func (st *simStream) deliver(w *simWrite) (*Event, bool) {
 	schema := w.schema.selected(&known.Selection, false)
 	if shape := st.told(schema); known.Incarnation != shape.Incarnation || !sameColumns(known, shape) {
 		if w.schema.Incarnation != known.Incarnation {
-			// The log carries the new table from its first moment on: nothing is left to the backfill.
-			shape.Origin = (&simSnapshot{}).origin()
-			st.origins[w.table.id] = &simSnapshot{}
 			delete(st.joins, w.table.id)
+			if s.db.cfg.once && len(schema.Key) == 0 && !known.Unread && s.mutation != mutateOnce {
+				st.joins[w.table.id] = &simJoin{}
+			} else {
+				// The log carries the new table from its first moment on: nothing is left to the backfill.
+				shape.Origin = (&simSnapshot{}).origin()
+				st.origins[w.table.id] = &simSnapshot{}
+			}
 		}
 		rescan := refilled(known, shape)
 		st.known[w.table.id] = shape
