@@ -53,7 +53,7 @@ func (d *driver) locateByFile(ctx context.Context, s *session, st *stream, from 
 		return nil
 	}
 	var stored identity
-	if err := json.Unmarshal(from.Identity, &stored); err != nil || stored != d.server.identity {
+	if err := json.Unmarshal(from.Identity, &stored); err != nil || !stored.same(d.server.identity) {
 		return usererr.New(err, "The server at %s (%s) is not the one that was captured (%s), and the position of this capture is a place in that one's log (%s), which means nothing here. "+
 			"Enter the address of the server that was captured; or, if this one is to be captured from now on, backfill all tables. (With GTIDs a capture can go on at another server: set gtid_mode to ON.)",
 			d.cfg.Address, d.server.identity.Server, stored.Server, from.Cursor)

@@ -72,6 +72,24 @@ type identity struct {
 	Flavor string `json:"flavor"`
 	// Server is MySQL's server_uuid, or what MariaDB has that comes near to one: its number and its host's name.
 	Server string `json:"server"`
+	// Era counts the logs that the capture has gone on with: places in them, which are keys of documents of tables without one, are
+	// told apart by it.
+	Era uint64 `json:"era,omitempty"`
+}
+
+// same reports whether two identities are of one server.
+func (i identity) same(o identity) bool { return i.Flavor == o.Flavor && i.Server == o.Server }
+
+// since is the identity of the log that is captured from a position on.
+func (i identity) since(from cdc.Position) identity {
+	var stored identity
+	if len(from.Identity) == 0 || json.Unmarshal(from.Identity, &stored) != nil {
+		return i
+	}
+	if i.Era = stored.Era; from.Cursor == "" || !i.same(stored) {
+		i.Era++
+	}
+	return i
 }
 
 func (i identity) encode() json.RawMessage {

@@ -130,6 +130,7 @@ func (s *stream) joined(ctx context.Context) (*cdc.Event, error) {
 	t.join = nil
 	s.unmap(t.id)
 	j.table, j.pass, j.failed = nil, nil, 0
+	p.file = s.file(p.at)
 	s.d.pass.Store(p)
 	s.event = cdc.Event{Op: cdc.Joined, Table: t.id, Origin: p.at.String(), Once: true}
 	return &s.event, nil

@@ -276,3 +276,43 @@ func (db *database) tryExec(sql ...string) error {
 	}
 	return nil
 }
+
+// Places in the logs of two servers are told apart: they are the keys of documents of tables without one.
+func TestPlacesInTwoLogs(t *testing.T) {
+	t.Parallel()
+	flavors(t, func(t *testing.T, flavor string) {
+		db := newDatabase(t, flavor)
+		db.exec("CREATE TABLE t (a BIGINT)")
+		d := db.driver()
+		table := db.tables(d, "t")[0]
+		table.Unread = true
+		s := db.open(d, table)
+		file := func() (n uint64) {
+			t.Helper()
+			db.exec("INSERT INTO t VALUES (1)")
+			require.NoError(t, s.each(func(ev *cdc.Event) {
+				source, err := ev.Row.AppendSource([]byte{'{'})
+				require.NoError(t, err)
+				var where struct{ Loc []uint64 }
+				require.NoError(t, json.Unmarshal(append(source, '}'), &where))
+				n = where.Loc[0]
+			}))
+			return n
+		}
+		require.Less(t, file(), uint64(1<<32))
+		at := s.position()
+		s.close()
+		at.Identity = identity{Flavor: flavor, Server: "the one before"}.encode()
+		if flavor == mysqld.MariaDB {
+			at.Cursor = cdc.Cursor(strings.Fields(string(at.Cursor))[0])
+		}
+		for range 2 { // another server than before, and then the same
+			s = db.resume(d, at, table)
+			require.Equal(t, uint64(1), file()>>32)
+			at = s.position()
+			s.close()
+		}
+		s = db.resume(d, cdc.Position{Identity: at.Identity}, table)
+		require.Equal(t, uint64(2), file()>>32, "the log was lost")
+	})
+}

@@ -64,7 +64,7 @@ func (d *driver) locate(ctx context.Context, st *stream, from cdc.Position) erro
 // sayWhereItGoesOn tells of a log that goes on at another server.
 func (d *driver) sayWhereItGoesOn(ctx context.Context, s *session, from cdc.Position) error {
 	var stored identity
-	if from.Cursor == "" || json.Unmarshal(from.Identity, &stored) != nil || stored == d.server.identity {
+	if from.Cursor == "" || json.Unmarshal(from.Identity, &stored) != nil || stored.same(d.server.identity) {
 		return nil //nolint:nilerr // nothing is known of the server before
 	}
 	log := d.log.WithFields(logrus.Fields{"server": d.server.identity.Server, "before": stored.Server})
@@ -102,7 +102,7 @@ func (d *driver) locateMySQL(ctx context.Context, s *session, st *stream, from c
 	}
 	if mode := vars["gtid_mode"]; mode != "ON" {
 		var stored identity
-		if err := json.Unmarshal(from.Identity, &stored); err == nil && from.Cursor != "" && stored == d.server.identity {
+		if err := json.Unmarshal(from.Identity, &stored); err == nil && from.Cursor != "" && stored.same(d.server.identity) {
 			return usererr.New(cdc.ErrPositionLost, "The server's gtid_mode is %q, and the position of this capture is a set of GTIDs: which transactions were captured cannot be told any more.", mode)
 		}
 		return errGTIDMode(mode)
@@ -180,7 +180,7 @@ func (d *driver) locateMariaDB(ctx context.Context, s *session, st *stream, from
 		return err
 	}
 	var stored identity
-	if err := json.Unmarshal(from.Identity, &stored); err != nil || stored == d.server.identity {
+	if err := json.Unmarshal(from.Identity, &stored); err != nil || stored.same(d.server.identity) {
 		st.floor = here.place
 		return nil //nolint:nilerr // without an identity, the transactions decide
 	}

@@ -15,9 +15,10 @@ type pass struct {
 	id      cdc.TableID
 	s       *session
 	seen    cdc.Visibility
-	at      place // no transaction behind it is seen, and all before it are
-	columns int   // of the result that is being read; 0 before
-	rows    int64 // read
+	at      place  // no transaction behind it is seen, and all before it are
+	file    uint64 // of at, for documents
+	columns int    // of the result that is being read; 0 before
+	rows    int64  // read
 }
 
 // close gives the snapshot up.
@@ -106,7 +107,7 @@ func (p *pass) read(ctx context.Context, plan *scanPlan, c cdc.Chunk, yield func
 
 // appendLoc appends where the row is: no place in the log, but by the negative number of the file one that no other row has.
 func (p *pass) appendLoc(dst []byte) []byte {
-	dst = strconv.AppendUint(append(dst, `"loc":[-`...), p.at.number(), 10)
+	dst = strconv.AppendUint(append(dst, `"loc":[-`...), p.file, 10)
 	dst = strconv.AppendUint(append(dst, ','), p.at.at, 10)
 	return append(strconv.AppendInt(append(dst, ','), p.rows, 10), ']', ',')
 }

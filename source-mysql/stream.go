@@ -29,6 +29,7 @@ type stream struct {
 	checksums bool
 	at        place  // behind the last event
 	made      uint32 // when the server made the file, in seconds since 1970
+	era       uint64 // identity.Era
 	asked     place  // where the server was asked to begin, if it was by file and place
 	skip      place  // what comes before was captured already
 	txn       transaction
@@ -453,9 +454,12 @@ func (s *stream) begin(h binlog.Header, body []byte) error {
 	t.source = append(t.source, `,"server_id":`...)
 	t.source = strconv.AppendUint(t.source, uint64(h.ServerID), 10)
 	t.source = append(t.source, `,"loc":[`...)
-	t.source = append(strconv.AppendUint(t.source, s.at.number(), 10), ',')
+	t.source = append(strconv.AppendUint(t.source, s.file(s.at), 10), ',')
 	return nil
 }
+
+// file is the number by which documents tell a file of the log from all others that are captured.
+func (s *stream) file(p place) uint64 { return s.era<<32 | p.number() }
 
 // endTransaction closes the transaction. What others changed is passed over without an event.
 func (s *stream) endTransaction(binlog.Header) error {

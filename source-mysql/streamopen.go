@@ -32,7 +32,9 @@ func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Ta
 	if err := d.locate(ctx, st, from); err != nil {
 		return nil, err
 	}
-	st.start = cdc.Position{Cursor: cdc.Cursor(st.done.append(nil, st.done.last)), Identity: d.server.identity.encode()}
+	here := d.server.identity.since(from)
+	st.era = here.Era
+	st.start = cdc.Position{Cursor: cdc.Cursor(st.done.append(nil, st.done.last)), Identity: here.encode()}
 	if err := st.learn(ctx); err != nil {
 		st.closeAhead()
 		return nil, err
