@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -111,10 +112,13 @@ func (d *dialer) advice(addr endpoint.Address, err error) error {
 	_, unverified := errors.AsType[*tls.CertificateVerificationError](err)
 	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
 	_, otherName := errors.AsType[x509.HostnameError](err)
+	remote, _ := errors.AsType[*net.OpError](err)
+	// Whoever refuses a certificate may hang up before it can be heard to say so.
+	hungUp := isLost(err) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 	switch {
 	case my != nil && my.code == errAccessDenied:
-		return usererr.New(err, "The server at %s does not let the user %q in. Check user and password, and that the user may connect from here (CREATE USER %s@'%%' IDENTIFIED BY '…').",
-			addr, d.cfg.User, "'"+d.cfg.User+"'")
+		return usererr.New(err, "The server at %s does not let the user %q in. Check user and password, and that the user may connect from here (CREATE USER %s@'%%' IDENTIFIED BY '…').%s",
+			addr, d.cfg.User, "'"+d.cfg.User+"'", d.certificateAdvice())
 	case my != nil && (my.code == errHostBlocked || my.code == errHostNotAllowed):
 		return usererr.New(err, "The server at %s refuses connections from this machine: %s", addr, my.message)
 	case my != nil && (my.code == errTooMany || my.code == errTooManyOfUser):
@@ -125,11 +129,21 @@ func (d *dialer) advice(addr endpoint.Address, err error) error {
 		return usererr.New(err, "The server at %s speaks no TLS. Give it a certificate, or set sslmode to disable if nobody else can read the network between here and there.", addr)
 	case errors.Is(err, errPacket):
 		return usererr.New(err, "What answers at %s is no MySQL or MariaDB server, or is not to be trusted: %s.", addr, err)
+	case d.cfg.SSLCert != "" && (hungUp || remote != nil && remote.Op == "remote error"): // an alert of TLS
+		return usererr.New(err, "The server at %s hung up after it was shown the client certificate: %s. Check that sslCert is signed by an authority that the server knows (its ssl_ca), and has not expired.", addr, lastCause(err))
 	case d.tunnel == nil:
 		return usererr.New(err, "The server at %s cannot be reached: %s.", addr, lastCause(err))
 	default:
 		return fmt.Errorf("connecting to the server at %s through the tunnel: %w", addr, err)
 	}
+}
+
+// certificateAdvice says what else may keep a user out who must show a certificate (REQUIRE in CREATE USER).
+func (d *dialer) certificateAdvice() string {
+	if d.cfg.SSLCert == "" {
+		return " If the user must show a client certificate (REQUIRE X509), enter it in sslCert and its key in sslKey."
+	}
+	return " If the user must show a certain client certificate (REQUIRE SUBJECT, ISSUER or CIPHER), check that sslCert is that one."
 }
 
 // lastCause is the innermost error's text.

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -49,6 +52,72 @@ func TestTLS(t *testing.T) {
 	}
 	db.cfg.SSLMode, db.cfg.SSLRootCert = endpoint.VerifyCA, string(ca)
 	db.streams(t)
+}
+
+// A user who must show a certificate gets in with the right one, for queries and for the stream, and is told what is wrong with others.
+func TestClientCertificates(t *testing.T) {
+	t.Parallel()
+	s := server.SharedMySQL(t, mysqld.MySQL)
+	db := databaseOn(t, s)
+	file := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(s.DataDir(), name))
+		require.NoError(t, err)
+		return string(text)
+	}
+	certificate, key := file("client-cert.pem"), schema.NewSecret(file("client-key.pem")) // which the server has made with its own
+	block, _ := pem.Decode([]byte(certificate))
+	parsed, err := x509.ParseCertificate(block.Bytes)
+	require.NoError(t, err)
+	db.exec("CREATE USER certified@'%' IDENTIFIED BY '"+mysqld.Password+"' REQUIRE SUBJECT '/CN="+parsed.Subject.CommonName+"'", "GRANT ALL ON *.* TO certified@'%'",
+		"CREATE USER another@'%' IDENTIFIED BY '"+mysqld.Password+"' REQUIRE SUBJECT '/CN=another'")
+	admin := db.cfg
+	t.Cleanup(func() {
+		conn, err := newDialer(admin, testEnv(t).Log).open(context.Background())
+		require.NoError(t, err)
+		require.NoError(t, conn.exec(context.Background(), "DROP USER certified@'%', another@'%'"))
+		require.NoError(t, conn.close())
+	})
+	db.cfg.SSLMode, db.cfg.SSLRootCert, db.cfg.SSLCert, db.cfg.SSLKey = endpoint.VerifyCA, file("ca.pem"), certificate, key
+	for name, c := range map[string]struct {
+		change func(*config)
+		want   string
+	}{
+		"the right one": {func(*config) {}, ""},
+		"none":          {func(c *config) { c.SSLCert, c.SSLKey = "", schema.Secret{} }, "If the user must show a client certificate (REQUIRE X509), enter it in sslCert and its key in sslKey."},
+		"another user's": {func(c *config) { c.User = "another" },
+			"If the user must show a certain client certificate (REQUIRE SUBJECT, ISSUER or CIPHER), check that sslCert is that one."},
+		"another authority's": {func(c *config) { c.SSLCert, c.SSLKey = unknownCertificate(t) },
+			"hung up after it was shown the client certificate: "},
+		"without its key": {func(c *config) { c.SSLKey = schema.Secret{} }, "There is a client certificate (sslCert) without its key. Enter the key in sslKey."},
+	} {
+		cfg := db.cfg
+		cfg.User = "certified"
+		c.change(&cfg)
+		err := cfg.Validate()
+		if err == nil {
+			var conn *session
+			if conn, err = newDialer(cfg, testEnv(t).Log).open(t.Context()); err == nil {
+				require.NoError(t, conn.close())
+			}
+		}
+		if c.want == "" {
+			require.NoError(t, err, name)
+			continue
+		}
+		require.ErrorContains(t, err, c.want, name)
+	}
+	db.cfg.User = "certified"
+	db.streams(t)
+}
+
+// unknownCertificate is a client's certificate by an authority that no server knows.
+func unknownCertificate(t *testing.T) (certificate string, key schema.Secret) {
+	t.Helper()
+	made := selfSigned(t).Certificates[0]
+	der, err := x509.MarshalPKCS8PrivateKey(made.PrivateKey)
+	require.NoError(t, err)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: made.Certificate[0]})),
+		schema.NewSecret(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
 }
 
 // A server without TLS is refused, unless plain text was asked for.
