@@ -8,7 +8,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path"
 	"path/filepath"
+	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -42,8 +45,8 @@ type Process struct {
 //
 // The context ends on SIGINT and SIGTERM, which are a wish to stop cleanly, and when nobody can read Stdout any more; a
 // second signal kills. A closed pipe is an error of the write and not a signal. Logs go to stderr as LOG_FORMAT (json, text
-// or color) and LOG_LEVEL say. The heap is kept below nine tenths of the container's memory unless GOMEMLIMIT is set.
-// SLUICE_PPROF=127.0.0.1:6060 serves Go's profiles there.
+// or color) and LOG_LEVEL say. The heap is kept below nine tenths of the container's memory unless GOMEMLIMIT is set. There
+// are no core dumps, and nobody but root can look into the process: its memory has secrets. SLUICE_PPROF=127.0.0.1:6060 serves Go's profiles there.
 func Main(name string, run func(ctx context.Context, p *Process) int) {
 	p := &Process{
 		Name: name, Args: os.Args[1:],
@@ -60,6 +63,7 @@ func (p *Process) main(run func(ctx context.Context, p *Process) int) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)() // the second signal has its usual effect
+	forbidDumps()
 	limitMemory(p)
 	return p.Run(ctx, run)
 }
@@ -139,5 +143,11 @@ and nobody types those. By hand, try:
 	return 2
 }
 
-// ProgramName is the name under which the program was started, without folders.
-func ProgramName() string { return filepath.Base(os.Args[0]) }
+// ProgramName is the name of the package that the program was built from, which is the connector's own, whatever its file is called: in
+// images that is "connector". Where nothing recorded it, it is the name under which the program was started.
+func ProgramName() string {
+	if info, ok := debug.ReadBuildInfo(); ok && strings.Contains(info.Path, "/") {
+		return path.Base(info.Path)
+	}
+	return filepath.Base(os.Args[0])
+}

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package process
+
+// forbidDumps does nothing here.
+func forbidDumps() {}
