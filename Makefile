@@ -31,6 +31,7 @@ RUNFLAG := $(if $(RUN),-run '$(RUN)')
 
 TOOLS := .cache/tools
 GOLANGCI := $(CURDIR)/$(TOOLS)/golangci-lint
+ACTIONLINT := $(CURDIR)/$(TOOLS)/actionlint
 
 .PHONY: help
 help: ## Show this list
@@ -66,8 +67,8 @@ services-down: ## Stop it and throw its data away
 	@scripts/services down
 
 .PHONY: images
-images: ## Build the image of every connector (needs a container engine)
-	@scripts/images $(CONNECTORS)
+images: ## Build the images of all connectors and of sluice, for amd64 and arm64, into bin/images
+	@scripts/images $(CONNECTORS) sluice
 
 # --- prove ---
 
@@ -75,6 +76,13 @@ images: ## Build the image of every connector (needs a container engine)
 test: services ## Run every test, those with real servers included
 	go test -timeout $(TEST_TIMEOUT) $(RUNFLAG) $(PKG)
 	cd tools && GOWORK=off go test ./...
+
+.PHONY: test-images
+test-images: build ## Build all images, run them in a container engine (its own if docker does not answer; needs root then) and drive them
+	@scripts/services install default mariadb kafka s3 docker
+	@ENGINE=none scripts/images $(CONNECTORS) sluice
+	@SLUICE_IMAGES="$(CURDIR)/bin/images" SLUICE_BIN="$(CURDIR)/bin" scripts/engine \
+		go test -count=1 -timeout $(TEST_TIMEOUT) -run '$(or $(RUN),^TestImage)' ./runtime/e2e
 
 .PHONY: test-short
 test-short: ## Run the tests that need no server
@@ -114,14 +122,24 @@ check-alone: ## Build every module by itself, as its users and its image do
 # --- tidy ---
 
 .PHONY: lint
-lint: $(GOLANGCI) ## Check the code against .golangci.yml and the scripts against shellcheck
+lint: $(GOLANGCI) $(ACTIONLINT) ## Check the code against .golangci.yml, workflows with actionlint, scripts with shellcheck
 	$(GOLANGCI) run $(PACKAGES)
 	cd tools && GOWORK=off $(GOLANGCI) run ./...
+	$(ACTIONLINT)
 	@if command -v shellcheck >/dev/null; then \
 		shellcheck .ci/run $$(grep -lE '^#!.*(bash|sh)$$' scripts/*); \
 	else \
 		echo "shellcheck is not here: scripts are not checked"; \
 	fi
+
+.PHONY: vulnerabilities
+vulnerabilities: ## Look for known vulnerabilities that the code can reach (asks vuln.go.dev)
+	@mkdir -p $(TOOLS)
+	@cd tools && GOWORK=off go build -o ../$(TOOLS)/govulncheck golang.org/x/vuln/cmd/govulncheck
+	@for module in $(MODULES); do \
+		echo "govulncheck $$module"; \
+		(cd "$$module" && GOWORK=off $(CURDIR)/$(TOOLS)/govulncheck ./...); \
+	done
 
 .PHONY: fmt
 fmt: $(GOLANGCI) ## Format the code
@@ -152,3 +170,7 @@ $(GOLANGCI): tools/go.mod tools/go.sum
 	@mkdir -p $(TOOLS)
 	@echo "building golangci-lint from source (once, a minute or two)"
 	@cd tools && GOWORK=off go build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(ACTIONLINT): tools/go.mod tools/go.sum
+	@mkdir -p $(TOOLS)
+	@cd tools && GOWORK=off go build -o $@ github.com/rhysd/actionlint/cmd/actionlint

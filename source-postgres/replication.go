@@ -134,7 +134,7 @@ func (s *stream) prepareSpool(ctx context.Context, conn *pgconn.PgConn) error {
 	}
 	spool, err := newSpool(s.d.tempDir)
 	if err != nil {
-		s.d.log.WithError(err).Warn("there is no folder for temporary files, so the server has to keep large transactions on its own disk until they commit; the environment variable TMPDIR may name one")
+		s.d.log.WithError(err).Warn("there is no folder for temporary files, so the server has to keep large transactions on its own disk until they commit; the environment variable TMPDIR may name one, and a container gets one by --tmpfs /tmp, or by a volume at /tmp")
 		return nil
 	}
 	for name := range advanced.Options {

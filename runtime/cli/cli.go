@@ -3,6 +3,7 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"os"
 	"slices"
 	"strings"
@@ -27,13 +28,15 @@ func Run(ctx context.Context, p *process.Process) int {
 
 A CONNECTOR is the path of a connector's program, its name on the PATH, or a Docker image.`)
 	root.PersistentFlags().StringVar(&a.network, "network", "", "the Docker network that connectors which are images join; host shares this machine's (default: Docker's own)")
+	root.PersistentFlags().StringArrayVar(&a.dockerOptions, "docker-option", nil, "an option of docker run for connectors that are images, such as --memory=1g; may be given several times")
 	root.AddCommand(a.runCommand(), a.statusCommand(), a.specCommand(), a.checkCommand(), a.discoverCommand(), a.previewCommand(), a.sqlCommand())
 	return p.Execute(ctx, root)
 }
 
 type app struct {
-	p       *process.Process
-	network string // that images join
+	p             *process.Process
+	network       string // that images join
+	dockerOptions []string
 }
 
 func (a *app) pipelineOptions() pipeline.Options { return pipeline.Options{Getenv: a.p.LookupEnv} }
@@ -44,7 +47,7 @@ func (a *app) launcher() connector.Launcher {
 	environ := slices.DeleteFunc(os.Environ(), func(entry string) bool { //nolint:forbidigo // for child processes, as it is
 		return strings.HasPrefix(entry, "SLUICE_PPROF=") // the address is ours
 	})
-	return connector.Launcher{Environ: environ, LogLevel: level, Network: a.network, Instance: "cli"}
+	return connector.Launcher{Environ: environ, LogLevel: level, Network: a.network, DockerOptions: a.dockerOptions, Instance: "cli-" + strings.ToLower(rand.Text()[:8])}
 }
 
 func (a *app) entry(connector string) *logrus.Entry { return a.p.Log.WithField("connector", connector) }

@@ -2,6 +2,7 @@ package connector
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"os/exec"
@@ -21,8 +22,8 @@ const (
 	inspectTimeout = time.Minute
 )
 
-// command makes the command of an endpoint, and tells which codec it speaks.
-func (l *Launcher) command(ctx context.Context, e *pipeline.Endpoint, task string) (*exec.Cmd, frame.Codec, error) {
+// command makes the command of an endpoint, and tells which codec it speaks, and the name of its container if it has one.
+func (l *Launcher) command(ctx context.Context, e *pipeline.Endpoint, task string) (*exec.Cmd, frame.Codec, string, error) {
 	level := l.LogLevel
 	if level == "" {
 		level = "info"
@@ -38,26 +39,17 @@ func (l *Launcher) command(ctx context.Context, e *pipeline.Endpoint, task strin
 	for _, name := range sortedNames(e.Env) {
 		cmd.Env = append(cmd.Env, name+"="+e.Env[name])
 	}
-	return cmd, e.Codec, nil
+	return cmd, e.Codec, "", nil
 }
 
-// container makes the docker command of an image. The client's death does not end its container, so containers have
-// names, and one that a killed runtime left behind is removed first.
-func (l *Launcher) container(ctx context.Context, image, task, level string) (*exec.Cmd, frame.Codec, error) {
-	codec, err := l.imageCodec(ctx, image)
-	if err != nil {
-		return nil, 0, err
+// container makes the docker command of an image, and gives the container's name. The client's death does not end its
+// container, so containers have names, and one that a killed runtime left behind is removed first.
+func (l *Launcher) container(ctx context.Context, image, task, level string) (cmd *exec.Cmd, codec frame.Codec, name string, err error) {
+	if codec, err = l.imageCodec(ctx, image); err != nil {
+		return nil, 0, "", err
 	}
-	name := "sluice-" + l.Instance + "-" + strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' {
-			return r
-		}
-		return '_'
-	}, task)
-	rmCtx, cancel := context.WithTimeout(ctx, inspectTimeout)
-	defer cancel()
-	// It fails when there is none, which is the normal case.
-	_ = exec.CommandContext(rmCtx, l.docker(), "rm", "--force", name).Run() //nolint:gosec // the name is made of safe characters
+	name = l.containerName(image, task)
+	l.remove(ctx, name)
 	args := []string{"run", "--interactive", "--rm", "--name", name, "--log-driver", "none"}
 	here := "host-gateway"
 	if l.Network != "" {
@@ -66,10 +58,29 @@ func (l *Launcher) container(ctx context.Context, image, task, level string) (*e
 	if l.Network == "host" {
 		here = "127.0.0.1"
 	}
-	args = append(args, "--add-host", "host.docker.internal:"+here, "--env", "LOG_FORMAT=json", "--env", "LOG_LEVEL="+level, image)
-	cmd := exec.Command(l.docker(), args...) //nolint:gosec,noctx // as for local commands
+	args = append(args, "--add-host", "host.docker.internal:"+here, "--env", "LOG_FORMAT=json", "--env", "LOG_LEVEL="+level)
+	args = append(append(args, l.DockerOptions...), image)
+	cmd = exec.Command(l.docker(), args...) //nolint:gosec,noctx // as for local commands
 	cmd.Env = l.Environ
-	return cmd, codec, nil
+	return cmd, codec, name, nil
+}
+
+// containerName is one for each task and image of this runtime: the task for people, who find it in the engine's lists, and a hash, since not
+// every name of a task can be one of a container, and a capture and a materialization may be called the same.
+func (l *Launcher) containerName(image, task string) string {
+	readable := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' {
+			return r
+		}
+		return '_'
+	}, task)
+	hash := sha256.Sum256([]byte(image + "\x00" + task))
+	return fmt.Sprintf("sluice-%s-%s-%x", l.Instance, readable, hash[:4])
+}
+
+// remove ends and removes a container. There usually is none, which docker calls an error.
+func (l *Launcher) remove(ctx context.Context, name string) {
+	_, _ = l.run(ctx, inspectTimeout, "rm", "--force", name)
 }
 
 // imageCodec reads an image's label, and pulls the image first if it is not here.

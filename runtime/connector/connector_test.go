@@ -118,8 +118,8 @@ func TestImages(t *testing.T) {
 image inspect --format {{json .Config}} ghcr.io/acme/source-x:v1
 pull --quiet ghcr.io/acme/source-x:v1
 image inspect --format {{json .Config}} ghcr.io/acme/source-x:v1
-rm --force sluice-abc-acme_x_y
-run --interactive --rm --name sluice-abc-acme_x_y --log-driver none --add-host host.docker.internal:host-gateway --env LOG_FORMAT=json --env LOG_LEVEL=info ghcr.io/acme/source-x:v1`), strings.TrimSpace(string(calls)))
+rm --force sluice-abc-acme_x_y-3a2f0034
+run --interactive --rm --name sluice-abc-acme_x_y-3a2f0034 --log-driver none --add-host host.docker.internal:host-gateway --env LOG_FORMAT=json --env LOG_LEVEL=info ghcr.io/acme/source-x:v1`), strings.TrimSpace(string(calls)))
 
 	l.Network = "host"
 	require.NoError(t, l.Call(t.Context(), &pipeline.Endpoint{Image: "ghcr.io/acme/source-x:v1"}, "acme/x", entry(), time.Minute, exchange))

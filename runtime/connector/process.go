@@ -28,6 +28,8 @@ type Launcher struct {
 	LogLevel string   // for connectors: error, warn, info, debug or trace; "" is info
 	Docker   string   // the docker client; "" is docker, from PATH
 	Network  string   // that containers join; "" is Docker's own, "host" this machine's
+	// DockerOptions go to every `docker run`, such as --memory=1g.
+	DockerOptions []string
 	// Instance tells the containers of this runtime from those of others on the machine.
 	Instance string
 	// MaxMessage bounds a response; 0 is the frame package's default.
@@ -45,6 +47,7 @@ type Process struct {
 	reader *frame.Reader
 	logs   *logReader
 	closed sync.Once
+	remove func() // the container, which outlives its client; nil without one
 
 	exited  chan struct{} // closed when the process has ended and its last words are read
 	exitErr error
@@ -52,7 +55,7 @@ type Process struct {
 
 // Start starts a connector for a task. Log lines of the connector go to log. Errors are for people.
 func (l *Launcher) Start(ctx context.Context, e *pipeline.Endpoint, task string, log *logrus.Entry, onLog func(Line)) (*Process, error) {
-	cmd, codec, err := l.command(ctx, e, task)
+	cmd, codec, container, err := l.command(ctx, e, task)
 	if err != nil {
 		return nil, err
 	}
@@ -81,6 +84,9 @@ func (l *Launcher) Start(ctx context.Context, e *pipeline.Endpoint, task string,
 	p.writer = frame.NewWriter(p.in, codec)
 	p.reader = frame.NewReader(stdoutR, codec, l.MaxMessage)
 	p.logs = newLogReader(stderrR, log, onLog)
+	if container != "" {
+		p.remove = func() { l.remove(context.WithoutCancel(ctx), container) }
+	}
 	go p.reap()
 	return p, nil
 }
@@ -90,6 +96,9 @@ func (l *Launcher) Start(ctx context.Context, e *pipeline.Endpoint, task string,
 func (p *Process) reap() {
 	p.exitErr = p.cmd.Wait()
 	killGroup(p.cmd)
+	if p.remove != nil && !p.cmd.ProcessState.Exited() {
+		p.remove()
+	}
 	select {
 	case <-p.logs.done:
 	case <-time.After(2 * time.Second):
@@ -212,6 +221,9 @@ func (p *Process) exitError() error {
 	if exit, ok := errors.AsType[*exec.ExitError](p.exitErr); ok {
 		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 			e.Signal = unix.SignalName(status.Signal())
+		} else if p.remove != nil && exit.ExitCode() > 128 {
+			// That is how docker's client tells of a signal that ended the container.
+			e.Signal = unix.SignalName(syscall.Signal(exit.ExitCode() - 128))
 		}
 	}
 	// By convention the last message says what is wrong; but a process that was killed did not know.

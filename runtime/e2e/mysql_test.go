@@ -31,7 +31,7 @@ const captureUser = "sluice"
 
 func newMySQLSide(t testing.TB, s *server.MySQLServer) *mysqlSide {
 	t.Helper()
-	m := &mysqlSide{server: s, database: strings.ToLower("e2e_" + strings.NewReplacer("/", "_", "=", "_").Replace(t.Name()))}
+	m := &mysqlSide{server: s, database: strings.ToLower("e2e_" + strings.NewReplacer("/", "_", "=", "_", "-", "_").Replace(t.Name()))}
 	admin, err := m.connect("")
 	require.NoError(t, err)
 	for _, text := range []string{

@@ -63,9 +63,16 @@ type MaterializationBinding struct {
 	Backfill int            `yaml:"backfill,omitempty"`
 }
 
-// Endpoint is a connector that runs as a local process.
+// Endpoint is a connector that runs as a local process, or as an image.
 type Endpoint struct {
-	Local Local `yaml:"local"`
+	Local     Local `yaml:"local,omitempty"`
+	Connector Image `yaml:"connector,omitempty"`
+}
+
+// Image is an image and its configuration.
+type Image struct {
+	Image  string `yaml:"image"`
+	Config any    `yaml:"config"`
 }
 
 // Local is a program and its configuration.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,9 +19,10 @@ import (
 // Options describe a run of `sluice run`.
 type Options struct {
 	Binaries Binaries
-	Pipeline string // the file
-	Data     string // the folder with the log and the checkpoints
-	Metrics  string // host:port to serve metrics on; empty means none
+	Pipeline string   // the file
+	Data     string   // the folder with the log and the checkpoints
+	Metrics  string   // host:port to serve metrics on; empty means none
+	Flags    []string // more of the command line, before `run`
 	// Stdout and Stderr are handed to the process; nil discards. A terminal on Stdout shows the live table.
 	Stdout, Stderr *os.File
 }
@@ -37,7 +39,7 @@ const stopTimeout = 30 * time.Second
 
 // Start starts the runtime. It is told to stop when the context ends or the calling process dies.
 func Start(ctx context.Context, opts Options) (*Runtime, error) {
-	args := []string{"run", opts.Pipeline, "--data", opts.Data}
+	args := append(slices.Clone(opts.Flags), "run", opts.Pipeline, "--data", opts.Data)
 	if opts.Metrics != "" {
 		args = append(args, "--metrics", opts.Metrics)
 	}
