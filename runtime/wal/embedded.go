@@ -114,11 +114,7 @@ func (e *Embedded) open() error {
 	if err := e.roomLeft(); err != nil {
 		return err
 	}
-	db, err := pebble.Open(filepath.Join(e.opts.Dir, "log"), &pebble.Options{
-		FormatMajorVersion: pebble.FormatNewest,
-		MemTableSize:       8 << 20, // twice that may be in memory
-		Logger:             logger{e.opts.Log},
-	})
+	db, err := pebble.Open(filepath.Join(e.opts.Dir, "log"), engineOptions(logger{e.opts.Log}))
 	if err != nil {
 		return usererr.New(err, "cannot open the log in the data folder %s: %v", e.opts.Dir, err)
 	}
@@ -127,6 +123,31 @@ func (e *Embedded) open() error {
 		return err
 	}
 	return e.loadJournals()
+}
+
+// engineOptions suit a log: blocks are large, written once, read once or twice in their order, and never changed.
+//
+// Every table that the engine flushes has some blocks and, at the other end of the keys, the same few records as the tables before,
+// so all tables overlap, and to merge them would write every block again. So blocks are kept apart from the keys, in files that are
+// never merged, and the small tables that are left are merged seldom.
+func engineOptions(log pebble.Logger) *pebble.Options {
+	const (
+		large        = 4 << 10 // what is smaller stays with its key: a record, or a few small documents
+		mergeNever   = 1 << 20 // files that a table may refer to before its values are merged
+		rewriteNever = 1.0     // share of a file that is garbage before it is rewritten; only transactions that were given up leave some
+	)
+	o := &pebble.Options{
+		FormatMajorVersion:    pebble.FormatNewest,
+		MemTableSize:          8 << 20, // twice that may be in memory
+		L0CompactionThreshold: 32,
+		L0StopWritesThreshold: 128,
+		Logger:                log,
+	}
+	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
+	o.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
+		return pebble.ValueSeparationPolicy{Enabled: true, MinimumSize: large, MaxBlobReferenceDepth: mergeNever, TargetGarbageRatio: rewriteNever}
+	}
+	return o
 }
 
 func (e *Embedded) loadIdentity() error {

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sort"
@@ -308,4 +309,48 @@ func BenchmarkCommit(b *testing.B) {
 		require.NoError(b, w.Commit(b.Context(), Records{"state": []byte(`{"cursor":1}`)}))
 	}
 	require.NoError(b, log.Close())
+}
+
+// BenchmarkStream writes documents in commits of four megabytes, to two journals in turns, and reads them back, as a capture and a
+// materialization behind it do. It gives the CPU seconds that a gigabyte takes.
+func BenchmarkStream(b *testing.B) {
+	const commits, blocks = 150, 14
+	used := func() float64 {
+		var r syscall.Rusage
+		require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &r))
+		return float64(r.Utime.Nano()+r.Stime.Nano()) / 1e9
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	var full [64]Block
+	for i := range full {
+		for id := i * 2_000; full[i].Size() < 256<<10; id++ {
+			full[i].Add(fmt.Appendf(nil, `{"id":%d,"customer":%d,"amount":"%d.%02d","note":"a row of many, with some words","ref":"%016x","at":"2024-02-29T23:%02d:59.%06dZ","_meta":{"op":"c","source":{"loc":[%d,%d,0]}}}`,
+				id, random.IntN(1000), random.IntN(100_000), random.IntN(100), random.Uint64(), id/2_000%60, random.IntN(1_000_000), 1<<35+id*100, id%1000))
+		}
+	}
+	for b.Loop() {
+		log := open(b, b.TempDir())
+		w, err := log.Writer("c")
+		require.NoError(b, err)
+		before, size := used(), 0
+		for n := range commits {
+			for i := range blocks {
+				block := &full[(n*blocks+i)%len(full)]
+				size += block.Size()
+				require.NoError(b, w.Append([]string{"a", "b"}[i%2], block))
+			}
+			require.NoError(b, w.Commit(b.Context(), Records{"state": []byte(`{"cursor":1}`)}))
+		}
+		for _, name := range []string{"a", "b"} {
+			r, err := log.Reader(Journal{name, "c"}, 0, log.Heads(name)[0].Offset)
+			require.NoError(b, err)
+			for ok := true; ok; {
+				_, _, ok, err = r.Next()
+				require.NoError(b, err)
+			}
+			require.NoError(b, r.Close())
+		}
+		require.NoError(b, log.Close())
+		b.ReportMetric((used()-before)/float64(size)*1e9, "cpu-s/GB")
+	}
 }

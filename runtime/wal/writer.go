@@ -1,8 +1,10 @@
 package wal
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -42,11 +44,26 @@ func (e *Embedded) Writer(capture string) (Writer, error) {
 			continue
 		}
 		w.tails[name.Collection] = &tail{journal: name, number: j.number, offset: j.head, start: j.head, fresh: j.head == 0}
-		if err := e.db.DeleteRange(blockKey(j.number, j.head), blockKey(j.number+1, 0), pebble.NoSync); err != nil {
+		if err := e.drop(j.number, j.head); err != nil {
 			return nil, fmt.Errorf("dropping what was not committed of %s: %w", name, err)
 		}
 	}
 	return w, nil
+}
+
+// drop removes a journal's blocks from an offset on. Where there are none, as is usual, it leaves nothing behind: the mark of a range
+// that was deleted would overlap with all that is appended there, and the engine would write that again and again.
+func (e *Embedded) drop(number uint32, from int64) error {
+	bounds := pebble.IterOptions{LowerBound: blockKey(number, from), UpperBound: blockKey(number+1, 0)}
+	iter, err := e.db.NewIter(&bounds)
+	if err != nil {
+		return err
+	}
+	if iter.Last() {
+		bounds.UpperBound = append(bytes.Clone(iter.Key()), 0)
+		err = e.db.DeleteRange(bounds.LowerBound, bounds.UpperBound, pebble.NoSync)
+	}
+	return errors.Join(err, iter.Error(), iter.Close())
 }
 
 // Append implements Writer.
@@ -168,7 +185,7 @@ func (w *writer) tail(collection string) (*tail, error) {
 	}
 	number++
 	// A crash may have left blocks under this number whose journal was never committed.
-	if err := e.db.DeleteRange(blockKey(number, 0), blockKey(number+1, 0), pebble.NoSync); err != nil {
+	if err := e.drop(number, 0); err != nil {
 		return nil, fmt.Errorf("preparing the journal %s: %w", name, err)
 	}
 	e.add(name, &journal{number: number})
