@@ -162,26 +162,30 @@ func (d *driver) checkTables(ctx context.Context, s *session, ids []cdc.TableID)
 		byID[t.id] = t
 	}
 	var problems []error
+	var readable []cdc.TableID
 	for _, id := range ids {
 		t := byID[id]
 		switch {
 		case t == nil:
 			problems = append(problems, usererr.New(errNoTable, "The table %s does not exist, or user %q may not see it. Check the names; if it is there, have an administrator run: GRANT SELECT ON %s.%s TO %s;",
 				id, d.cfg.User, quoteName(id.Schema), quoteName(id.Name), d.grantee()))
-			continue
 		case t.problem != nil:
 			problems = append(problems, t.problem)
-			continue
+		default:
+			readable = append(readable, id)
 		}
-		err := s.exec(ctx, "SELECT 1 FROM "+quoteName(id.Schema)+"."+quoteName(id.Name)+" LIMIT 0")
-		switch code(err) {
-		case errNoTableRight, errNoColumnRight, errNoDatabaseRight:
-			problems = append(problems, d.noSelect(id, err))
-			continue
-		}
+	}
+	granted, err := d.grantedDatabases(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	readable = slices.DeleteFunc(readable, func(id cdc.TableID) bool { return granted(id.Schema) })
+	for part := range slices.Chunk(readable, 50) {
+		unreadable, err := d.tryToRead(ctx, s, part)
 		if err != nil {
-			return nil, fmt.Errorf("trying to read table %s: %w", id, err)
+			return nil, err
 		}
+		problems = append(problems, unreadable...)
 	}
 	return problems, d.warnOfCascades(ctx, s, ids)
 }
