@@ -33,6 +33,7 @@ type driver struct {
 	warned         atomic.Int64  // when it was last said that the log is kept too short, in seconds since 1970
 	byFile         atomic.Bool   // positions are places in the log
 	behindPatience time.Duration // see the constant of this name
+	rangeRows      int64         // see the constant of this name
 
 	// live is the stream that is open, for those who ask how far it is.
 	live atomic.Pointer[stream]
@@ -122,7 +123,7 @@ func newDriver(env capture.Env, cfg config) (*driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &driver{cfg: cfg, log: env.Log, location: location, dialer: newDialer(cfg, env.Log), behindPatience: behindPatience}
+	d := &driver{cfg: cfg, log: env.Log, location: location, dialer: newDialer(cfg, env.Log), behindPatience: behindPatience, rangeRows: rangeRows}
 	d.conns = &pool{dial: d.session}
 	return d, nil
 }

@@ -142,21 +142,25 @@ func (d *driver) Plan(ctx context.Context, t *cdc.Table) (*cdc.Plan, error) {
 	}
 	err := d.inScan(ctx, t, nil, func(s *session, p *scanPlan) error {
 		var err error
-		out.Ranges, err = p.ranges(ctx, s)
+		out.Ranges, err = p.ranges(ctx, s, min(p.table.Rows/d.rangeRows+1, maxRanges))
 		return err
 	})
 	return out, err
 }
 
-// rangeRows is about how many rows are worth a range of their own.
-const rangeRows = 200_000
+// rangeRows is about how many rows are worth a range of their own, maxRanges how many a table has at most.
+const rangeRows, maxRanges = 200_000, 16
 
-// ranges divides a table by its first key column if that is an integer, from its first and last values, which the server knows
-// without a scan. Other tables are one range.
-func (p *scanPlan) ranges(ctx context.Context, s *session) ([]cdc.Range, error) {
-	parts := min(p.table.Rows/rangeRows+1, 16)
+// ranges divides a table by its first key column: if that is a number, evenly from its first to its last value, which the server knows
+// without a scan; if it is text or bytes, see divide. Other tables are one range.
+func (p *scanPlan) ranges(ctx context.Context, s *session, parts int64) ([]cdc.Range, error) {
 	first := p.key[0]
-	if parts < 2 || first.kind != kindInt && first.kind != kindUint {
+	switch {
+	case parts < 2:
+		return []cdc.Range{scanRange{Open: true}.encode()}, nil
+	case first.divisible():
+		return p.divide(ctx, s, parts)
+	case first.kind != kindInt && first.kind != kindUint && first.kind != kindDecimal:
 		return []cdc.Range{scanRange{Open: true}.encode()}, nil
 	}
 	row, err := s.row(ctx, "SELECT CAST(MIN("+first.name+") AS DECIMAL(30)), CAST(MAX("+first.name+") AS DECIMAL(30))"+p.from())

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/sluicedata/sluice/sdk/cdc"
+)
+
+// Tables whose key begins with a text, or with bytes, are divided at values that the index has. Where to look for them is guessed: in the
+// middle between two values that are known, character by character, and in the part that has most rows by the server's own estimate. Which
+// value comes there, and in which order, only the server says, by the column's collation: a bad guess makes parts uneven, never wrong.
+
+// part is what lies behind one value of the key's first column, up to another one. The first part has no beginning, the last one no end.
+type part struct {
+	low, high []byte // in the column's character set; of the outer parts, the first and the last value that there is
+	rows      int64  // about
+	whole     bool   // no value was found in the middle
+}
+
+// divisible reports whether values between others can be guessed.
+func (k keyTerm) divisible() bool {
+	switch k.kind {
+	case kindBinary, kindBytes:
+		return true
+	case kindText:
+		return slices.Contains([]string{"utf8mb4", "utf8mb3", "utf8", "latin1", "ascii"}, k.cs)
+	default:
+		return false
+	}
+}
+
+// divide divides a table into about so many ranges.
+func (p *scanPlan) divide(ctx context.Context, s *session, parts int64) ([]cdc.Range, error) {
+	k := p.key[0]
+	low, err := p.firstKey(ctx, s, "", "")
+	if err != nil || low == nil {
+		return []cdc.Range{scanRange{Open: true}.encode()}, err
+	}
+	high, err := p.firstKey(ctx, s, "", " DESC")
+	if err != nil || high == nil {
+		return []cdc.Range{scanRange{Open: true}.encode()}, err
+	}
+	found := []part{{low: low, high: high, rows: p.table.Rows}}
+	for tries := 3 * parts; tries > 0 && int64(len(found)) < parts; tries-- {
+		i := largest(found)
+		if i < 0 {
+			break
+		}
+		if found, err = p.halve(ctx, s, found, i); err != nil {
+			return nil, err
+		}
+	}
+	var out []cdc.Range
+	var before []string
+	for _, part := range found[:len(found)-1] {
+		bound := []string{k.literal(part.high)}
+		out = append(out, scanRange{After: before, UpTo: bound}.encode())
+		before = bound
+	}
+	return append(out, scanRange{After: before, Open: true}.encode()), nil
+}
+
+// largest is the part with most rows that may be divided; -1 if there is none.
+func largest(parts []part) int {
+	best := -1
+	for i, p := range parts {
+		if !p.whole && (best < 0 || p.rows > parts[best].rows) {
+			best = i
+		}
+	}
+	return best
+}
+
+// guess is where in a part a value is looked for: so many eighths between its ends, in the first character in which these differ, or so
+// many characters further on behind its beginning, where many values may begin alike.
+type guess struct{ further, eighths int }
+
+// guesses are tried until a part is divided well.
+func guesses() []guess {
+	all := []guess{{0, 4}, {0, 2}, {0, 6}, {0, 1}, {0, 3}, {0, 5}, {0, 7}}
+	for i := 1; i <= 12; i++ {
+		all = append(all, guess{i, 4})
+	}
+	return all
+}
+
+// halve divides a part at a value that lies about in its middle, if there is one. At worst it asks the server
+// three short questions for each guess.
+func (p *scanPlan) halve(ctx context.Context, s *session, parts []part, i int) ([]part, error) {
+	k := p.key[0]
+	whole := &parts[i]
+	low, high := k.literal(whole.low), k.literal(whole.high)
+	within := k.name + " > " + low + " AND " + k.name + " < " + high
+	var best []part
+	for _, g := range guesses() {
+		text := inTheMiddle(whole.low, whole.high, g, k.kind != kindText)
+		if text == nil {
+			continue
+		}
+		middle, err := p.firstKey(ctx, s, within+" AND "+k.name+" >= "+k.literal(text), "")
+		if err != nil {
+			return nil, err
+		}
+		if middle == nil {
+			continue
+		}
+		first, second := part{low: whole.low, high: middle}, part{low: middle, high: whole.high}
+		if first.rows, err = p.estimate(ctx, s, k.name+" > "+low+" AND "+k.name+" <= "+k.literal(middle)); err != nil {
+			return nil, err
+		}
+		if second.rows, err = p.estimate(ctx, s, k.name+" > "+k.literal(middle)+" AND "+k.name+" <= "+high); err != nil {
+			return nil, err
+		}
+		smaller := min(first.rows, second.rows)
+		if best == nil || smaller > min(best[0].rows, best[1].rows) {
+			best = []part{first, second}
+		}
+		if smaller >= whole.rows/4 {
+			break
+		}
+	}
+	if best == nil {
+		whole.whole = true
+		return parts, nil
+	}
+	return slices.Replace(parts, i, i+1, best...), nil
+}
+
+// firstKey is the first value of the key's first column for which a condition is true, which the server finds by the index; nil if
+// there is none.
+func (p *scanPlan) firstKey(ctx context.Context, s *session, where, order string) (value []byte, err error) {
+	name := p.key[0].name
+	if where != "" {
+		where = " WHERE " + where
+	}
+	err = s.query(ctx, "SELECT "+name+p.from()+where+" ORDER BY "+name+order+" LIMIT 1", nil, func(vals [][]byte) error {
+		value = append([]byte{}, vals[0]...)
+		return nil
+	})
+	return value, err
+}
+
+// estimate is about how many rows there are, as the server guesses by a look at the index.
+func (p *scanPlan) estimate(ctx context.Context, s *session, where string) (rows int64, err error) {
+	column := -1
+	begin := func(columns []resultColumn) error {
+		column = slices.IndexFunc(columns, func(c resultColumn) bool { return c.name == "rows" })
+		return nil
+	}
+	err = s.query(ctx, "EXPLAIN FORMAT=TRADITIONAL SELECT "+p.key[0].name+p.from()+" WHERE "+where, begin, func(vals [][]byte) error {
+		if column >= 0 {
+			rows, _ = strconv.ParseInt(string(vals[column]), 10, 64) // null if it knows that there are none
+		}
+		return nil
+	})
+	return rows, err
+}
+
+// inTheMiddle guesses a value between two; nil if there is no such guess. Texts get nothing but ASCII behind what is taken from low, which
+// every character set has, and letters are taken for what they are without case.
+func inTheMiddle(low, high []byte, g guess, raw bool) []byte {
+	n := 0
+	for n < len(low) && n < len(high) && low[n] == high[n] {
+		n++
+	}
+	least, most := byte(0), byte(0xff)
+	if !raw {
+		for least, most = ' ', '~'; n > 0 && !utf8.Valid(low[:n]) && utf8.Valid(low); {
+			n-- // not inside of a character
+		}
+	}
+	if n += g.further; n > len(low) || !raw && !utf8.Valid(low[:n]) && utf8.Valid(low) {
+		return nil
+	}
+	digit := func(b []byte, otherwise byte) byte {
+		switch {
+		case n >= len(b), b[n] < least, b[n] > most:
+			return otherwise
+		case !raw && 'A' <= b[n] && b[n] <= 'Z':
+			return b[n] + 'a' - 'A'
+		default:
+			return b[n]
+		}
+	}
+	from, to := digit(low, least), most
+	if g.further == 0 {
+		to = digit(high, most)
+	}
+	if from > to {
+		from, to = to, from
+	}
+	step := byte(int(to-from) * g.eighths / 8) //nolint:gosec // no more than to
+	if step == 0 {
+		return nil
+	}
+	return append(bytes.Clone(low[:n]), from+step)
+}
