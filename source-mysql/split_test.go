@@ -36,7 +36,7 @@ func TestRangesOfKeys(t *testing.T) {
 			"raw":         {text("VARBINARY(40)"), 4},
 			"composite":   {"k VARCHAR(40) CHARACTER SET utf8mb4, n INT DEFAULT 7, PRIMARY KEY (k, n)", 4},
 			"few":         {"n INT AUTO_INCREMENT UNIQUE, s VARCHAR(5) CHARACTER SET utf8mb4 DEFAULT 'x', k VARCHAR(40), PRIMARY KEY (s, n)", 1},
-			"numeric_key":     {"n INT AUTO_INCREMENT UNIQUE, k VARCHAR(40), m DECIMAL(20, 3) DEFAULT (RAND() * 100000), PRIMARY KEY (m, n)", 4},
+			"numeric_key": {"n INT AUTO_INCREMENT UNIQUE, k VARCHAR(40), m DECIMAL(20, 3) DEFAULT (RAND() * 100000), PRIMARY KEY (m, n)", 4},
 		}
 		if flavor == mysqld.MySQL {
 			kinds["newer"] = kinds["unicode"]
