@@ -162,28 +162,3 @@ func transient(err error) bool {
 	_, ok := errors.AsType[*askError](err)
 	return ok && !errors.Is(err, kgo.ErrClientClosed) && !errors.Is(err, kerr.SaslAuthenticationFailed)
 }
-
-// status is what the log says now and then.
-type status struct {
-	records int64 // captured when it was last written
-}
-
-// write writes how far the capture is.
-func (s *status) write(log *logrus.Entry, topics map[string]*topic) {
-	var partitions, bad int
-	var records, behind int64
-	for _, t := range topics {
-		partitions += len(t.partitions)
-		bad += t.bad
-		for _, p := range t.partitions {
-			records += p.records
-			behind += max(0, p.last-p.Next)
-		}
-	}
-	fields := logrus.Fields{"partitions": partitions, "records": records - s.records, "behind": behind}
-	if bad > 0 {
-		fields["bad"] = bad
-	}
-	s.records = records
-	log.WithFields(fields).Info("capturing")
-}

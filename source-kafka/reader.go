@@ -124,6 +124,7 @@ func openReader(ctx context.Context, env capture.Env, cfg config, bindings []*bi
 
 // Close ends all connections.
 func (r *reader) Close() error { //nolint:unparam // as io.Closer has it
+	r.status.close()
 	if r.client != nil {
 		r.client.Close()
 	}
@@ -220,7 +221,6 @@ func (r *reader) poll(ctx context.Context, until time.Time) error {
 			if len(fp.Records) > 0 {
 				r.fetched = append(r.fetched, fetched{p, fp.Records})
 			}
-			p.last = max(p.last, fp.LastStableOffset)
 			if fp.Err != nil {
 				if e := r.failed(ctx, p, fp.Err); e != nil && err == nil {
 					err = e
@@ -378,9 +378,10 @@ func (r *reader) keep(ctx context.Context, now time.Time) error {
 	if !now.Before(r.nextStatus) {
 		every := duration(r.cfg.Advanced.StatusEvery, defaultStatusEvery)
 		r.nextStatus = now.Add(every)
-		r.status.write(r.env.Log, r.topics)
+		r.status.ask(ctx, r.admin, r.topics)
 		r.pulse.warn(r.env.Log, now.Add(-every))
 	}
+	r.status.tell(r.env.Log, r.topics)
 	return nil
 }
 

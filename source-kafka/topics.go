@@ -32,7 +32,6 @@ type partition struct {
 	*position
 	topic   *topic
 	number  int32
-	last    int64 // offset behind the last one that could be read when we last got records
 	records int64 // captured
 }
 
@@ -162,7 +161,7 @@ func (c *cluster) place(ctx context.Context, topics map[string]*topic, wanted ma
 			}
 			now := p.position
 			t.State.setPosition(number, &now)
-			t.partitions[number] = &partition{position: &now, topic: t, number: number, last: b.end}
+			t.partitions[number] = &partition{position: &now, topic: t, number: number}
 			delete(t.waiting, number)
 			if fetch[name] == nil {
 				fetch[name] = map[int32]kgo.Offset{}

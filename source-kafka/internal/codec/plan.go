@@ -36,6 +36,14 @@ type refusal struct {
 // moment, so it is asked a few times; after that the topic's other bad records must not each cost a request.
 const unknownFor = 30 * time.Second
 
+const (
+	// patientMisses is how many unknown schemas within that time are asked for repeatedly. Where more come, they are not schemas of
+	// which a server of the registry is yet to hear but bytes that look like a schema's number, and each is asked for once.
+	patientMisses = 3
+	// maxRefusals bounds what is remembered, since such numbers may be any.
+	maxRefusals = 1000
+)
+
 // plan returns the plan of the schema that a record names. The record before mostly named the same.
 func (c *Codec) plan(ctx context.Context, f frame) (*plan, error) {
 	if f.guid == nil && c.last != nil && c.lastID == f.id {
@@ -69,7 +77,7 @@ func (c *Codec) newPlan(ctx context.Context, f frame) (*plan, error) {
 	switch {
 	case errors.Is(err, registry.ErrNotFound):
 		bad := c.bad(err, "the schema registry at %s does not have its %s", c.opts.Registry.Address(), name)
-		c.refused[name] = &refusal{err: bad, until: time.Now().Add(unknownFor)}
+		c.refuse(name, &refusal{err: bad, until: time.Now().Add(unknownFor)})
 		return nil, bad
 	case err != nil:
 		return nil, fmt.Errorf("decoding the %s of a record of topic %q: %w", c.opts.Side, c.opts.Topic, err)
@@ -77,7 +85,7 @@ func (c *Codec) newPlan(ctx context.Context, f frame) (*plan, error) {
 	p, err := c.compile(ctx, s)
 	if err != nil {
 		bad := c.bad(err, "its %s cannot be used: %s", name, err.Error())
-		c.refused[name] = &refusal{err: bad}
+		c.refuse(name, &refusal{err: bad})
 		return nil, bad
 	}
 	if f.guid != nil {
@@ -88,9 +96,37 @@ func (c *Codec) newPlan(ctx context.Context, f frame) (*plan, error) {
 	return p, nil
 }
 
+// refuse remembers a refusal, in place of any other if there are too many.
+func (c *Codec) refuse(name string, r *refusal) {
+	for other := range c.refused {
+		if len(c.refused) < maxRefusals {
+			break
+		}
+		delete(c.refused, other)
+	}
+	c.refused[name] = r
+}
+
+// recentMisses counts the schemas that the registry did not have, of late.
+func (c *Codec) recentMisses() int {
+	recent := 0
+	for _, r := range c.refused {
+		if !r.until.IsZero() && time.Now().Before(r.until) {
+			recent++
+		}
+		if recent == patientMisses {
+			break
+		}
+	}
+	return recent
+}
+
 // fetch reads the schema that a record names.
 func (c *Codec) fetch(ctx context.Context, f frame) (s *registry.Schema, err error) {
 	again := retry.Backoff{Min: 200 * time.Millisecond, Attempts: 4}
+	if c.recentMisses() == patientMisses {
+		again.Attempts = 1
+	}
 	err = again.Do(ctx, func(ctx context.Context) (err error) {
 		if f.guid != nil {
 			s, err = c.opts.Registry.SchemaByGUID(ctx, formatGUID(f.guid))
