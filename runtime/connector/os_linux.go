@@ -1,7 +1,6 @@
 package connector
 
 import (
-	"os"
 	"os/exec"
 	"syscall"
 )
@@ -14,7 +13,7 @@ func isolate(cmd *exec.Cmd) {
 }
 
 // widen makes a pipe hold a megabyte: fewer wake-ups for a connector in a hurry. It is a favour, not a need.
-func widen(pipe *os.File) {
+func widen(pipe syscall.Conn) {
 	const setPipeSize = 1031 // F_SETPIPE_SZ
 	raw, err := pipe.SyscallConn()
 	if err != nil {

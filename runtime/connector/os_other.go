@@ -3,7 +3,6 @@
 package connector
 
 import (
-	"os"
 	"os/exec"
 	"syscall"
 )
@@ -12,4 +11,4 @@ import (
 // stop in order.
 func isolate(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
-func widen(*os.File) {}
+func widen(syscall.Conn) {}

@@ -71,6 +71,9 @@ func (l *Launcher) Start(ctx context.Context, e *pipeline.Endpoint, task string,
 	widen(stdoutR)
 	cmd.Stdout, cmd.Stderr = stdoutW, stderrW
 	if p.in, err = cmd.StdinPipe(); err == nil {
+		if in, ok := p.in.(syscall.Conn); ok {
+			widen(in)
+		}
 		isolate(cmd)
 		err = cmd.Start()
 	}

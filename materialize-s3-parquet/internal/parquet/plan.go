@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/parquet-go/parquet-go/compress/zstd"
+
 	"github.com/sluicedata/sluice/sdk/materialize"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
@@ -31,6 +33,7 @@ type Schema struct {
 	keys, values int
 	document     int // index of the document's column, -1 if there is none
 	absent       *absence
+	zstd         zstd.Codec // which keeps what it compresses with for the next file: some megabytes that would have to be cleared anew
 }
 
 // column is the plan of one column.
@@ -91,7 +94,7 @@ func welcome(pointer string) bool {
 
 // Plan chooses a type for every selected field. It is pure; errors are for people.
 func Plan(s Selection) (*Schema, error) {
-	p := &Schema{keys: len(s.Keys), values: len(s.Values), document: -1}
+	p := &Schema{keys: len(s.Keys), values: len(s.Values), document: -1, zstd: zstd.Codec{Level: zstd.SpeedFastest}}
 	for _, f := range slices.Concat(s.Keys, s.Values) {
 		c, err := planColumn(f)
 		if err != nil {

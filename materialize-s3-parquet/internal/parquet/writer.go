@@ -10,7 +10,6 @@ import (
 	"github.com/parquet-go/parquet-go/compress"
 	"github.com/parquet-go/parquet-go/compress/gzip"
 	"github.com/parquet-go/parquet-go/compress/snappy"
-	"github.com/parquet-go/parquet-go/compress/zstd"
 
 	"github.com/sluicedata/sluice/sdk/materialize"
 	"github.com/sluicedata/sluice/sdk/tuple"
@@ -71,7 +70,7 @@ func (c *counter) Write(p []byte) (int, error) {
 // NewWriter returns a Writer of one file to w, to which it writes from the goroutine of its caller, in large pieces and only
 // when a row group is full, and in Close. It fails on an unknown compression.
 func NewWriter(w io.Writer, s *Schema, o Options) (*Writer, error) {
-	if _, err := codec(o.Compression); err != nil {
+	if _, err := s.codec(o.Compression); err != nil {
 		return nil, err
 	}
 	if o.RowGroupRows <= 0 {
@@ -93,10 +92,10 @@ func NewWriter(w io.Writer, s *Schema, o Options) (*Writer, error) {
 	return out, nil
 }
 
-func codec(name string) (compress.Codec, error) {
+func (s *Schema) codec(name string) (compress.Codec, error) {
 	switch name {
 	case "", "zstd":
-		return &zstd.Codec{Level: zstd.SpeedFastest}, nil
+		return &s.zstd, nil
 	case "snappy":
 		return &snappy.Codec{}, nil
 	case "gzip":
@@ -246,7 +245,7 @@ func (w *Writer) open() error {
 	if w.file != nil {
 		return nil
 	}
-	c, err := codec(w.options.Compression)
+	c, err := w.schema.codec(w.options.Compression)
 	if err != nil {
 		return err
 	}
