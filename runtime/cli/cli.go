@@ -45,7 +45,8 @@ func (a *app) pipelineOptions() pipeline.Options { return pipeline.Options{Geten
 func (a *app) launcher() connector.Launcher {
 	level, _ := a.p.LookupEnv("LOG_LEVEL")
 	environ := slices.DeleteFunc(os.Environ(), func(entry string) bool { //nolint:forbidigo // for child processes, as it is
-		return strings.HasPrefix(entry, "SLUICE_PPROF=") // the address is ours
+		// The address is ours, and so are the keys of our files.
+		return strings.HasPrefix(entry, "SLUICE_PPROF=") || strings.HasPrefix(entry, "SOPS_")
 	})
 	return connector.Launcher{Environ: environ, LogLevel: level, Network: a.network, DockerOptions: a.dockerOptions, Instance: "cli-" + strings.ToLower(rand.Text()[:8])}
 }

@@ -298,10 +298,8 @@ func (s *source) config(n *yaml.Node) (json.RawMessage, error) {
 	if n.Kind != yaml.MappingNode {
 		return nil, s.fail(n, "config must be a mapping, or the name of a file that holds one")
 	}
-	for i := 0; i < len(n.Content); i += 2 {
-		if n.Content[i].Value == "sops" {
-			return nil, s.fail(n.Content[i], "the configuration is encrypted with sops: decrypt it first (sops --decrypt), or take secrets from the environment by ${NAME}")
-		}
+	if err := s.decrypt(n); err != nil {
+		return nil, err
 	}
 	return s.toJSON(n, true)
 }

@@ -121,7 +121,7 @@ func TestErrorsNameFileAndLine(t *testing.T) {
 		"derivation":             {capture + "collections:\n  acme/x: {derive: {}}\n", "derivations are not supported"},
 		"unset variable":         {"captures:\n  acme/c:\n    endpoint:\n      local:\n        command: [sh]\n        config:\n          password: ${NONE}\n", "pipeline.yaml:7: the environment variable NONE is not set"},
 		"open brace":             {"captures:\n  acme/c:\n    endpoint: {local: {command: [sh], config: {a: '${X'}}}\n", "${ without its closing brace"},
-		"sops":                   {"captures:\n  acme/c:\n    endpoint: {local: {command: [sh], config: {a: 1, sops: {}}}}\n", "is encrypted with sops"},
+		"sops":                   {"captures:\n  acme/c:\n    endpoint: {local: {command: [sh], config: {a: 1, sops: {mac: x}}}}\n", "cannot be used: it is not encrypted for one group of age keys"},
 		"missing config":         {"captures:\n  acme/c:\n    endpoint: {local: {command: [sh], config: none.yaml}}\n", "none.yaml: no such file or directory"},
 		"config of another kind": {"captures:\n  acme/c:\n    endpoint: {local: {command: [sh], config: [1]}}\n", "config must be a mapping, or the name of a file"},
 		"infinity":               {"captures:\n  acme/c:\n    endpoint: {local: {command: [sh], config: {a: .inf}}}\n", "has no form in JSON"},

@@ -11,6 +11,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/sluicedata/sluice/runtime/sops"
 	"github.com/sluicedata/sluice/sdk/reference"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
@@ -38,7 +39,18 @@ func (s *source) readYAML() (*yaml.Node, error) {
 	if len(doc.Content) == 0 {
 		return nil, usererr.New(nil, "%s is empty", s.file)
 	}
-	return doc.Content[0], nil
+	return doc.Content[0], s.decrypt(doc.Content[0])
+}
+
+// decrypt takes the encryption of a mapping away that sops has encrypted; others it leaves alone.
+func (s *source) decrypt(n *yaml.Node) error {
+	if !sops.Encrypted(n) {
+		return nil
+	}
+	if err := sops.Decrypt(n, sops.Keys{LookupEnv: s.opts.Getenv}); err != nil {
+		return usererr.New(err, "%s cannot be used: %s", s.at(n), usererr.Message(err))
+	}
+	return nil
 }
 
 // reason is a file system error without the path, which the sentence around it names.

@@ -23,6 +23,7 @@ type Options struct {
 	Data     string   // the folder with the log and the checkpoints
 	Metrics  string   // host:port to serve metrics on; empty means none
 	Flags    []string // more of the command line, before `run`
+	Env      []string // added to the environment, which is ours otherwise
 	// Stdout and Stderr are handed to the process; nil discards. A terminal on Stdout shows the live table.
 	Stdout, Stderr *os.File
 }
@@ -44,6 +45,7 @@ func Start(ctx context.Context, opts Options) (*Runtime, error) {
 		args = append(args, "--metrics", opts.Metrics)
 	}
 	cmd := exec.CommandContext(ctx, opts.Binaries.Sluice(), args...)
+	cmd.Env = append(os.Environ(), opts.Env...)
 	cmd.Stdout, cmd.Stderr = asWriter(opts.Stdout), asWriter(opts.Stderr)
 	// A group of its own: Ctrl-C on the terminal is for us, and we pass it on once.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
