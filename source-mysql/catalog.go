@@ -64,27 +64,25 @@ func (d *driver) readTables(ctx context.Context, s *session, only []cdc.TableID)
 	}
 	var out []*table
 	for schema, tables := range names {
-		for {
-			part := tables[:min(len(tables), 500)]
-			tables = tables[len(part):]
-			found, err := d.readSchema(ctx, s, schema, part)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, found...)
-			if len(tables) == 0 {
-				break
-			}
+		found, err := d.readSchema(ctx, s, schema, tables)
+		if err != nil {
+			return nil, err
 		}
+		out = append(out, found...)
 	}
 	return out, nil
 }
 
 // readSchema reads tables of one database, or all of them.
 func (d *driver) readSchema(ctx context.Context, s *session, schema string, names []string) ([]*table, error) {
+	const many = 500 // of which all are asked for, and those that are wanted are chosen here
 	where := " WHERE TABLE_SCHEMA = " + quoteText(schema)
-	if len(names) > 0 {
-		quoted := make([]string, len(names))
+	wanted := make(map[string]bool, len(names))
+	for _, name := range names {
+		wanted[name] = true
+	}
+	if n := len(names); n > 0 && n <= many {
+		quoted := make([]string, n)
 		for i, name := range names {
 			quoted[i] = quoteText(name)
 		}
@@ -101,8 +99,8 @@ func (d *driver) readSchema(ctx context.Context, s *session, schema string, name
 		if n, err := strconv.ParseInt(row[3], 10, 64); err == nil {
 			t.rows = n
 		}
-		if len(names) > 0 && !slices.Contains(names, t.id.Name) {
-			continue // the server compares names without case
+		if len(names) > 0 && !wanted[t.id.Name] {
+			continue // it may also be that the server compares names without case
 		}
 		byName[t.id.Name] = t
 		out = append(out, t)

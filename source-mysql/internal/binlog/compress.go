@@ -2,6 +2,7 @@ package binlog
 
 import (
 	"bytes"
+	"compress/flate"
 	"compress/zlib"
 	"encoding/binary"
 	"errors"
@@ -12,33 +13,57 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxInflated bounds what one compressed part of MariaDB's log may become: the largest packet that a server allows.
-const maxInflated = 1 << 30
+const (
+	// maxInflated bounds what one compressed part of a log may become: the largest packet that a server allows.
+	maxInflated = 1 << 30
+	// maxValue bounds what one compressed value may become: more than a document may have.
+	maxValue = 64 << 20
+)
 
 // Decompress undoes MariaDB's compression of one event's data. The result is new memory.
-func Decompress(data []byte) ([]byte, error) {
+func Decompress(data []byte) ([]byte, error) { return inflate(data, maxInflated, "event") }
+
+// inflate undoes MariaDB's compression: a byte says how, and how many bytes the length takes that follows.
+func inflate(data []byte, most int, what string) ([]byte, error) {
+	const zlibs, bare, lengths = 0x80, 8, 7
 	c := cursor{b: data}
 	head := c.byte()
-	length := c.take(int(head & 7))
-	if c.failed || head&0xe0>>4 != 8 || len(length) == 0 || len(length) > 4 {
-		return nil, fmt.Errorf("%w: a compressed event that begins with %#x", ErrFormat, head)
+	length := c.take(int(head & lengths))
+	if c.failed || head&^(bare|lengths) != zlibs || len(length) == 0 || len(length) > 4 {
+		return nil, fmt.Errorf("%w: a compressed %s that begins with %#x", ErrFormat, what, head)
 	}
 	size := 0
 	for _, b := range length {
 		size = size<<8 | int(b)
 	}
-	if size > maxInflated {
-		return nil, fmt.Errorf("%w: a compressed event of %d bytes", ErrFormat, size)
+	if size > most {
+		return nil, fmt.Errorf("%w: a compressed %s of %d bytes", ErrFormat, what, size)
 	}
-	r, err := zlib.NewReader(bytes.NewReader(c.b))
+	r, err := flate.NewReader(bytes.NewReader(c.b)), error(nil)
+	if head&bare == 0 {
+		r, err = zlib.NewReader(bytes.NewReader(c.b))
+	}
 	if err != nil {
-		return nil, fmt.Errorf("decompressing an event: %w", err)
+		return nil, fmt.Errorf("decompressing a compressed %s: %w", what, err)
 	}
 	var out bytes.Buffer
 	if n, err := io.Copy(&out, io.LimitReader(r, int64(size)+1)); err != nil || n != int64(size) {
-		return nil, fmt.Errorf("%w: a compressed event has %d bytes instead of %d: %w", ErrFormat, n, size, errors.Join(err, r.Close()))
+		return nil, fmt.Errorf("%w: a compressed %s has %d bytes instead of %d: %w", ErrFormat, what, n, size, errors.Join(err, r.Close()))
 	}
 	return out.Bytes(), r.Close()
+}
+
+// value is what a column holds, of what the log has of it. Values of MariaDB's compressed columns, of which those that are short
+// are kept as they are, are new memory if they were compressed.
+func (col *Column) value(logged []byte) ([]byte, error) {
+	switch {
+	case !col.Compressed || len(logged) == 0:
+		return logged, nil
+	case logged[0] == 0:
+		return logged[1:], nil
+	default:
+		return inflate(logged, maxValue, "value")
+	}
 }
 
 // Payload reads the events of a transaction that MySQL compressed as a whole (binlog_transaction_compression), one by one, so

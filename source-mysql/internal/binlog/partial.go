@@ -45,7 +45,11 @@ func (r *Rows) NextPart(t *Table, vals [][]byte) ([][]byte, error) {
 		if to > len(b) || from > to {
 			return vals, fmt.Errorf("%w: a row of table %s.%s ends in column %d", ErrFormat, t.Schema, t.Name, i+1)
 		}
-		vals = append(vals, b[from:to:to])
+		v, err := t.Columns[i].value(b[from:to:to])
+		if err != nil {
+			return vals, fmt.Errorf("reading a row of table %s.%s, column %d: %w", t.Schema, t.Name, i+1, err)
+		}
+		vals = append(vals, v)
 		b = b[to:]
 	}
 	if len(b) == len(r.rest) {

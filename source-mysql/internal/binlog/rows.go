@@ -98,7 +98,11 @@ func (r *Rows) Next(t *Table, vals [][]byte) ([][]byte, error) {
 		if to > len(b) || from > to {
 			return vals, fmt.Errorf("%w: a row of table %s.%s ends in column %d", ErrFormat, t.Schema, t.Name, i+1)
 		}
-		vals = append(vals, b[from:to:to])
+		v, err := t.Columns[i].value(b[from:to:to])
+		if err != nil {
+			return vals, fmt.Errorf("reading a row of table %s.%s, column %d: %w", t.Schema, t.Name, i+1, err)
+		}
+		vals = append(vals, v)
 		b = b[to:]
 	}
 	r.rest = b
@@ -122,7 +126,11 @@ func (col *Column) extent(b []byte) (from, to int) {
 	case TypeLongLong, TypeDouble:
 		return 0, 8
 	case TypeVarchar, TypeVarString, TypeString:
-		if col.Meta < 256 {
+		longest := col.Meta
+		if col.Compressed {
+			longest++ // the byte that says how
+		}
+		if longest < 256 {
 			return prefixed(b, 1)
 		}
 		return prefixed(b, 2)

@@ -32,6 +32,12 @@ const (
 	TypeGeometry   = 255
 )
 
+// MariaDB's types of compressed columns.
+const (
+	typeBlobCompressed    = 140
+	typeVarcharCompressed = 141
+)
+
 // Column is a column as the log describes it.
 type Column struct {
 	Name string // empty unless the log has full metadata
@@ -43,6 +49,8 @@ type Column struct {
 	Meta     int
 	Unsigned bool
 	Nullable bool
+	// Compressed says that MariaDB keeps the column's values compressed, in the log too. Type and Meta are as without that.
+	Compressed bool
 	// Collation is the server's number of the collation, of columns with text; 63 is that of bytes.
 	Collation int
 	// Members are those of an enumeration or a set, in its character set; nil unless the log has full metadata.
@@ -130,6 +138,10 @@ func (col *Column) parseMeta(typ byte, c *cursor) error {
 		}
 	case TypeVarchar, TypeVarString:
 		col.Meta = int(c.uint(2))
+	case typeBlobCompressed:
+		col.Type, col.Meta, col.Compressed = TypeBlob, int(c.byte()), true
+	case typeVarcharCompressed:
+		col.Type, col.Meta, col.Compressed = TypeVarchar, int(c.uint(2))-1, true
 	case TypeBit:
 		bits := int(c.byte())
 		col.Meta = 8*int(c.byte()) + bits
