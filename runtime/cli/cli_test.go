@@ -18,6 +18,7 @@ import (
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	"github.com/sluicedata/sluice/protocol/frame"
+	"github.com/sluicedata/sluice/runtime/conformance"
 	"github.com/sluicedata/sluice/runtime/specs"
 	"github.com/sluicedata/sluice/sdk/process"
 )
@@ -224,4 +225,38 @@ func TestWrongCommandLines(t *testing.T) {
 	require.True(t, isImage("source-x:local"))
 	require.False(t, isImage("./source-x"))
 	require.False(t, isImage("bin/source-x"))
+}
+
+// TestConformanceCommand: the fake keeps some rules and breaks others, which the exit code says, and the report.
+func TestConformanceCommand(t *testing.T) {
+	t.Parallel()
+	source, config := program(t)
+	code, out, errs := sluice(t, "test", "--rules")
+	require.Zero(t, code, errs)
+	require.Equal(t, conformance.Table(), out)
+
+	report := filepath.Join(t.TempDir(), "report.xml")
+	code, _, errs = sluice(t, "test", source, "--config", config, "--only", "spec-schema,frame", "--output", "junit", "--file", report, "--quiet", "1s")
+	require.Equal(t, 1, code, errs)
+	require.Contains(t, errs, "source-fake breaks")
+	text, err := os.ReadFile(report)
+	require.NoError(t, err)
+	require.Contains(t, string(text), `<testcase name="frame"`)
+	require.Contains(t, string(text), "the schema of the")
+
+	for args, want := range map[string]string{
+		"test":           "name a connector, and its configuration with --config",
+		"test " + source: "name a connector, and its configuration with --config",
+		"test " + source + " --output yaml --config ": `--output is "yaml"; it may be text, json or junit`,
+		"test " + source + " --kind sink --config ":   `--kind is "sink"; it may be capture or materialize`,
+		"test " + source + " --only all --config ":    `there is no rule "all"; sluice test --rules lists them`,
+	} {
+		fields := strings.Fields(args)
+		if strings.HasSuffix(args, " ") {
+			fields = append(fields, config)
+		}
+		code, _, errs := sluice(t, fields...)
+		require.Equal(t, 1, code, args)
+		require.Contains(t, errs, want, args)
+	}
 }

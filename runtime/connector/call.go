@@ -25,11 +25,11 @@ type Exchange struct {
 }
 
 // Call starts a connector for a few exchanges, one after the other, ends its input and waits until it has ended. A
-// connector that does not answer within the timeout is killed. Errors are for people.
-func (l *Launcher) Call(ctx context.Context, e *pipeline.Endpoint, task string, log *logrus.Entry, timeout time.Duration, exchanges ...Exchange) error {
+// connector that does not answer within the timeout is killed. onLog may be nil. Errors are for people.
+func (l *Launcher) Call(ctx context.Context, e *pipeline.Endpoint, task string, log *logrus.Entry, onLog func(Line), timeout time.Duration, exchanges ...Exchange) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errNoAnswer)
 	defer cancel()
-	p, err := l.Start(ctx, e, task, log, nil)
+	p, err := l.Start(ctx, e, task, log, onLog)
 	if err != nil {
 		return err
 	}
@@ -116,3 +116,6 @@ func (p *Process) lastSaid() string {
 
 // Name is what the connector is called in messages.
 func (p *Process) Name() string { return p.name }
+
+// Pid is the number of the process; of an image, that of the docker client.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }

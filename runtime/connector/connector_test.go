@@ -81,11 +81,11 @@ func TestHangingConnectorIsKilled(t *testing.T) {
 	t.Parallel()
 	l := &Launcher{Environ: os.Environ()}
 	exchange := Exchange{Name: "Spec", Request: &capturepb.Request{Spec: &capturepb.Request_Spec{}}, Response: &capturepb.Response{}}
-	err := l.Call(t.Context(), shell(`echo '{"level":"info","message":"connecting"}' >&2; sleep 60`), "acme/x", entry(), 300*time.Millisecond, exchange)
+	err := l.Call(t.Context(), shell(`echo '{"level":"info","message":"connecting"}' >&2; sleep 60`), "acme/x", entry(), nil, 300*time.Millisecond, exchange)
 	require.Equal(t, "sh did not answer within 300ms and was stopped; it last said: connecting", usererr.Message(err))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.ErrorIs(t, l.Call(ctx, shell(`sleep 60`), "acme/x", entry(), time.Minute, exchange), context.Canceled)
+	require.ErrorIs(t, l.Call(ctx, shell(`sleep 60`), "acme/x", entry(), nil, time.Minute, exchange), context.Canceled)
 	_, err = l.Start(t.Context(), &pipeline.Endpoint{Command: []string{"/no/such/program"}}, "acme/x", entry(), nil)
 	require.Equal(t, "cannot start program: there is no file /no/such/program", usererr.Message(err))
 }
@@ -109,7 +109,7 @@ func TestImages(t *testing.T) {
 	l := &Launcher{Environ: os.Environ(), Docker: docker, Instance: "abc"}
 	response := &capturepb.Response{}
 	exchange := Exchange{Name: "Spec", Request: &capturepb.Request{Spec: &capturepb.Request_Spec{}}, Response: response}
-	err := l.Call(t.Context(), &pipeline.Endpoint{Image: "ghcr.io/acme/source-x:v1"}, "acme/x y", entry(), time.Minute, exchange)
+	err := l.Call(t.Context(), &pipeline.Endpoint{Image: "ghcr.io/acme/source-x:v1"}, "acme/x y", entry(), nil, time.Minute, exchange)
 	require.NoError(t, err)
 	require.EqualValues(t, 3032023, response.GetSpec().GetProtocol())
 	calls, err := os.ReadFile(docker + ".log")
@@ -122,15 +122,15 @@ rm --force sluice-abc-acme_x_y-3a2f0034
 run --interactive --rm --name sluice-abc-acme_x_y-3a2f0034 --log-driver none --add-host host.docker.internal:host-gateway --env LOG_FORMAT=json --env LOG_LEVEL=info ghcr.io/acme/source-x:v1`), strings.TrimSpace(string(calls)))
 
 	l.Network = "host"
-	require.NoError(t, l.Call(t.Context(), &pipeline.Endpoint{Image: "ghcr.io/acme/source-x:v1"}, "acme/x", entry(), time.Minute, exchange))
+	require.NoError(t, l.Call(t.Context(), &pipeline.Endpoint{Image: "ghcr.io/acme/source-x:v1"}, "acme/x", entry(), nil, time.Minute, exchange))
 	calls, err = os.ReadFile(docker + ".log")
 	require.NoError(t, err)
 	require.Contains(t, string(calls), "--log-driver none --network host --add-host host.docker.internal:127.0.0.1 --env")
 
 	require.NoError(t, os.Remove(docker+".pulled"))
-	err = l.Call(t.Context(), &pipeline.Endpoint{Image: "ghcr.io/acme/none:v1"}, "acme/x", entry(), time.Minute, exchange)
+	err = l.Call(t.Context(), &pipeline.Endpoint{Image: "ghcr.io/acme/none:v1"}, "acme/x", entry(), nil, time.Minute, exchange)
 	require.Contains(t, usererr.Message(err), "cannot get the image ghcr.io/acme/none:v1: docker pull: pull access denied")
 	l.Docker = "/no/docker"
-	err = l.Call(t.Context(), &pipeline.Endpoint{Image: "ghcr.io/acme/none:v1"}, "acme/x", entry(), time.Minute, exchange)
+	err = l.Call(t.Context(), &pipeline.Endpoint{Image: "ghcr.io/acme/none:v1"}, "acme/x", entry(), nil, time.Minute, exchange)
 	require.Contains(t, usererr.Message(err), "is an image, and there is no program /no/docker to run it")
 }

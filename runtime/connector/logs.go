@@ -19,6 +19,7 @@ type Line struct {
 	Level   logrus.Level
 	Message string
 	Fields  map[string]any
+	Plain   bool // it was no JSON object, and its level is guessed
 }
 
 const (
@@ -183,5 +184,5 @@ func plainLine(text string) Line {
 	if looksBad.MatchString(text) {
 		level = logrus.ErrorLevel
 	}
-	return Line{Level: level, Message: text}
+	return Line{Level: level, Message: text, Plain: true}
 }

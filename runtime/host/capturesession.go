@@ -45,6 +45,9 @@ func newCaptureSession(p *Process, valid func(int, []byte) bool, request *captur
 // Name is what the connector is called in messages.
 func (s *CaptureSession) Name() string { return s.proc.Name() }
 
+// Process is the connector's process, to be looked at: the session reads and writes it.
+func (s *CaptureSession) Process() *Process { return s.proc }
+
 // WantsAcknowledgements reports whether the connector asked for acknowledgements. Without, Acknowledge does nothing.
 func (s *CaptureSession) WantsAcknowledgements() bool { return s.acks != nil }
 

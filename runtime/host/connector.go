@@ -84,7 +84,7 @@ func (c *Connector) Probe(ctx context.Context) (*capturepb.Response_Spec, error)
 
 // call has one process answer some requests.
 func (c *Connector) call(ctx context.Context, exchanges ...connector.Exchange) error {
-	return c.launcher().Call(ctx, &c.Endpoint, c.Task, c.Log, c.answer(), exchanges...)
+	return c.launcher().Call(ctx, &c.Endpoint, c.Task, c.Log, c.OnLog, c.answer(), exchanges...)
 }
 
 // expect is an exchange whose response must have something set.

@@ -50,6 +50,9 @@ func newMaterializeSession(p *Process, request *materializepb.Request_Open, open
 // Name is what the connector is called in messages.
 func (s *MaterializeSession) Name() string { return s.proc.Name() }
 
+// Process is the connector's process, to be looked at: the session reads and writes it.
+func (s *MaterializeSession) Process() *Process { return s.proc }
+
 // Codec says in which form keys and values are wanted: packed tuples (KeyPacked, ValuesPacked) with Protobuf, arrays (KeyJson, ValuesJson)
 // with JSON.
 func (s *MaterializeSession) Codec() frame.Codec { return s.proc.Codec }
