@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/runtime/host"
+	"github.com/sluicedata/sluice/sdk/testkit/child"
 )
 
 func TestMain(m *testing.M) {
@@ -21,7 +22,7 @@ func TestMain(m *testing.M) {
 	case "sink":
 		runFakeSink()
 	}
-	os.Exit(m.Run())
+	os.Exit(child.Main(m, 8, nil))
 }
 
 func fakeOptions(t *testing.T, kind, mode string) Options {
@@ -33,7 +34,7 @@ func fakeOptions(t *testing.T, kind, mode string) Options {
 			Command: []string{self}, Config: json.RawMessage(`{"password":"hunter22"}`),
 			Env: map[string]string{fakeEnv: kind, modeEnv: mode, folderEnv: t.TempDir()},
 		}},
-		Quiet: 1500 * time.Millisecond,
+		Quiet: 3 * time.Second,
 	}
 }
 
