@@ -1,5 +1,10 @@
 package jsonscan
 
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
 // maxDepth is how deep arrays and objects may be nested, as in encoding/json.
 const maxDepth = 10000
 
@@ -101,6 +106,15 @@ func validArray(text []byte, pos, depth int) int {
 // validString begins behind the opening quote. Whether the bytes are UTF-8 is not asked, as in encoding/json.
 func validString(text []byte, pos int) int {
 	for pos < len(text) {
+		if len(text)-pos >= 8 {
+			w := binary.LittleEndian.Uint64(text[pos:])
+			found := quoteOrSlash(w) | control(w)
+			if found == 0 {
+				pos += 8
+				continue
+			}
+			pos += bits.TrailingZeros64(found) / 8
+		}
 		switch c := text[pos]; {
 		case c == '"':
 			return pos + 1
@@ -115,6 +129,11 @@ func validString(text []byte, pos int) int {
 		}
 	}
 	return -1
+}
+
+// control is quoteOrSlash for control characters, which strings must not hold.
+func control(w uint64) uint64 {
+	return (w - everyByte*' ') &^ w & everyTop
 }
 
 // validEscape begins behind the backslash.

@@ -25,6 +25,11 @@ func texts() []string {
 		out = append(out, strings.Repeat("[", depth)+strings.Repeat("]", depth),
 			strings.Repeat(`{"a":`, depth)+"1"+strings.Repeat("}", depth))
 	}
+	for at := range 20 { // strings are looked at in pieces of eight bytes
+		for _, c := range []byte{0, 1, 0x1f, ' ', '!', '"', '#', '\\', 0x7f, 0x80, 0x9f, 0xa0, 0xa2, 0xdc, 0xff} {
+			out = append(out, `"`+strings.Repeat("x", at)+string([]byte{c})+strings.Repeat("y", 20-at)+`"`, `"`+strings.Repeat("\xa0", at)+string([]byte{c, c - 1})+`"`)
+		}
+	}
 	for i := range len(row) { // cut and broken everywhere
 		out = append(out, row[:i], row[:i]+"\""+row[i:], row[:i]+row[i+1:])
 	}
