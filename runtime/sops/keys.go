@@ -33,8 +33,7 @@ func (k Keys) dataKey(meta metadata) ([]byte, error) {
 	}
 	for _, recipient := range meta.Age {
 		plain, err := age.Decrypt(armor.NewReader(strings.NewReader(recipient.Enc)), identities...)
-		var none *age.NoIdentityMatchError
-		if errors.As(err, &none) {
+		if _, none := errors.AsType[*age.NoIdentityMatchError](err); none {
 			continue
 		}
 		if err != nil {
@@ -75,8 +74,7 @@ func (k Keys) identities() (all []age.Identity, err error) {
 
 // problem is an error without what a file has in it: age quotes lines that it does not understand.
 func problem(err error) string {
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		return path.Err.Error()
 	}
 	return "it has lines that are no keys"

@@ -24,8 +24,7 @@ func TestNoDumps(t *testing.T) {
 			err := unix.Getrlimit(unix.RLIMIT_CORE, &limit)
 			dumpable, prctlErr := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 			fmt.Println(limit.Cur, limit.Max, dumpable, err, prctlErr)
-			var nothing *int
-			return *nothing
+			panic("as this test wants it")
 		})
 	}
 	folder := t.TempDir()
@@ -37,7 +36,7 @@ func TestNoDumps(t *testing.T) {
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	require.ErrorAs(t, err, &exit)
-	require.Contains(t, string(exit.Stderr), "nil pointer dereference")
+	require.Contains(t, string(exit.Stderr), "as this test wants it")
 	left, err := filepath.Glob(filepath.Join(folder, "*"))
 	require.NoError(t, err)
 	require.Empty(t, left)

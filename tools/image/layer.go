@@ -127,7 +127,7 @@ func (t *tree) file(source, target string, info fs.FileInfo) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // it is only read
+	defer f.Close()
 	_, err = io.Copy(t.tar, f)
 	return err
 }

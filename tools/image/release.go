@@ -31,7 +31,7 @@ func extract(archive, target string) error {
 	}
 	wanted := strings.TrimPrefix(config.Config.Entrypoint[0], "/")
 	files := mutate.Extract(img)
-	defer files.Close() //nolint:errcheck // it is only read
+	defer files.Close()
 	for in := tar.NewReader(files); ; {
 		header, err := in.Next()
 		if err != nil {

@@ -45,7 +45,7 @@ func Start(ctx context.Context, opts Options) (*Runtime, error) {
 		args = append(args, "--metrics", opts.Metrics)
 	}
 	cmd := exec.CommandContext(ctx, opts.Binaries.Sluice(), args...)
-	cmd.Env = append(os.Environ(), opts.Env...)
+	cmd.Env = append(cmd.Environ(), opts.Env...)
 	cmd.Stdout, cmd.Stderr = asWriter(opts.Stdout), asWriter(opts.Stderr)
 	// A group of its own: Ctrl-C on the terminal is for us, and we pass it on once.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
