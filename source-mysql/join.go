@@ -108,7 +108,8 @@ func (s *stream) joined(ctx context.Context) (*cdc.Event, error) {
 	j := &s.joining
 	j.tables = slices.DeleteFunc(j.tables, func(t *streamed) bool { return t.join == nil })
 	if j.table == nil {
-		return nil, s.divide(ctx)
+		s.divide(ctx)
+		return nil, nil //nolint:nilnil // not yet
 	}
 	if j.pass == nil {
 		select {
@@ -137,12 +138,12 @@ func (s *stream) joined(ctx context.Context) (*cdc.Event, error) {
 }
 
 // divide begins to divide the next table, if it is time. One table is read in a pass at a time.
-func (s *stream) divide(ctx context.Context) error {
+func (s *stream) divide(ctx context.Context) {
 	j := &s.joining
 	now := time.Now()
 	i := slices.IndexFunc(j.tables, func(t *streamed) bool { return !t.gone })
 	if i < 0 || now.Before(j.next) || s.d.pass.Load() != nil {
-		return nil
+		return
 	}
 	t := j.tables[i]
 	j.tables = append(slices.Delete(j.tables, i, i+1), t) // the others' turn comes first next time
@@ -154,7 +155,6 @@ func (s *stream) divide(ctx context.Context) error {
 		got.pass, got.err = s.d.takePass(within, t.id)
 		j.taken <- got
 	})
-	return nil
 }
 
 // tookSnapshot takes a snapshot over, which may divide the table.
@@ -222,7 +222,7 @@ func (d *driver) takePass(ctx context.Context, id cdc.TableID) (*pass, error) {
 		p.close()
 		switch code(err) {
 		case errUnknownTable, errUnknownDatabase, errTableChanged, errLockWait:
-			return nil, nil //nolint:nilnil,nilerr // the table is being altered, or is gone, which the log says
+			return nil, nil //nolint:nilnil // the table is being altered, or is gone, which the log says
 		case errNoTableRight, errNoColumnRight, errNoDatabaseRight:
 			return nil, d.noSelect(id, err)
 		}

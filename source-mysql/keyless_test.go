@@ -253,7 +253,7 @@ func TestShapesOfKeylessTable(t *testing.T) {
 		require.Equal(t, "drop t: The table "+db.name+".t was dropped.", events[0])
 		require.NotContains(t, strings.Join(events, "\n"), `"c":8`, "the new one joins")
 		table = db.tables(d, "t")[0]
-		require.True(t, s.Stream.(cdc.Joiner).Joining(table.ID)) //nolint:errcheck // it is one
+		require.True(t, s.Stream.(cdc.Joiner).Joining(table.ID))
 		s.join(table)
 		v = newVersions(t)
 		require.Empty(t, v.scanSome(d, table, 10))

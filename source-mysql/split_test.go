@@ -110,8 +110,20 @@ func TestInTheMiddle(t *testing.T) {
 		low, high, want string
 		further         int
 	}{
-		{"a", "z", "m", 0}, {"user-1", "user-9", "user-5", 0}, {"a", "b", "", 0}, {"a", "b", "aO", 1}, {"A", "z", "m", 0}, {"", "~", "O", 0}, {"é1", "é9", "é5", 0},
-		{"日", "本", "O", 0}, {"日", "本", "", 1}, {"日", "本", "日O", 3}, {"x", "x", "xO", 0}, {"z", "B", "n", 0}, {"user-", "z", "user-O", 5}, {"user-", "z", "", 6},
+		{"a", "z", "m", 0},
+		{"user-1", "user-9", "user-5", 0},
+		{"a", "b", "", 0},
+		{"a", "b", "aO", 1},
+		{"A", "z", "m", 0},
+		{"", "~", "O", 0},
+		{"é1", "é9", "é5", 0},
+		{"日", "本", "O", 0},
+		{"日", "本", "", 1},
+		{"日", "本", "日O", 3},
+		{"x", "x", "xO", 0},
+		{"z", "B", "n", 0},
+		{"user-", "z", "user-O", 5},
+		{"user-", "z", "", 6},
 	} {
 		require.Equal(t, c.want, string(inTheMiddle([]byte(c.low), []byte(c.high), guess{c.further, 4}, false)), fmt.Sprint(c))
 	}

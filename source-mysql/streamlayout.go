@@ -234,7 +234,7 @@ func (s *stream) paid() *cdc.Event {
 		next := *t.table
 		next.Layout = layoutUnknown
 		t.table = &next
-		s.event = cdc.Event{Op: cdc.Shape, Table: t.id, Shape: t.table, Rescan: true, Look: true}
+		s.event = cdc.Event{Op: cdc.Shape, Table: t.id, Shape: t.table, Rescan: true, Owed: true, Look: true}
 		return &s.event
 	}
 	return nil

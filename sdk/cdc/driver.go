@@ -324,6 +324,8 @@ type Event struct {
 	// Rescan says, on Shape events, that existing rows may have got other values without the log mentioning them (a
 	// column added with a default, a column retyped, a table replaced): the table is backfilled again.
 	Rescan bool
+	// Owed says, beside Rescan, that changes of the table were left out up to here. No backfill that began before makes up for that.
+	Owed bool
 	// Look says, on Shape events, that the table should be discovered, because what the log does not tell of it may have
 	// changed.
 	Look bool

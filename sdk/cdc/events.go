@@ -251,7 +251,7 @@ func (r *reader) reshaped(t *table, ev *Event) error {
 	if slices.ContainsFunc(now.Columns, func(c Column) bool { return c.Incarnation == "" }) || ev.Look {
 		r.rediscover(t) // to know which columns of these names they are, before others replace them
 	}
-	if replaced || t.state.Phase == Missing || (ev.Rescan || returned) && !known {
+	if replaced || t.state.Phase == Missing || (ev.Rescan || returned) && !known || ev.Owed {
 		r.rescan(t, replaced || t.state.Phase == Missing)
 	}
 	return nil

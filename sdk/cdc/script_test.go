@@ -3,6 +3,7 @@ package cdc
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -393,6 +394,41 @@ func TestLayoutIsKept(t *testing.T) {
 			require.Equal(t, c.want, b.State.Layout)
 			require.NoError(t, r.connect(t.Context()))
 			require.Equal(t, c.want, d.asked[0].Layout)
+		})
+	}
+}
+
+// Discovery found a column before the log told of it, and the table was backfilled for that: what the log says then changes nothing. But
+// if the stream has left out changes meanwhile, the table is backfilled once more.
+func TestChangesThatAreOwed(t *testing.T) {
+	t.Parallel()
+	for name, owed := range map[string]bool{"none": false, "some": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			filled, without := tableST(), tableST()
+			filled.Columns[1].Filled = true
+			without.Columns = without.Columns[:1]
+			b := bind(Live)
+			b.State.setShape(without)
+			d := &scriptDriver{tables: []*Table{filled}}
+			s := script(t, d, b)
+			s.env.Shared = json.RawMessage(`{"cursor":"1"}`)
+			r, err := s.open()
+			require.NoError(t, err)
+			for range 20 {
+				if len(d.plans) == 1 && b.State.Phase == Live {
+					break
+				}
+				require.NoError(t, r.read(t.Context(), &scriptTx{}))
+			}
+			require.Equal(t, Live, b.State.Phase)
+			d.events = []Event{{Op: Shape, Table: tableID, Shape: tableST(), Rescan: true, Owed: owed}, {Op: Commit, Txn: "1", Cursor: "2"}, {Op: Idle}, {Op: Idle}, {Op: Idle}}
+			d.next = errors.New("the end")
+			for err == nil {
+				err = r.read(t.Context(), &scriptTx{})
+			}
+			require.ErrorContains(t, err, "the end")
+			require.Len(t, d.plans, map[bool]int{false: 1, true: 2}[owed])
 		})
 	}
 }
