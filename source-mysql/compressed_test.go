@@ -24,7 +24,7 @@ func TestCompressedColumns(t *testing.T) {
 			d := db.driver()
 			table := db.tables(d, "a")[0]
 			s := db.open(d, table)
-			insert := func(id int, length int) string {
+			insert := func(id, length int) string {
 				return fmt.Sprintf("INSERT INTO a VALUES (%[1]d, REPEAT('x', %[2]d), REPEAT('y', LEAST(%[2]d, 254)), REPEAT('z', LEAST(%[2]d, 255)), REPEAT('ä€', %[2]d), REPEAT(X'00FF', %[2]d), REPEAT(X'80', LEAST(%[2]d, 300)), REPEAT('12 ', %[2]d))", id, length)
 			}
 			db.exec(insert(1, 0), insert(2, 1), insert(3, 99), insert(4, 100), insert(5, 254), insert(6, 900), "INSERT INTO a (id) VALUES (7)",

@@ -84,10 +84,14 @@ func TestClientCertificates(t *testing.T) {
 	}{
 		"the right one": {func(*config) {}, ""},
 		"none":          {func(c *config) { c.SSLCert, c.SSLKey = "", schema.Secret{} }, "If the user must show a client certificate (REQUIRE X509), enter it in sslCert and its key in sslKey."},
-		"another user's": {func(c *config) { c.User = "another" },
-			"If the user must show a certain client certificate (REQUIRE SUBJECT, ISSUER or CIPHER), check that sslCert is that one."},
-		"another authority's": {func(c *config) { c.SSLCert, c.SSLKey = unknownCertificate(t) },
-			"hung up after it was shown the client certificate: "},
+		"another user's": {
+			func(c *config) { c.User = "another" },
+			"If the user must show a certain client certificate (REQUIRE SUBJECT, ISSUER or CIPHER), check that sslCert is that one.",
+		},
+		"another authority's": {
+			func(c *config) { c.SSLCert, c.SSLKey = unknownCertificate(t) },
+			"hung up after it was shown the client certificate: ",
+		},
 		"without its key": {func(c *config) { c.SSLKey = schema.Secret{} }, "There is a client certificate (sslCert) without its key. Enter the key in sslKey."},
 	} {
 		cfg := db.cfg

@@ -169,7 +169,7 @@ func TestLargeDocuments(t *testing.T) {
 					}
 				}
 				return false
-			}, time.Minute, 20*time.Millisecond, "%s", r.log)
+			}, 3*patience, 20*time.Millisecond, "%s", r.log) // minutes under the race detector
 			stop()
 			rows, _ := r.rows("one")
 			require.Equal(t, r.expect().rows, rows)

@@ -14,7 +14,7 @@ import (
 
 var (
 	simSeed  = flag.Uint64("seed", 0, "run the simulation of this seed only, with a transcript")
-	simSeeds = flag.Uint64("seeds", 0, "how many seeds to simulate; by default ten thousand, or 300 with -short")
+	simSeeds = flag.Uint64("seeds", 0, "how many seeds to simulate; by default ten thousand, or 300 with -short or -race")
 	simFirst = flag.Uint64("first", 1, "the first seed")
 )
 
@@ -55,7 +55,7 @@ func TestSimulation(t *testing.T) {
 	n := *simSeeds
 	if n == 0 {
 		n = 10_000
-		if testing.Short() {
+		if testing.Short() || underRace {
 			n = 300
 		}
 	}
@@ -104,7 +104,7 @@ func simulate(first, n uint64, m mutation) (seed uint64, err error) {
 
 // TestMutations breaks the algorithm in the ways it must not be broken, and expects the simulation to notice.
 func TestMutations(t *testing.T) {
-	if testing.Short() {
+	if testing.Short() || underRace {
 		t.Skip("simulates thousands of seeds")
 	}
 	for name, m := range map[string]mutation{
