@@ -16,5 +16,8 @@ func spec() capture.Spec {
 		Title:        "Postgres",
 		DocsURL:      "https://github.com/sluicedata/sluice/blob/main/docs/connectors/source-postgres.md",
 		ResourcePath: []string{"/namespace", "/stream"},
+		AirbyteFields: map[string]string{
+			"_ab_cdc_lsn": "/source/loc/0", // of the commit
+		},
 	}
 }

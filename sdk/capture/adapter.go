@@ -10,6 +10,7 @@ import (
 
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
+	"github.com/sluicedata/sluice/sdk/capture/airbyte"
 	"github.com/sluicedata/sluice/sdk/schema"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
@@ -37,6 +38,8 @@ func (a *adapter[C, R, S]) spec() (*capturepb.Response_Spec, error) {
 		ResourcePathPointers:     s.ResourcePath,
 	}, nil
 }
+
+func (a *adapter[C, R, S]) airbyteFields() airbyte.Fields { return a.src.Spec().AirbyteFields }
 
 func (a *adapter[C, R, S]) discover(
 	ctx context.Context, log *logrus.Entry, req *capturepb.Request_Discover,
@@ -150,7 +153,7 @@ func (a *adapter[C, R, S]) open(
 		s.bindings = append(s.bindings, &bindings[i].h)
 	}
 	env := newEnv(req.Capture.Name, log)
-	env.Version, env.Ephemeral, env.CatchUp = req.Version, how.ephemeral, how.catchUp
+	env.Version, env.Ephemeral, env.CatchUp, env.Whole = req.Version, how.ephemeral, how.catchUp, how.whole
 	env.Range.Begin, env.Range.End = req.Range.Keys()
 	env.Outlet = s.outlet
 	env.Shared = state.shared

@@ -49,7 +49,7 @@ A configuration is YAML or JSON: a file, standard input, or the environment vari
 environment variable and ${file:PATH} the content of a file. Logs go to standard error; LOG_LEVEL and LOG_FORMAT change them.
 The exit code is 0 for what was done, or stopped by a signal; 1 for a failure; 2 for a command line that makes no sense.`, p.Name, title))
 	t := &cli{p: p, c: c}
-	root.AddCommand(t.specCommand(), t.checkCommand(), t.discoverCommand(), t.pullCommand())
+	root.AddCommand(t.specCommand(), t.checkCommand(), t.discoverCommand(), t.pullCommand(), t.airbyteCommand())
 	return root
 }
 

@@ -6,11 +6,13 @@ import (
 	"github.com/sirupsen/logrus"
 
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
+	"github.com/sluicedata/sluice/sdk/capture/airbyte"
 )
 
 // Connector is a Source without its types: what a session of the protocol talks to. New makes it.
 type Connector interface {
 	spec() (*capturepb.Response_Spec, error)
+	airbyteFields() airbyte.Fields
 	discover(ctx context.Context, log *logrus.Entry, req *capturepb.Request_Discover) (*capturepb.Response_Discovered, error)
 	validate(ctx context.Context, log *logrus.Entry, req *capturepb.Request_Validate) (*capturepb.Response_Validated, error)
 	apply(ctx context.Context, log *logrus.Entry, req *capturepb.Request_Apply) (*capturepb.Response_Applied, error)
@@ -29,4 +31,5 @@ type session struct {
 type opening struct {
 	ephemeral bool // Env.Ephemeral
 	catchUp   bool // Env.CatchUp
+	whole     bool // Env.Whole
 }

@@ -15,10 +15,15 @@ type form struct {
 	codec frame.Codec
 	lines bool // one document a line instead of frames
 	named bool // lines say which binding they belong to
+	// record, if it is not nil, appends a document in another notation, on lines.
+	record func(dst []byte, h *handle, enc func([]byte) ([]byte, error)) ([]byte, error)
 }
 
 // appendDocument appends one document of a binding. On an error nothing has been appended.
 func (f form) appendDocument(dst []byte, h *handle, enc func([]byte) ([]byte, error)) ([]byte, error) {
+	if f.record != nil {
+		return f.record(dst, h, enc)
+	}
 	if f.lines {
 		return f.appendLine(dst, h, enc)
 	}

@@ -77,6 +77,9 @@ type Spec struct {
 	// ResourcePath are JSON pointers into the resource configuration ("/namespace", "/stream"). Their values name the
 	// resource within the endpoint, and tell bindings apart.
 	ResourcePath []string
+	// AirbyteFields are what records of the Airbyte protocol get beside a document's own fields: names, such as _ab_cdc_lsn, and
+	// JSON pointers to numbers in the document's member _meta. Optional.
+	AirbyteFields map[string]string
 }
 
 // Collection is one thing that can be captured, as Discover proposes it.
@@ -111,6 +114,9 @@ type Env struct {
 	// CatchUp says that the session is to end: Read returns io.EOF as soon as everything was captured that the endpoint had
 	// when the session was opened. What came meanwhile may be captured too. A source that polls ends after one sweep.
 	CatchUp bool
+	// Whole says that whoever reads takes every document for the whole row: what it lacks becomes null. Instead of a change
+	// of which the log leaves out values, a source has to send the whole row, before it has caught up.
+	Whole bool
 	// Outlet tells how the session's output is taken. It is nil outside of sessions.
 	Outlet *Outlet
 	// Shared is the state that Tx.SetShared last committed; nil when there is none.

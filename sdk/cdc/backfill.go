@@ -245,6 +245,9 @@ func (r *reader) emitChunk(c *chunk) error {
 		if !clean && !t.keyless {
 			if drop, patched = t.window.fate(c.key(i)); drop {
 				var err error
+				if r.wholeRows {
+					patched = nil // a change that left something out was not sent; the row will be, by a later snapshot
+				}
 				if r.patch, err = appendPatch(r.patch[:0], r.raw, t.shape.Key, patched); err != nil {
 					return err
 				}

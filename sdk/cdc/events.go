@@ -44,7 +44,8 @@ func (r *reader) updated(t *table, ev *Event) (err error) {
 	if ev.Row == nil {
 		return fmt.Errorf("reading the log: update of %s without a row", t.id)
 	}
-	if t.keyless || ev.Before == nil && !t.watching {
+	partial := r.wholeRows && !t.keyless && len(ev.Row.Omitted()) > 0
+	if t.keyless || ev.Before == nil && !t.watching && !partial {
 		return r.emit(t, opUpdate, ev.Row, ev.Before)
 	}
 	if r.key, err = ev.Row.AppendKey(r.key[:0]); err != nil {
@@ -57,6 +58,16 @@ func (r *reader) updated(t *table, ev *Event) (err error) {
 		if !bytes.Equal(r.key, r.old) {
 			return r.rekeyed(t, ev)
 		}
+	}
+	if partial {
+		// Whoever reads cannot keep the values it has: instead of the change it gets the row as a snapshot sees it after this.
+		if err := r.hole(t, r.key, ev.Txn); err != nil {
+			return err
+		}
+		if t.watching {
+			r.note(t, ev.Txn, r.key, ev.Row.Omitted())
+		}
+		return nil
 	}
 	if t.watching {
 		lacks := ev.Row.Omitted()
@@ -80,6 +91,9 @@ func (r *reader) rekeyed(t *table, ev *Event) error {
 	}
 	if err := r.emit(t, opDelete, ev.Before, nil); err != nil {
 		return err
+	}
+	if r.wholeRows && len(ev.Row.Omitted()) > 0 {
+		return nil // the row follows, as a snapshot sees it
 	}
 	return r.emit(t, opCreate, ev.Row, nil)
 }

@@ -24,7 +24,8 @@ func (d *endDriver) End(context.Context) (Mark, error) {
 }
 
 // until reads transactions until the session ends.
-func until(t *testing.T, r *reader) (docs []string, cursor Cursor, err error) { //nolint:thelper // it decides nothing
+func until(t *testing.T, r *reader) (docs []string, cursor Cursor, err error) {
+	t.Helper()
 	for {
 		tx := &scriptTx{}
 		err = r.read(t.Context(), tx)
@@ -79,4 +80,47 @@ func TestCatchUp(t *testing.T) {
 	require.NoError(t, err)
 	_, _, err = until(t, r)
 	require.Equal(t, io.EOF, err)
+}
+
+// wholeDriver reads rows by key, and sees only the second time what was changed.
+type wholeDriver struct {
+	*endDriver
+	read int
+}
+
+func (d *wholeDriver) ScanKeys(_ context.Context, _ Chunk, keys [][]byte, yield func(Row) error) (*Scanned, error) {
+	d.read++
+	for range keys {
+		if err := yield(rowKX("1", "whole")); err != nil {
+			return nil, err
+		}
+	}
+	var sees Visibility = seesAll{}
+	if d.read == 1 {
+		sees = seesNone{}
+	}
+	return &Scanned{Snapshot: sees, High: Mark(rune('a' + d.read))}, nil
+}
+
+type seesNone struct{}
+
+func (seesNone) Sees(TxnID) bool { return false }
+
+// Where whole rows are wanted, a change that the log tells in part is replaced by the row, as a snapshot sees it that sees
+// the change; a session does not end before that.
+func TestWholeRows(t *testing.T) {
+	t.Parallel()
+	d := &wholeDriver{endDriver: &endDriver{scriptDriver: &scriptDriver{tables: []*Table{tableST()}, events: []Event{
+		{Op: Update, Table: tableID, Txn: "7", Row: rowKX("1", "", "x")}, {Op: Commit, Txn: "7", Cursor: "c7"},
+	}}}}
+	s := script(t, d, bind(Live))
+	s.env.CatchUp, s.env.Whole = true, true
+	r, err := s.open()
+	require.NoError(t, err)
+	docs, cursor, err := until(t, r)
+	require.Equal(t, io.EOF, err)
+	require.Len(t, docs, 1)
+	require.Contains(t, docs[0], "whole")
+	require.Equal(t, Cursor("c7"), cursor)
+	require.GreaterOrEqual(t, d.read, 2)
 }

@@ -22,7 +22,7 @@ func open(ctx context.Context, s session) (*reader, error) {
 	r := &reader{
 		driver: s.driver, opts: s.opts, limits: s.limits, log: s.env.Log, pool: s.pool, now: s.now, rand: s.rand,
 		byID: map[TableID]*table{}, shared: shared, forget: s.env.Dormant,
-		goal: goal{wanted: s.env.CatchUp}, fences: map[Mark][]*chunk{}, announced: map[*table]string{}, rework: true, progress: &progress{}, heavy: make(chan struct{}, 1),
+		goal: goal{wanted: s.env.CatchUp}, wholeRows: s.env.Whole, fences: map[Mark][]*chunk{}, announced: map[*table]string{}, rework: true, progress: &progress{}, heavy: make(chan struct{}, 1),
 	}
 	r.encode = r.doc.append
 	r.copyRaw = func(dst []byte) ([]byte, error) { return append(dst, r.raw...), nil }
@@ -238,6 +238,9 @@ func (r *reader) connect(ctx context.Context) error {
 	r.stream, r.reopen, r.rescoped, r.connecting = stream, false, false, false
 	r.forgetGoal()
 	r.acks.set(stream)
+	if r.goal.wanted && r.shared.Cursor != "" {
+		r.acks.ack(r.shared.Cursor) // it was given to us, so it is stored; what this session finds may never be said to be
+	}
 	r.started(stream.Start())
 	for _, t := range r.tables {
 		if t.state.Scope != "" {

@@ -98,7 +98,8 @@ type reader struct {
 	ask           []*table // to be discovered before that
 	nextProgress  time.Time
 
-	goal goal
+	goal      goal
+	wholeRows bool // capture.Env.Whole
 
 	// What is said of it to those who watch.
 	progress                                *progress

@@ -97,3 +97,14 @@ func Message(err error) string {
 	}
 	return err.Error()
 }
+
+// Has reports whether the error has words for people: a user error in its chain, or problems that were joined.
+func Has(err error) bool {
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		switch e.(type) { //nolint:errorlint // walks the chain itself
+		case *userError, *joined:
+			return true
+		}
+	}
+	return false
+}

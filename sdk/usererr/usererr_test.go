@@ -47,3 +47,11 @@ func TestJoin(t *testing.T) {
 	named := usererr.Join("Inside:", []error{one, three})
 	require.Equal(t, "All:\n1. Inside:\n   1. One is wrong.\n   2. three\n2. three", usererr.Message(usererr.Join("All:", []error{named, three})))
 }
+
+func TestHas(t *testing.T) {
+	t.Parallel()
+	require.False(t, usererr.Has(nil))
+	require.False(t, usererr.Has(errors.New("x")))
+	require.True(t, usererr.Has(fmt.Errorf("a: %w", usererr.New(nil, "x"))))
+	require.True(t, usererr.Has(usererr.Join("", []error{errors.New("x"), errors.New("y")})))
+}
