@@ -100,11 +100,11 @@ func TestLostPlaces(t *testing.T) {
 		require.NoError(t, err)
 		far := p
 		far.place.at += 1 << 20
-		lost(cdc.Position{Cursor: cdc.Cursor(far.append(nil, "")), Identity: at.Identity}, "has less of its binary log than was captured")
+		lost(cdc.Position{Cursor: cdc.Cursor(far.text("")), Identity: at.Identity}, "has less of its binary log than was captured")
 		for back := range uint64(20) { // bytes of the transaction's last event, taken for the head of one
 			inside := p
 			inside.place.at -= 1 + back
-			lost(cdc.Position{Cursor: cdc.Cursor(inside.append(nil, "")), Identity: at.Identity}, "can read no event of its binary log at "+inside.place.String())
+			lost(cdc.Position{Cursor: cdc.Cursor(inside.text("")), Identity: at.Identity}, "can read no event of its binary log at "+inside.place.String())
 		}
 
 		other := identity{Flavor: flavor, Server: "another"}

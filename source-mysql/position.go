@@ -32,7 +32,9 @@ func (p *position) addMaria(g binlog.MariaDBGTID) {
 	p.domain[g.Domain] = gtid.Last{Server: g.Server, Sequence: g.Sequence}
 }
 
-func (p *position) append(dst []byte, last cdc.TxnID) []byte {
+// text is the position as a cursor.
+func (p *position) text(last cdc.TxnID) []byte {
+	var dst []byte
 	if p.byFile {
 		dst = append(append(dst, fileMark...), p.place.String()...)
 		if p.made != 0 {

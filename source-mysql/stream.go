@@ -296,7 +296,7 @@ func (s *stream) idle() *cdc.Event {
 // cursor is where to resume behind the last transaction.
 func (s *stream) cursor() cdc.Cursor {
 	s.moved, s.cursorAt = false, time.Now()
-	return cdc.Cursor(s.done.append(nil, s.done.last))
+	return cdc.Cursor(s.done.text(s.done.last))
 }
 
 // moveTo notes the place behind an event. The log says it modulo 2³².

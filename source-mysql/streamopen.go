@@ -34,7 +34,7 @@ func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Ta
 	}
 	here := d.server.identity.since(from)
 	st.era = here.Era
-	st.start = cdc.Position{Cursor: cdc.Cursor(st.done.append(nil, st.done.last)), Identity: here.encode()}
+	st.start = cdc.Position{Cursor: cdc.Cursor(st.done.text(st.done.last)), Identity: here.encode()}
 	if err := st.learn(ctx); err != nil {
 		st.closeAhead()
 		return nil, err
