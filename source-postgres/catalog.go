@@ -193,9 +193,7 @@ func (d *driver) describe(t *table) *cdc.Table {
 	for _, c := range t.columns {
 		col := d.column(c, false)
 		if slices.Contains(t.key, c.name) {
-			unkeyed := col
-			col = d.column(c, true)
-			col.Unkeyed = &unkeyed
+			col = cdc.Keyed(d.column(c, true), col)
 		}
 		out.Columns = append(out.Columns, col)
 	}

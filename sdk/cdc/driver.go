@@ -1,6 +1,7 @@
 package cdc
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -219,6 +220,14 @@ type Column struct {
 	// Unkeyed is how the column is where documents are not keyed by it, for columns of the key that Discover finds: a table may
 	// get a key after its collection was made without one. Nil where that is the same.
 	Unkeyed *Column
+}
+
+// Keyed is a column of a key, as it is there, with how it is elsewhere if that is not the same.
+func Keyed(there, elsewhere Column) Column {
+	if !bytes.Equal(there.Schema, elsewhere.Schema) || there.Form != elsewhere.Form {
+		there.Unkeyed = &elsewhere
+	}
+	return there
 }
 
 // Plan is how one table will be backfilled.
