@@ -40,7 +40,7 @@ func (r *reader) between(ctx context.Context) error {
 	if r.rework {
 		r.planWork()
 	}
-	if len(r.work) > 0 && (!r.reopen || r.pass != nil) {
+	if len(r.work) > 0 && (!r.reopen || len(r.passing) > 0) {
 		r.dispatch()
 	}
 	r.timers()
@@ -211,7 +211,7 @@ func (r *reader) emitFenced() error {
 			if !c.void && c.span != nil && c.span.chunks[0] != c {
 				continue
 			}
-			if !c.void && r.pass == nil && r.out.Size() >= r.limits.enough {
+			if !c.void && len(r.passing) == 0 && r.out.Size() >= r.limits.enough {
 				return nil
 			}
 			r.fenced = slices.Delete(r.fenced, i, i+1)

@@ -40,7 +40,7 @@ func TestPass(t *testing.T) {
 	require.Len(t, tx.docs, 4)
 	require.Equal(t, []any{Live, "here"}, []any{s.bindings[0].State.Phase, s.bindings[0].State.Origin})
 	require.Equal(t, Cursor("2"), r.shared.Cursor)
-	require.Nil(t, r.pass)
+	require.Empty(t, r.passing)
 	require.Len(t, d.plans, 1)
 }
 
@@ -77,6 +77,53 @@ func TestPassInterrupted(t *testing.T) {
 			err = r.read(t.Context(), &scriptTx{})
 			require.Equal(t, c.want, usererr.Message(err))
 			require.True(t, errors.Is(err, ErrInterrupted) || errors.Is(err, ErrPositionLost))
+		})
+	}
+}
+
+// A table may join before it is known how the reading of the one before has ended; that a pass cannot be ended is noticed all the same,
+// and nothing is kept before both have.
+func TestPassesThatMeet(t *testing.T) {
+	t.Parallel()
+	for name, failure := range map[string]error{"both end": nil, "the first fails": fmt.Errorf("gone: %w", ErrInterrupted)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			other := TableID{Schema: "s", Name: "u"}
+			first, second := tableST(), tableST()
+			first.Key, second.Key, second.ID = nil, nil, other
+			d := &scriptDriver{
+				tables: []*Table{first, second}, joins: true, rows: []Row{&simRow{shape: first, vals: map[string]string{"k": "1"}, v: 1}},
+				events: []Event{
+					{Op: Idle},
+					{Op: Joined, Table: tableID, Origin: "here", Once: true},
+					{Op: Idle}, // it is planned, and then read
+					{Op: Joined, Table: other, Origin: "there", Once: true},
+				},
+			}
+			d.scan = func(c Chunk) error {
+				if c.Table.ID == tableID {
+					return failure
+				}
+				return nil
+			}
+			b := bind("", fallbackKey()...)
+			b.Resource.Stream, b.StateKey = "u", "s%2Fu"
+			r, err := script(t, d, bind("", fallbackKey()...), b).open()
+			require.NoError(t, err)
+			require.NoError(t, r.read(t.Context(), &scriptTx{}))
+			tx := &scriptTx{}
+			err = r.read(t.Context(), tx)
+			if failure != nil {
+				require.ErrorIs(t, err, failure)
+				require.Contains(t, usererr.Message(err), "Table s.t has no key, so it is read in one pass, and that was interrupted")
+				return
+			}
+			require.NoError(t, err)
+			require.Len(t, tx.docs, 2)
+			for _, table := range r.tables {
+				require.Equal(t, []any{Live, false}, []any{table.state.Phase, table.pass})
+			}
+			require.Empty(t, r.passing)
 		})
 	}
 }

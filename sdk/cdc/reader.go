@@ -79,7 +79,7 @@ type reader struct {
 	chunks  int // in memory
 	turns   int64
 	heavy   chan struct{} // full while a chunk has rows of more than HeavyRow
-	pass    *table        // is read in one pass: no checkpoint before that has ended
+	passing []*table      // are read in one pass: no checkpoint before that has ended
 
 	doc       document
 	encode    func([]byte) ([]byte, error) // doc.append
@@ -129,7 +129,7 @@ func (r *reader) read(ctx context.Context, out output) error {
 	r.out = out
 	defer func() { r.out = nil }()
 	err := r.fill(ctx)
-	if errors.Is(err, ErrPositionLost) && r.shared.Cursor != "" && r.pass == nil { // else the next session finds it lost
+	if errors.Is(err, ErrPositionLost) && r.shared.Cursor != "" && len(r.passing) == 0 { // else the next session finds it lost
 		return r.lose(err)
 	}
 	return err
@@ -159,7 +159,7 @@ func (r *reader) fill(ctx context.Context) error {
 		if err := r.handle(ev); err != nil {
 			return err
 		}
-		if ev.Op == Idle && !r.inTxn && r.pass == nil && r.holdsSomething() {
+		if ev.Op == Idle && !r.inTxn && len(r.passing) == 0 && r.holdsSomething() {
 			return r.finish()
 		}
 	}
@@ -237,7 +237,7 @@ func (r *reader) holdsSomething() bool { return r.saved || r.out.Size() > 0 }
 
 // complete reports, between source transactions, whether the capture transaction should end.
 func (r *reader) complete() bool {
-	if r.pass != nil {
+	if len(r.passing) > 0 {
 		return false
 	}
 	if !r.holdsSomething() {

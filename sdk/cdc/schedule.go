@@ -43,9 +43,12 @@ func (r *reader) start(j job) {
 // a worker longest ago. As many tables as there are workers are in progress at once, so that a small one does not wait for
 // a large one.
 func (r *reader) nextJob(now time.Time) job {
-	if t := r.pass; t != nil && r.ready(t, now) {
-		return r.jobFor(t)
-	} else if t != nil && r.reopen {
+	for _, t := range r.passing {
+		if r.ready(t, now) {
+			return r.jobFor(t)
+		}
+	}
+	if len(r.passing) > 0 && r.reopen {
 		return nil
 	}
 	for i := 0; i < len(r.work); {
