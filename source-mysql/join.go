@@ -130,7 +130,7 @@ func (s *stream) joined(ctx context.Context) (*cdc.Event, error) {
 	}
 	t.join = nil
 	s.unmap(t.id)
-	j.table, j.pass, j.failed = nil, nil, 0
+	j.table, j.pass = nil, nil
 	p.file = s.file(p.at)
 	s.d.pass.Store(p)
 	s.event = cdc.Event{Op: cdc.Joined, Table: t.id, Origin: p.at.String(), Once: true}
@@ -161,13 +161,18 @@ func (s *stream) divide(ctx context.Context) {
 func (s *stream) tookSnapshot(got taken) error {
 	j := &s.joining
 	j.stop()
-	switch {
-	case got.err != nil:
+	if got.err != nil {
+		id := j.table.id
 		if j.failed++; j.failed > maxFailures {
-			return fmt.Errorf("taking a snapshot of table %s: %w", j.table.id, got.err)
+			j.table = nil // nothing is going on that stopJoining could wait for
+			return fmt.Errorf("taking a snapshot of table %s: %w", id, got.err)
 		}
-		s.d.log.WithField("table", j.table.id.String()).WithError(got.err).Info("a snapshot of a table without a key could not be taken; trying again")
+		s.d.log.WithField("table", id.String()).WithError(got.err).Info("a snapshot of a table without a key could not be taken; trying again")
 		s.tryAgain(joinFailed)
+		return nil
+	}
+	j.failed = 0
+	switch {
 	case got.pass == nil:
 		s.tryAgain(joinEvery)
 	case j.table.join == nil || !j.table.join.seenBy(got.pass.seen):

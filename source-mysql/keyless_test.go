@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -315,4 +317,37 @@ func TestPlacesInTwoLogs(t *testing.T) {
 		s = db.resume(d, cdc.Position{Identity: at.Identity}, table)
 		require.Equal(t, uint64(2), file()>>32, "the log was lost")
 	})
+}
+
+// A stream ends, and can be closed, when snapshots of a table cannot be taken many times in a row.
+func TestJoinThatFails(t *testing.T) {
+	t.Parallel()
+	s := &stream{d: &driver{log: testEnv(t).Log}}
+	attempt := func(got taken) error {
+		j := &s.joining
+		_, j.stop = context.WithCancel(t.Context())
+		j.table, j.taken = &streamed{id: cdc.TableID{Schema: "s", Name: "t"}}, make(chan taken, 1)
+		j.taken <- got
+		_, err := s.joined(t.Context())
+		return err
+	}
+	failed := taken{err: errors.New("no memory")}
+	for range maxFailures {
+		require.NoError(t, attempt(failed))
+	}
+	require.NoError(t, attempt(taken{}), "it could be taken, and just cannot be used")
+	for range maxFailures {
+		require.NoError(t, attempt(failed))
+	}
+	require.EqualError(t, attempt(failed), "taking a snapshot of table s.t: no memory")
+	closed := make(chan struct{})
+	go func() {
+		s.stopJoining()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(patience):
+		t.Fatal("closing waits for a snapshot that was taken over already")
+	}
 }
