@@ -36,6 +36,9 @@ func (r *reader) inserted(t *table, ev *Event) error {
 		if err := r.appeared(t, ev, r.key, lacks); err != nil {
 			return err
 		}
+		if r.wholeRows && len(lacks) > 0 {
+			return nil // the row follows, as a snapshot sees it
+		}
 	}
 	return r.emit(t, opCreate, ev.Row, nil)
 }

@@ -2,6 +2,7 @@ package cdc
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"testing"
@@ -110,17 +111,37 @@ func (seesNone) Sees(TxnID) bool { return false }
 // the change; a session does not end before that.
 func TestWholeRows(t *testing.T) {
 	t.Parallel()
-	d := &wholeDriver{endDriver: &endDriver{scriptDriver: &scriptDriver{tables: []*Table{tableST()}, events: []Event{
-		{Op: Update, Table: tableID, Txn: "7", Row: rowKX("1", "", "x")}, {Op: Commit, Txn: "7", Cursor: "c7"},
-	}}}}
+	for _, op := range []Op{Insert, Update} {
+		d := &wholeDriver{endDriver: &endDriver{scriptDriver: &scriptDriver{tables: []*Table{tableST()}, events: []Event{
+			{Op: op, Table: tableID, Txn: "7", Row: rowKX("1", "", "x")}, {Op: Commit, Txn: "7", Cursor: "c7"},
+		}}}}
+		s := script(t, d, bind(Live))
+		s.env.CatchUp, s.env.Whole = true, true
+		r, err := s.open()
+		require.NoError(t, err)
+		docs, cursor, err := until(t, r)
+		require.Equal(t, io.EOF, err)
+		require.Len(t, docs, 1)
+		require.Contains(t, docs[0], "whole")
+		require.Equal(t, Cursor("c7"), cursor)
+		require.GreaterOrEqual(t, d.read, 2)
+	}
+}
+
+// A session that catches up acknowledges the cursor that it was given, which is stored, and no other one, also where it has to
+// open the log again.
+func TestCatchUpAcknowledges(t *testing.T) {
+	t.Parallel()
+	d := &endDriver{scriptDriver: &scriptDriver{tables: []*Table{tableST()}, rows: []Row{rowKX("1", "a")}, events: []Event{
+		{Op: Idle}, {Op: Drop, Table: tableID, Txn: "7"}, {Op: Commit, Txn: "7", Cursor: "c7"},
+	}}}
 	s := script(t, d, bind(Live))
-	s.env.CatchUp, s.env.Whole = true, true
+	s.env.CatchUp, s.env.Shared = true, json.RawMessage(`{"cursor":"given"}`)
 	r, err := s.open()
 	require.NoError(t, err)
-	docs, cursor, err := until(t, r)
+	_, cursor, err := until(t, r)
 	require.Equal(t, io.EOF, err)
-	require.Len(t, docs, 1)
-	require.Contains(t, docs[0], "whole")
 	require.Equal(t, Cursor("c7"), cursor)
-	require.GreaterOrEqual(t, d.read, 2)
+	require.Equal(t, Cursor("c7"), d.from.Cursor, "another table of the name was found, so the log was opened again")
+	require.Equal(t, []Cursor{"given"}, d.acked)
 }

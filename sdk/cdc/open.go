@@ -154,8 +154,12 @@ func (r *reader) begin(ctx context.Context) error {
 	if done, err := r.reconcileAll(); err != nil || done {
 		return err
 	}
+	given := r.shared.Cursor
 	if err := r.connect(ctx); err != nil {
 		return err
+	}
+	if r.goal.wanted {
+		r.acks.ack(given) // so it is stored; what this session finds, also before it opens the log again, may never be said to be
 	}
 	for _, t := range r.tables {
 		t.announce = t.state.Phase != Missing
@@ -238,9 +242,6 @@ func (r *reader) connect(ctx context.Context) error {
 	r.stream, r.reopen, r.rescoped, r.connecting = stream, false, false, false
 	r.forgetGoal()
 	r.acks.set(stream)
-	if r.goal.wanted && r.shared.Cursor != "" {
-		r.acks.ack(r.shared.Cursor) // it was given to us, so it is stored; what this session finds may never be said to be
-	}
 	r.started(stream.Start())
 	for _, t := range r.tables {
 		if t.state.Scope != "" {
