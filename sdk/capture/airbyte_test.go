@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -201,6 +202,7 @@ func TestAirbyteStatesOfStreams(t *testing.T) {
 	p := &platform{t: t, config: `{"count": 3}`}
 	catalog := p.catalog("incremental", "a", "b")
 	read := func(states map[string]*airbyte.State) int {
+		t.Helper()
 		text := []byte("[]")
 		var list []*airbyte.State
 		for _, s := range states {
@@ -226,6 +228,11 @@ func TestAirbyteStatesOfStreams(t *testing.T) {
 	p.config = `{"count": 4}`
 	require.Equal(t, 2, read(states))
 	states["a"] = older
-	require.Equal(t, 1+4, read(states), "a goes on from where it was, and b, which was ahead of it, begins anew")
+	require.Equal(t, 4, read(states), "b goes on from where it was, and a, which was behind it, begins anew")
+	catalog = p.catalog("incremental", "b")
+	for count := 5; count < 8; count++ {
+		p.config = `{"count": ` + strconv.Itoa(count) + `}`
+		require.Equal(t, 1, read(states), "a is not synced any more, and its state does not hold b back")
+	}
 	p.call(1, "--state-type", "none", "spec")
 }

@@ -58,8 +58,9 @@ type Alone struct {
 }
 
 // Parse reads what a platform hands a source: a list of states. It takes the last global one, or makes one of our streams'
-// own, of which those count that were written together, the oldest. Newer ones are left out, so that these streams begin anew:
-// a table's state is only true together with its place in the log. It is nil where there is none: the first sync.
+// own, of which those count that were written together last. Older ones are left out, so that these streams begin anew: a table's
+// state is only true together with its place in the log, and at an older place the log may be released, since a state that a sync
+// was given is (of streams that are not synced any more, platforms keep the last). It is nil where there is none: the first sync.
 func Parse(text json.RawMessage) (*GlobalState, error) {
 	var states []json.RawMessage
 	switch text = bytes.TrimSpace(text); {
@@ -104,22 +105,22 @@ func Parse(text json.RawMessage) (*GlobalState, error) {
 // together makes a global state of streams' own.
 func together(states []StreamState) (*GlobalState, error) {
 	parsed := make([]Alone, len(states))
-	oldest := 0
+	newest := 0
 	for i, s := range states {
 		if err := json.Unmarshal(s.State, &parsed[i]); err != nil || parsed[i].Capture == "" {
 			return nil, errState(err)
 		}
-		if parsed[i].Cursor < parsed[oldest].Cursor {
-			oldest = i
+		if parsed[i].Cursor > parsed[newest].Cursor {
+			newest = i
 		}
 	}
-	shared, err := json.Marshal(parsed[oldest].Shared)
+	shared, err := json.Marshal(parsed[newest].Shared)
 	if err != nil {
 		return nil, err
 	}
 	g := &GlobalState{Shared: shared}
 	for i, s := range states {
-		if parsed[i].Cursor == parsed[oldest].Cursor {
+		if parsed[i].Cursor == parsed[newest].Cursor {
 			g.Streams = append(g.Streams, StreamState{Descriptor: s.Descriptor, State: parsed[i].Stream})
 		}
 	}
