@@ -432,3 +432,28 @@ func TestChangesThatAreOwed(t *testing.T) {
 		})
 	}
 }
+
+// Rows that are still to be read by key are known to the next session: by their keys, or because all of the table is read again. That is
+// no way where only changes are captured.
+func TestManyHoles(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[Mode]struct {
+		holes int
+		phase Phase
+	}{"": {0, Pending}, OnlyChanges: {1, Live}} {
+		d := keysDriver{&scriptDriver{tables: []*Table{tableST()}, events: []Event{
+			{Op: Update, Table: tableID, Txn: "1", Before: rowKX("1", ""), Row: rowKX("2", "", "x")}, {Op: Commit, Txn: "1", Cursor: "2"},
+		}}}
+		b := bind(Live)
+		b.Resource.Mode = mode
+		s := script(t, d, b)
+		s.limits.storedHoleBytes = 1
+		s.pool.idle = true
+		_, err := s.read()
+		require.NoError(t, err)
+		r, err := s.open()
+		require.NoError(t, err)
+		require.Equal(t, want.holes, r.tables[0].holes.len(), mode)
+		require.Equal(t, want.phase, b.State.Phase, mode)
+	}
+}

@@ -56,7 +56,8 @@ type TableState struct {
 	Unseen    []TxnID `json:"unseen,omitempty"`
 	Unsettled bool    `json:"unsettled,omitempty"`
 	// Holes are keys (tuples) of rows that were emitted without all of their columns and will be read by key. Lossy
-	// says that there were too many to be listed: the next session backfills the table from the beginning.
+	// says that there were too many to be listed: the next session backfills the table from the beginning. Where only changes
+	// are captured all are listed.
 	Holes [][]byte `json:"holes,omitempty"`
 	Lossy bool     `json:"lossy,omitempty"`
 

@@ -1,6 +1,7 @@
 package cdc
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -200,7 +201,11 @@ func (t *table) persist(latest Visibility, l limits) bool {
 	if unsettled {
 		unseen = nil
 	}
-	keys, ok := t.holes.list(l.storedHoleBytes)
+	limit := l.storedHoleBytes
+	if t.changesOnly {
+		limit = math.MaxInt // no backfill makes up for what is not listed
+	}
+	keys, ok := t.holes.list(limit)
 	same := slices.Equal(unseen, s.Unseen) && unsettled == s.Unsettled && !ok == s.Lossy &&
 		slices.EqualFunc(keys, s.Holes, func(a, b []byte) bool { return string(a) == string(b) })
 	s.Unseen, s.Unsettled, s.Holes, s.Lossy = unseen, unsettled, keys, !ok
