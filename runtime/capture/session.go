@@ -71,10 +71,11 @@ func (t *Task) open(ctx context.Context, spec *flowpb.CaptureSpec, version strin
 		st := byName[b.Target]
 		if st == nil {
 			st = &stream{collection: b.Target}
-			st.block.Schema = t.Collections.Current(b.Target).Number
-			if st.watch, err = t.Collections.Watch(b.Target); err != nil {
+			version, watch, err := t.Collections.Watch(b.Target)
+			if err != nil {
 				return nil, err
 			}
+			st.block.Schema, st.watch = version.Number, watch
 			byName[b.Target] = st
 			s.streams = append(s.streams, st)
 		}
@@ -237,13 +238,15 @@ func (s *session) announced(ctx context.Context, m *capturepb.Response_SourcedSc
 	if err := s.learn(ctx, st); err != nil {
 		return err
 	}
-	version, err := s.task.Collections.Announce(ctx, st.collection, m.SchemaJson)
+	if _, err := s.task.Collections.Announce(ctx, st.collection, m.SchemaJson); err != nil {
+		return err
+	}
+	// Not the version of the announcement: what is known may be more by now.
+	version, watch, err := s.task.Collections.Watch(st.collection)
 	if err != nil {
 		return err
 	}
-	if st.watch, err = s.task.Collections.Watch(st.collection); err != nil {
-		return err
-	}
+	st.watch = watch
 	if version.Number == st.block.Schema {
 		return nil
 	}

@@ -12,16 +12,21 @@ import (
 	"github.com/sluicedata/sluice/runtime/wal"
 )
 
-// Watch returns what looks at the documents of a collection as they come; nil if its schema leaves nothing to be learned. It belongs to
-// the caller, who hands what it learns to Learn before the documents are committed.
-func (r *Registry) Watch(name string) (*infer.Tree, error) {
+// Watch returns the newest version of a collection, and what looks at its documents as they come; the latter is nil if the schema leaves
+// nothing to be learned. It belongs to the caller, who hands what it learns to Learn before the documents are committed. Documents in which
+// it finds nothing new may need the version, all of it: another capture of the collection may have learned in the meantime what they have.
+func (r *Registry) Watch(name string) (*Version, *infer.Tree, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.all[name]
-	if e == nil || !e.written.Infer {
-		return nil, nil //nolint:nilnil // nothing is to be learned
+	switch {
+	case e == nil:
+		return nil, nil, fmt.Errorf("watching documents of %q: there is no such collection", name)
+	case !e.written.Infer:
+		return e.version, nil, nil
 	}
-	return e.watch()
+	tree, err := e.watch()
+	return e.version, tree, err
 }
 
 func (e *entry) watch() (*infer.Tree, error) {
