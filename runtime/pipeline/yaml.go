@@ -21,6 +21,8 @@ type source struct {
 	file   string
 	opts   Options
 	values int // converted to JSON so far
+	// secret are texts that were encrypted. What stands behind ${ in one is perhaps no name but a part of a password: no error shows it.
+	secret map[*yaml.Node]bool
 }
 
 // maxValues bounds what a file can become: anchors that refer to each other grow without end.
@@ -47,8 +49,15 @@ func (s *source) decrypt(n *yaml.Node) error {
 	if !sops.Encrypted(n) {
 		return nil
 	}
-	if err := sops.Decrypt(n, sops.Keys{LookupEnv: s.opts.Getenv}); err != nil {
+	opened, err := sops.Decrypt(n, sops.Keys{LookupEnv: s.opts.Getenv})
+	if err != nil {
 		return usererr.New(err, "%s cannot be used: %s", s.at(n), usererr.Message(err))
+	}
+	if s.secret == nil {
+		s.secret = map[*yaml.Node]bool{}
+	}
+	for _, value := range opened {
+		s.secret[value] = true
 	}
 	return nil
 }
@@ -250,7 +259,10 @@ func (s *source) appendInt(dst []byte, n *yaml.Node, value string) ([]byte, erro
 // expand resolves the references of a text.
 func (s *source) expand(n *yaml.Node) (string, error) {
 	text, err := reference.Surroundings{LookupEnv: s.opts.Getenv, Dir: filepath.Dir(s.file)}.Resolve(n.Value)
-	if err != nil {
+	switch {
+	case err != nil && s.secret[n]:
+		return "", s.fail(n, "the value was encrypted and has a ${…} that stands for nothing: set the variable or the file that it names, or write $${ for the two characters themselves")
+	case err != nil:
 		return "", s.fail(n, "%v", err)
 	}
 	return text, nil

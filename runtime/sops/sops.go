@@ -67,43 +67,45 @@ func metadataOf(root *yaml.Node) int {
 	return -1
 }
 
-// Decrypt replaces the encrypted values of a mapping by what they were, and takes its member "sops" away. A document that was changed
-// without the key is an error, and what was decrypted of it must not be used. Errors are for people; no secret is in them.
-func Decrypt(root *yaml.Node, keys Keys) error {
+// Decrypt replaces the encrypted values of a mapping by what they were, and takes its member "sops" away. It returns the values that were
+// encrypted, which are nodes of the mapping. A document that was changed without the key is an error, and what was decrypted of it must
+// not be used. Errors are for people; no secret is in them.
+func Decrypt(root *yaml.Node, keys Keys) ([]*yaml.Node, error) {
 	at := metadataOf(root)
 	var meta metadata
 	if err := root.Content[at+1].Decode(&meta); err != nil {
-		return usererr.New(err, `the member "sops" is not what sops writes`)
+		return nil, usererr.New(err, `the member "sops" is not what sops writes`)
 	}
 	switch {
 	case len(meta.Age) == 0 || len(meta.KeyGroups) > 1 || meta.Threshold > 1:
-		return usererr.New(nil, "it is not encrypted for one group of age keys, and sluice knows no others: decrypt it by `sops decrypt` and a pipe, or encrypt it with `sops encrypt --age`")
+		return nil, usererr.New(nil, "it is not encrypted for one group of age keys, and sluice knows no others: decrypt it by `sops decrypt` and a pipe, or encrypt it with `sops encrypt --age`")
 	case meta.OnlyEnc:
-		return usererr.New(nil, "it is encrypted with mac_only_encrypted, so that everybody can change its plain values: encrypt it without this option")
+		return nil, usererr.New(nil, "it is encrypted with mac_only_encrypted, so that everybody can change its plain values: encrypt it without this option")
 	}
 	key, err := keys.dataKey(meta)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	w := &walker{key: key, mac: sha512.New()}
 	root.Content = append(root.Content[:at:at], root.Content[at+2:]...)
 	if err := w.walk(root, nil); err != nil {
-		return err
+		return nil, err
 	}
 	want, _, err := w.open(meta.MAC, meta.LastModified)
 	if err != nil || !hmac.Equal([]byte(strings.ToUpper(hex.EncodeToString(w.mac.Sum(nil)))), want) {
-		return usererr.New(err, "it was changed after it was encrypted: edit it with sops")
+		return nil, usererr.New(err, "it was changed after it was encrypted: edit it with sops")
 	}
 	if meta.Suffix == flowSuffix {
 		stripSuffix(root)
 	}
-	return nil
+	return w.opened, nil
 }
 
 // walker goes through the values of a document in their order.
 type walker struct {
-	key []byte
-	mac hash.Hash
+	key    []byte
+	mac    hash.Hash
+	opened []*yaml.Node // that were encrypted
 }
 
 func (w *walker) walk(n *yaml.Node, path []string) error {
@@ -150,6 +152,7 @@ func (w *walker) scalar(n *yaml.Node, path []string) error {
 		return errors.New("it is not of type " + kind) // without its cause, which quotes the value
 	}
 	n.Value, n.Tag, n.Style = string(plain), tag, 0
+	w.opened = append(w.opened, n)
 	return w.count(value)
 }
 

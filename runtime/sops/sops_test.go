@@ -39,7 +39,7 @@ func decrypt(t testing.TB, text string, keys Keys) (any, error) {
 	require.NoError(t, yaml.Unmarshal([]byte(text), &doc))
 	root := doc.Content[0]
 	require.True(t, Encrypted(root))
-	if err := Decrypt(root, keys); err != nil {
+	if _, err := Decrypt(root, keys); err != nil {
 		return nil, err
 	}
 	var value any
@@ -151,7 +151,7 @@ func FuzzDecrypt(f *testing.F) {
 		if yaml.Unmarshal([]byte(text), &doc) != nil || len(doc.Content) == 0 || !Encrypted(doc.Content[0]) {
 			return
 		}
-		if err := Decrypt(doc.Content[0], keys); err != nil {
+		if _, err := Decrypt(doc.Content[0], keys); err != nil {
 			require.NotEmpty(t, usererr.Message(err))
 		}
 	})
