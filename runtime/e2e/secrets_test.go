@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -69,6 +70,9 @@ func TestSecretsStayHidden(t *testing.T) {
 			require.NoError(t, err)
 			hidden("the command line of "+program, line)
 			environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+			if errors.Is(err, fs.ErrPermission) {
+				continue // to who is not root, or is root in a container, the process is closed: see sdk/process
+			}
 			require.NoError(t, err)
 			require.NotEmpty(t, environ)
 			if program != "sluice" { // which was given the key
