@@ -209,6 +209,17 @@ func (r *rig) same(name string) {
 	}
 }
 
+// altered requires that a destination has got the field that the source adds (AlterAt), before any document that needs it.
+func (r *rig) altered(name string) {
+	r.t.Helper()
+	db, err := readDB(filepath.Join(r.dir, name))
+	require.NoError(r.t, err)
+	require.Equal(r.t, []string{"id", "_meta/op", "count", "extra", "n"}, db.Fields["things"])
+	require.False(r.t, db.Lost, "a document was stored before its field was there")
+	require.Contains(r.t, r.log.String(), "opening again with the new schema")
+	require.NotContains(r.t, r.log.String(), "level=error")
+}
+
 type logBuffer struct {
 	mu   sync.Mutex
 	text strings.Builder

@@ -116,8 +116,8 @@ func of(s *schema.Shape, name string) *schema.Shape {
 // Valid tells whether a document is valid JSON, exactly as jsonscan.Valid does, and learns from it. What is learned of a text that turns
 // out not to be valid is no harm: it only allows more.
 func (t *Tree) Valid(doc []byte) bool {
-	pos := t.value(t.root, doc, space(doc, 0), 0)
-	return pos >= 0 && space(doc, pos) == len(doc)
+	pos := t.value(t.root, doc, jsonscan.Space(doc, 0), 0)
+	return pos >= 0 && jsonscan.Space(doc, pos) == len(doc)
 }
 
 // value returns the index behind the value at pos, -1 if it is not valid. It lies in depth objects; n is nil where nothing is learned.
@@ -184,7 +184,7 @@ func (t *Tree) number(n *node, text []byte) {
 
 // object begins behind the opening bracket. Members are expected in the order in which they came before.
 func (t *Tree) object(n *node, text []byte, pos, depth int) int {
-	if pos = space(text, pos); pos < len(text) && text[pos] == '}' {
+	if pos = jsonscan.Space(text, pos); pos < len(text) && text[pos] == '}' {
 		return pos + 1
 	}
 	for expected := &n.first; ; {
@@ -202,7 +202,7 @@ func (t *Tree) object(n *node, text []byte, pos, depth int) int {
 			if child = t.member(n, text[begin:pos-1]); child != nil {
 				*expected = child
 			}
-			if pos = space(text, pos); pos >= len(text) || text[pos] != ':' {
+			if pos = jsonscan.Space(text, pos); pos >= len(text) || text[pos] != ':' {
 				return -1
 			}
 			pos++
@@ -210,17 +210,17 @@ func (t *Tree) object(n *node, text []byte, pos, depth int) int {
 		if child != nil {
 			expected = &child.after
 		}
-		if pos = t.value(child, text, space(text, pos), depth); pos < 0 {
+		if pos = t.value(child, text, jsonscan.Space(text, pos), depth); pos < 0 {
 			return -1
 		}
-		if pos = space(text, pos); pos >= len(text) {
+		if pos = jsonscan.Space(text, pos); pos >= len(text) {
 			return -1
 		}
 		switch text[pos] {
 		case '}':
 			return pos + 1
 		case ',':
-			pos = space(text, pos+1)
+			pos = jsonscan.Space(text, pos+1)
 		default:
 			return -1
 		}
@@ -249,13 +249,6 @@ func (t *Tree) member(n *node, raw []byte) *node {
 	child = t.node(string(raw), nil, nil, nil, n.level+1)
 	n.props[child.name] = child
 	return child
-}
-
-func space(text []byte, pos int) int {
-	for pos < len(text) && (text[pos] == ' ' || text[pos] == '\n' || text[pos] == '\t' || text[pos] == '\r') {
-		pos++
-	}
-	return pos
 }
 
 // News tells whether something was learned since the tree was made, or since Learned was called.

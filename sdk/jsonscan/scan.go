@@ -48,7 +48,7 @@ type Members struct {
 
 // NewMembers starts before the first member. Of a value that is no object there are none.
 func NewMembers(object []byte) Members {
-	pos := space(object, 0)
+	pos := Space(object, 0)
 	if pos >= len(object) || object[pos] != '{' {
 		return Members{}
 	}
@@ -58,9 +58,9 @@ func NewMembers(object []byte) Members {
 // Next returns the next member: its key as it is written between the quotes, escapes unresolved (see Name), and its
 // value. Both alias the object.
 func (m *Members) Next() (key, value []byte, ok bool) {
-	pos := space(m.text, m.pos)
+	pos := Space(m.text, m.pos)
 	if pos < len(m.text) && m.text[pos] == ',' {
-		pos = space(m.text, pos+1)
+		pos = Space(m.text, pos+1)
 	}
 	if pos >= len(m.text) || m.text[pos] != '"' {
 		m.pos = len(m.text)
@@ -68,12 +68,12 @@ func (m *Members) Next() (key, value []byte, ok bool) {
 	}
 	end := skipString(m.text, pos)
 	key = m.text[pos+1 : max(end-1, pos+1)]
-	pos = space(m.text, end)
+	pos = Space(m.text, end)
 	if pos >= len(m.text) || m.text[pos] != ':' {
 		m.pos = len(m.text)
 		return nil, nil, false
 	}
-	pos = space(m.text, pos+1)
+	pos = Space(m.text, pos+1)
 	end = Skip(m.text, pos)
 	m.pos = end
 	return key, m.text[pos:end], true
@@ -87,7 +87,7 @@ type Elements struct {
 
 // NewElements starts before the first element. Of a value that is no array there are none.
 func NewElements(array []byte) Elements {
-	pos := space(array, 0)
+	pos := Space(array, 0)
 	if pos >= len(array) || array[pos] != '[' {
 		return Elements{}
 	}
@@ -96,9 +96,9 @@ func NewElements(array []byte) Elements {
 
 // Next returns the next element, which aliases the array.
 func (e *Elements) Next() ([]byte, bool) {
-	pos := space(e.text, e.pos)
+	pos := Space(e.text, e.pos)
 	if pos < len(e.text) && e.text[pos] == ',' {
-		pos = space(e.text, pos+1)
+		pos = Space(e.text, pos+1)
 	}
 	if pos >= len(e.text) || e.text[pos] == ']' {
 		e.pos = len(e.text)
@@ -234,7 +234,8 @@ func skipString(text []byte, pos int) int {
 	}
 }
 
-func space(text []byte, pos int) int {
+// Space returns the index of the first byte at or after pos that is not white space of JSON; len(text) if there is none.
+func Space(text []byte, pos int) int {
 	for pos < len(text) && text[pos] <= ' ' && isSpace(text[pos]) {
 		pos++
 	}

@@ -11,8 +11,8 @@ const maxDepth = 10000
 // Valid tells whether text is one JSON value (RFC 8259), white space around it allowed. It agrees with encoding/json.Valid on
 // every text, at a third of its cost; a fuzz test holds the two against each other.
 func Valid(text []byte) bool {
-	pos := validValue(text, space(text, 0), 0)
-	return pos >= 0 && space(text, pos) == len(text)
+	pos := validValue(text, Space(text, 0), 0)
+	return pos >= 0 && Space(text, pos) == len(text)
 }
 
 // End checks the value that begins at pos, without white space before it, and returns the index behind it; -1 if there is none. It is for
@@ -43,7 +43,7 @@ func validValue(text []byte, pos, depth int) int {
 }
 
 func validObject(text []byte, pos, depth int) int {
-	pos = space(text, pos)
+	pos = Space(text, pos)
 	if depth > maxDepth || pos >= len(text) {
 		return -1
 	}
@@ -57,20 +57,20 @@ func validObject(text []byte, pos, depth int) int {
 		if pos = validString(text, pos+1); pos < 0 {
 			return -1
 		}
-		if pos = space(text, pos); pos >= len(text) || text[pos] != ':' {
+		if pos = Space(text, pos); pos >= len(text) || text[pos] != ':' {
 			return -1
 		}
-		if pos = validValue(text, space(text, pos+1), depth); pos < 0 {
+		if pos = validValue(text, Space(text, pos+1), depth); pos < 0 {
 			return -1
 		}
-		if pos = space(text, pos); pos >= len(text) {
+		if pos = Space(text, pos); pos >= len(text) {
 			return -1
 		}
 		switch text[pos] {
 		case '}':
 			return pos + 1
 		case ',':
-			pos = space(text, pos+1)
+			pos = Space(text, pos+1)
 		default:
 			return -1
 		}
@@ -78,7 +78,7 @@ func validObject(text []byte, pos, depth int) int {
 }
 
 func validArray(text []byte, pos, depth int) int {
-	pos = space(text, pos)
+	pos = Space(text, pos)
 	if depth > maxDepth || pos >= len(text) {
 		return -1
 	}
@@ -89,14 +89,14 @@ func validArray(text []byte, pos, depth int) int {
 		if pos = validValue(text, pos, depth); pos < 0 {
 			return -1
 		}
-		if pos = space(text, pos); pos >= len(text) {
+		if pos = Space(text, pos); pos >= len(text) {
 			return -1
 		}
 		switch text[pos] {
 		case ']':
 			return pos + 1
 		case ',':
-			pos = space(text, pos+1)
+			pos = Space(text, pos+1)
 		default:
 			return -1
 		}
