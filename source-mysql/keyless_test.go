@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
 	"github.com/sluicedata/sluice/sdk/testkit/server/mysqld"
 )
 
@@ -33,7 +34,7 @@ func newVersions(t *testing.T) *versions {
 
 func (v *versions) row(r cdc.Row) {
 	v.t.Helper()
-	v.emitted[fields(v.t, r)]++
+	v.emitted[cdctest.Fields(v.t, r)]++
 	source, err := r.AppendSource([]byte{'{'})
 	require.NoError(v.t, err)
 	var where struct{ Loc json.RawMessage }
@@ -52,7 +53,7 @@ func (v *versions) event(ev *cdc.Event) {
 		require.False(v.t, ev.Rescan, "nothing may be read again")
 	}
 	if ev.Before != nil {
-		v.ended[fields(v.t, ev.Before)] = true
+		v.ended[cdctest.Fields(v.t, ev.Before)] = true
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
 	"github.com/sluicedata/sluice/sdk/testkit/server/mysqld"
 )
 
@@ -80,7 +81,7 @@ func TestRangesOfKeys(t *testing.T) {
 				got := 0
 				for r != "" {
 					scanned, err := d.Scan(t.Context(), cdc.Chunk{Table: table, Range: r, MaxRows: 17, MaxBytes: 1 << 20}, func(row cdc.Row) error {
-						seen[fields(t, row)]++
+						seen[cdctest.Fields(t, row)]++
 						got++
 						return nil
 					})

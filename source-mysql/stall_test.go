@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluicedata/sluice/protocol/frame"
 	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
 	"github.com/sluicedata/sluice/sdk/testkit/server/mysqld"
 	testsession "github.com/sluicedata/sluice/sdk/testkit/session"
 )
@@ -151,7 +152,7 @@ func (db *database) scanOnce(d *driver, t *cdc.Table) (rows []string, seen cdc.V
 	require.NoError(db.t, err)
 	require.Len(db.t, plan.Ranges, 1)
 	scanned, err := d.Scan(db.t.Context(), cdc.Chunk{Table: t, Range: plan.Ranges[0], MaxRows: 1000, MaxBytes: 1 << 20}, func(row cdc.Row) error {
-		rows = append(rows, fields(db.t, row))
+		rows = append(rows, cdctest.Fields(db.t, row))
 		return nil
 	})
 	require.NoError(db.t, err)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
 	"github.com/sluicedata/sluice/sdk/testkit/server/mysqld"
 )
 
@@ -176,7 +177,7 @@ func testTypes(t *testing.T, db *database, flavor string) {
 		if !assertInsert(t, stream, ev) {
 			return
 		}
-		logged[ev.Table.Name] = append(logged[ev.Table.Name], fields(t, ev.Row))
+		logged[ev.Table.Name] = append(logged[ev.Table.Name], cdctest.Fields(t, ev.Row))
 		key, err := ev.Row.AppendKey(nil)
 		require.NoError(t, err)
 		keys[ev.Table.Name] = append(keys[ev.Table.Name], string(key))

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
 )
 
 // A transaction that is too large for anybody's memory streams through: whole, in order, without what was rolled back inside it,
@@ -55,7 +56,7 @@ func giantTransaction(t *testing.T, choice string) {
 		}
 		id++
 		if id%1000 == 0 {
-			require.Contains(t, fields(t, ev.Row), fmt.Sprintf(`"id":%d}`, id))
+			require.Contains(t, cdctest.Fields(t, ev.Row), fmt.Sprintf(`"id":%d}`, id))
 			require.LessOrEqual(t, len(s.Stream.(*stream).wire.buf), wireBuffer)
 			if sp := s.Stream.(*stream).spool; sp != nil {
 				require.LessOrEqual(t, sp.memory(), sp.limit+spoolPage)

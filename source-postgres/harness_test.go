@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"github.com/sluicedata/sluice/sdk/capture"
 	"github.com/sluicedata/sluice/sdk/cdc"
 	"github.com/sluicedata/sluice/sdk/schema"
+	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 )
 
@@ -328,70 +328,19 @@ func (s *testStream) each(f func(*cdc.Event)) {
 	}
 }
 
-// text is an event in a short notation: "u t {"a":1} before {…} omitted [b]".
+// text is an event in a short notation, and notes its shape.
 func (s *testStream) text(ev *cdc.Event) string {
 	s.t.Helper()
-	var b strings.Builder
-	switch ev.Op {
-	case cdc.Insert, cdc.Update, cdc.Delete:
-		fmt.Fprintf(&b, "%s %s", map[cdc.Op]string{cdc.Insert: "c", cdc.Update: "u", cdc.Delete: "d"}[ev.Op], ev.Table.Name)
-		if ev.Row != nil {
-			b.WriteString(" " + fields(s.t, ev.Row))
-		}
-		if ev.Before != nil {
-			b.WriteString(" before " + fields(s.t, ev.Before))
-		}
-		if ev.Row != nil && len(ev.Row.Omitted()) > 0 {
-			fmt.Fprintf(&b, " omitted %v", ev.Row.Omitted())
-		}
-	case cdc.Truncate:
-		b.WriteString("truncate " + ev.Table.Name)
-	case cdc.Shape:
+	if ev.Op == cdc.Shape {
 		s.shapes = append(s.shapes, ev.Shape)
-		var cols []string
-		for _, c := range ev.Shape.Columns {
-			cols = append(cols, c.Name+" "+c.Type)
-		}
-		fmt.Fprintf(&b, "shape %s (%s) rescan %v", ev.Table.Name, strings.Join(cols, ", "), ev.Rescan)
-		if ev.Look {
-			b.WriteString(" look")
-		}
-	case cdc.Drop:
-		fmt.Fprintf(&b, "drop %s: %v", ev.Table.Name, ev.Err)
-	default:
 	}
-	return b.String()
-}
-
-func fields(t testing.TB, row cdc.Row) string {
-	t.Helper()
-	text, err := row.AppendFields([]byte{'{'})
-	require.NoError(t, err)
-	text = append(text, '}')
-	require.True(t, json.Valid(text), "%s", text)
-	return string(text)
+	return cdctest.EventText(s.t, ev)
 }
 
 // scanAll reads a whole table as a backfill does, chunk by chunk, and returns its rows and their keys.
 func (db *database) scanAll(d *driver, t *cdc.Table, maxRows int) (rows []string, keys [][]byte) {
 	db.t.Helper()
-	plan, err := d.Plan(db.t.Context(), t)
-	require.NoError(db.t, err)
-	for _, r := range plan.Ranges {
-		for chunks := 0; r != ""; chunks++ {
-			require.Less(db.t, chunks, 100_000)
-			scanned, err := d.Scan(db.t.Context(), cdc.Chunk{Table: t, Range: r, MaxRows: maxRows, MaxBytes: 1 << 20}, func(row cdc.Row) error {
-				rows = append(rows, fields(db.t, row))
-				key, err := row.AppendKey(nil)
-				keys = append(keys, key)
-				return err
-			})
-			require.NoError(db.t, err)
-			require.NotEmpty(db.t, scanned.High)
-			r = scanned.Rest
-		}
-	}
-	return rows, keys
+	return cdctest.ScanAll(db.t, d, t, maxRows)
 }
 
 // eventually polls until a condition holds.
@@ -403,12 +352,5 @@ func eventually(t testing.TB, what string, condition func() bool) {
 // scanKeys reads rows by their keys.
 func (db *database) scanKeys(d *driver, t *cdc.Table, keys [][]byte) []string {
 	db.t.Helper()
-	var rows []string
-	scanned, err := d.ScanKeys(db.t.Context(), cdc.Chunk{Table: t, MaxRows: 1, MaxBytes: 1}, keys, func(row cdc.Row) error {
-		rows = append(rows, fields(db.t, row))
-		return nil
-	})
-	require.NoError(db.t, err)
-	require.Empty(db.t, scanned.Rest)
-	return rows
+	return cdctest.ScanKeys(db.t, d, t, keys)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 )
 
@@ -111,7 +112,7 @@ func (r *keepaliveReader) read(until time.Time) {
 		require.NoError(r.t, err)
 		switch {
 		case ev.Op == cdc.Insert:
-			r.open = append(r.open, fields(r.t, ev.Row))
+			r.open = append(r.open, cdctest.Fields(r.t, ev.Row))
 		case ev.Op == cdc.Commit:
 			r.commits++
 			r.pending = append(r.pending, r.open...)

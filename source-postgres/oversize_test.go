@@ -21,6 +21,7 @@ import (
 	"github.com/sluicedata/sluice/protocol/frame"
 	"github.com/sluicedata/sluice/sdk/capture"
 	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
 	"github.com/sluicedata/sluice/sdk/testkit/session"
 	"github.com/sluicedata/sluice/sdk/usererr"
 	"github.com/sluicedata/sluice/source-postgres/internal/pgoutput"
@@ -29,7 +30,7 @@ import (
 // large is a row with what it lacks because it is too large.
 func large(t testing.TB, row cdc.Row) string {
 	t.Helper()
-	out := fields(t, row)
+	out := cdctest.Fields(t, row)
 	o, ok := row.(cdc.OversizedRow)
 	require.True(t, ok)
 	for _, v := range o.Oversized() {
@@ -176,7 +177,7 @@ func TestPageOfLargeRows(t *testing.T) {
 		var read []string
 		bytes := 0
 		out, err := d.Scan(t.Context(), cdc.Chunk{Table: table, Range: r, MaxRows: 1000, MaxBytes: most}, func(row cdc.Row) error {
-			text := fields(t, row)
+			text := cdctest.Fields(t, row)
 			bytes += len(text)
 			_, id, _ := strings.Cut(text, `"id":`)
 			read = append(read, id)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
 )
 
 // planned are the ranges of a plan.
@@ -187,7 +188,7 @@ func TestStalledCommit(t *testing.T) {
 	chunk := cdc.Chunk{Table: table, Range: plan.Ranges[0], MaxRows: 10, MaxBytes: 1 << 20}
 	scan := func() (rows []string, sees bool) {
 		scanned, err := d.Scan(t.Context(), chunk, func(row cdc.Row) error {
-			rows = append(rows, fields(t, row))
+			rows = append(rows, cdctest.Fields(t, row))
 			return nil
 		})
 		require.NoError(t, err)

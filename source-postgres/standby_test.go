@@ -204,7 +204,7 @@ func (p standbyPair) visibility(t *testing.T) {
 			break
 		}
 		if ev.Row != nil {
-			txns[fields(t, ev.Row)] = ev.Txn
+			txns[cdctest.Fields(t, ev.Row)] = ev.Txn
 		}
 	}
 	for row, sees := range map[string]bool{`{"a":"later","id":2}`: true, `{"a":"new","id":1}`: false} {
@@ -527,7 +527,7 @@ func scanSeeing(t *testing.T, d *driver, table *cdc.Table, plan *cdc.Plan) (rows
 		var err error
 		rows = nil
 		scanned, err = d.Scan(t.Context(), cdc.Chunk{Table: table, Range: plan.Ranges[0], MaxRows: 100_000, MaxBytes: 1 << 20}, func(row cdc.Row) error {
-			rows = append(rows, fields(t, row))
+			rows = append(rows, cdctest.Fields(t, row))
 			return nil
 		})
 		return err == nil && scanned.Snapshot.Sees(plan.Unseen[0])
