@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	"github.com/sluicedata/sluice/protocol/frame"
 	materializepb "github.com/sluicedata/sluice/protocol/materialize"
+	"github.com/sluicedata/sluice/sdk/testkit/child"
 	"github.com/sluicedata/sluice/sdk/testkit/ratio"
 	"github.com/sluicedata/sluice/sdk/testkit/sinktest"
 )
@@ -149,8 +149,8 @@ func (d database) benchTask(b *testing.B, mode benchMode) *flowpb.Materializatio
 // server's processes that worked for it.
 func (d database) play(b *testing.B, spec *flowpb.MaterializationSpec, transactions []recorded, withLoads bool) (ratio.Run, float64) {
 	b.Helper()
-	cmd := exec.CommandContext(b.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), connectorEnv+"=1", "SLUICE_CODEC=proto", "LOG_LEVEL=warn")
+	cmd := child.Self(b, child.Connector)
+	cmd.Env = append(cmd.Env, "SLUICE_CODEC=proto", "LOG_LEVEL=warn")
 	if path := os.Getenv("SLUICE_TEST_PPROF"); path != "" {
 		cmd.Env = append(cmd.Env, "SLUICE_PPROF="+path)
 	}

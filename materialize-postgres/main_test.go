@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,49 +17,20 @@ import (
 	"github.com/sluicedata/sluice/protocol/frame"
 	"github.com/sluicedata/sluice/sdk/materialize"
 	"github.com/sluicedata/sluice/sdk/process"
+	"github.com/sluicedata/sluice/sdk/testkit/child"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 	"github.com/sluicedata/sluice/sdk/testkit/sinktest"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
-// connectorEnv makes the test binary be the connector, so that tests can kill a real process.
-const connectorEnv = "SLUICE_TEST_IS_CONNECTOR"
-
 func TestMain(m *testing.M) {
-	if os.Getenv(connectorEnv) != "" {
-		main()
-	}
-	os.Exit(m.Run())
+	os.Exit(child.Main(m, 0, map[string]func(){child.Connector: main}))
 }
 
 // startProcess starts the connector as a process of its own.
 func startProcess(t testing.TB, codec frame.Codec) sinktest.Process {
 	t.Helper()
-	name := "proto"
-	if codec == frame.JSON {
-		name = "json"
-	}
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0])
-	cmd.Env = append(os.Environ(), connectorEnv+"=1", "SLUICE_CODEC="+name, "LOG_FORMAT=json")
-	words := &sinktest.LastWords{}
-	cmd.Stderr = words
-	in, err := cmd.StdinPipe()
-	require.NoError(t, err)
-	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	return sinktest.Process{
-		Stdin: in, Stdout: out,
-		Kill: func() { _ = cmd.Process.Kill() },
-		Wait: func() error {
-			err := cmd.Wait()
-			var exit *exec.ExitError
-			if errors.As(err, &exit) && exit.ExitCode() > 0 {
-				return errors.New(lastMessage(words.String()))
-			}
-			return nil
-		},
-	}
+	return sinktest.StartProcess(t, child.Self(t, child.Connector), codec)
 }
 
 // startHere starts the connector in the test's own process, which is cheaper. Killing it cancels whatever it does.
@@ -91,19 +61,6 @@ func startHere(t testing.TB, codec frame.Codec) sinktest.Process {
 		}
 		return nil
 	}}
-}
-
-// lastMessage is what a runtime shows of a failed connector: the message of the last line that it logged.
-func lastMessage(log string) string {
-	lines := strings.Split(strings.TrimSpace(log), "\n")
-	var entry struct {
-		Message string `json:"message"`
-		Msg     string `json:"msg"`
-	}
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &entry); err != nil {
-		return log
-	}
-	return entry.Message + entry.Msg
 }
 
 // database is a fresh database on the shared server.

@@ -1,7 +1,6 @@
 package sinktest
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -127,24 +126,4 @@ func (p *Peer) reason(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errEnded, err)
-}
-
-// LastWords collects what a connector logs; the last message is its error.
-type LastWords struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (l *LastWords) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-// String is everything that was logged.
-func (l *LastWords) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
 }
