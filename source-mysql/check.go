@@ -39,7 +39,7 @@ func (d *driver) Check(ctx context.Context, tables []cdc.TableID) []error {
 
 // checkSettings is about what only an administrator can change.
 func (d *driver) checkSettings(ctx context.Context, s *session) ([]error, error) {
-	v, err := s.variables(ctx, "log_bin", "binlog_format", "binlog_row_image", "binlog_row_metadata", "binlog_row_value_options", "gtid_mode", "server_id",
+	v, err := s.variables(ctx, "log_bin", "binlog_format", "binlog_row_image", "binlog_row_metadata", "gtid_mode", "server_id",
 		"binlog_expire_logs_seconds", "expire_logs_days", "log_slave_updates", "log_replica_updates")
 	if err != nil {
 		return nil, err
@@ -58,9 +58,6 @@ func (d *driver) checkSettings(ctx context.Context, s *session) ([]error, error)
 	if f := v["binlog_row_metadata"]; f != "FULL" {
 		d.log.WithField("binlog_row_metadata", f).Info("the binary log does not name the columns of its rows, so a table that is altered twice while the capture is stopped has to be backfilled; " +
 			"SET GLOBAL binlog_row_metadata = FULL avoids that")
-	}
-	if f := v["binlog_row_value_options"]; f != "" {
-		problem("The binary log has only parts of JSON values: binlog_row_value_options is %s. Have an administrator run SET GLOBAL binlog_row_value_options = ''; and take it out of the server's configuration.", f)
 	}
 	if v["server_id"] == "0" {
 		problem("The server has no number, so it sends its binary log to nobody: server_id is 0. Have an administrator run SET GLOBAL server_id = 1; and put it into the server's configuration.")

@@ -82,6 +82,23 @@ func FuzzJSONB(f *testing.F) {
 	})
 }
 
+func FuzzJSONDiffs(f *testing.F) {
+	f.Add([]byte("\x00\x01\x00\x0c\x00\x0b\x00\x01\x00\x05\x01\x00a"), []byte("\x00\x03$.a\x03\x05\x02\x00\x01\x05$.\"b\"\x02\x04\x01\x02\x03$.a"))
+	f.Add([]byte("\x02\x01\x00\x07\x00\x05\x01\x00"), []byte("\x01\x07$[last]\x03\x05\x02\x00"))
+	f.Fuzz(func(t *testing.T, v, diffs []byte) {
+		if _, err := appendJSONB(nil, v); err != nil {
+			return
+		}
+		changed, err := applyJSONDiffs(v, diffs)
+		if err != nil {
+			return
+		}
+		if out, err := appendJSONB(nil, changed); err == nil && !json.Valid(out) {
+			t.Errorf("%x with %x gave %s", v, diffs, out)
+		}
+	})
+}
+
 func FuzzGeometry(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x00\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\xf0?\x00\x00\x00\x00\x00\x00\x04\xc0"))
 	f.Fuzz(func(t *testing.T, v []byte) {

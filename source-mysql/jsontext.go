@@ -64,23 +64,14 @@ func appendJSONB(dst, v []byte) ([]byte, error) {
 func errJSON(v []byte) error { return fmt.Errorf("%w: binary JSON %s", errValue, hexText(v)) }
 
 func jsonValue(dst []byte, typ byte, v []byte, depth int) ([]byte, error) {
-	if depth > maxJSONDepth {
+	size, err := jsonSize(typ, v)
+	if err != nil || depth > maxJSONDepth {
 		return dst, errJSON(v)
 	}
-	sizes := [...]int{jsonLiteral: 1, jsonInt16: 2, jsonUint16: 2, jsonInt32: 4, jsonUint32: 4, jsonInt64: 8, jsonUint64: 8, jsonDouble: 8}
-	if int(typ) < len(sizes) {
-		if len(v) < sizes[typ] {
-			return dst, errJSON(v)
-		}
-		if n := sizes[typ]; n > 0 {
-			v = v[:n]
-		}
-	}
+	v = v[:size]
 	switch typ {
-	case jsonSmallObject, jsonSmallArray:
-		return jsonContainer(dst, typ == jsonSmallObject, 2, v, depth)
-	case jsonLargeObject, jsonLargeArray:
-		return jsonContainer(dst, typ == jsonLargeObject, 4, v, depth)
+	case jsonSmallObject, jsonSmallArray, jsonLargeObject, jsonLargeArray:
+		return appendJSONContainer(dst, typ, v, depth)
 	case jsonLiteral:
 		switch v[0] {
 		case 0:
@@ -101,22 +92,57 @@ func jsonValue(dst []byte, typ byte, v []byte, depth int) ([]byte, error) {
 		}
 		return appendJSONDouble(dst, f), nil
 	case jsonString:
-		text, ok := jsonBytes(v)
-		if ok {
-			return rowjson.AppendString(dst, text), nil
-		}
+		text, _, _ := jsonBytes(v)
+		return rowjson.AppendString(dst, text), nil
 	case jsonOpaque:
 		return jsonOpaqueValue(dst, v)
 	}
 	return dst, errJSON(v)
 }
 
-// jsonBytes reads bytes behind their length, seven bits a byte.
-func jsonBytes(v []byte) ([]byte, bool) {
+// jsonSize is how many bytes the value at the front of v takes. It is at most len(v).
+func jsonSize(typ byte, v []byte) (int, error) {
+	size := -1
+	switch typ {
+	case jsonLiteral:
+		size = 1
+	case jsonInt16, jsonUint16:
+		size = 2
+	case jsonInt32, jsonUint32:
+		size = 4
+	case jsonInt64, jsonUint64, jsonDouble:
+		size = 8
+	case jsonString:
+		if _, end, ok := jsonBytes(v); ok {
+			size = end
+		}
+	case jsonOpaque:
+		if len(v) > 0 {
+			if _, end, ok := jsonBytes(v[1:]); ok {
+				size = 1 + end
+			}
+		}
+	case jsonSmallObject, jsonSmallArray:
+		if len(v) >= 4 {
+			size = int(binary.LittleEndian.Uint16(v[2:]))
+		}
+	case jsonLargeObject, jsonLargeArray:
+		if len(v) >= 8 {
+			size = int(binary.LittleEndian.Uint32(v[4:]))
+		}
+	}
+	if size < 0 || size > len(v) {
+		return 0, errJSON(v)
+	}
+	return size, nil
+}
+
+// jsonBytes reads bytes behind their length, seven bits a byte, and gives where they end.
+func jsonBytes(v []byte) (text []byte, end int, ok bool) {
 	n, size := 0, 0
 	for {
 		if size >= len(v) || size > 4 {
-			return nil, false
+			return nil, 0, false
 		}
 		b := v[size]
 		n |= int(b&0x7f) << (7 * size)
@@ -126,68 +152,103 @@ func jsonBytes(v []byte) ([]byte, bool) {
 		}
 	}
 	if n > len(v)-size {
-		return nil, false
+		return nil, 0, false
 	}
-	return v[size : size+n], true
+	return v[size : size+n], size + n, true
 }
 
-// jsonContainer appends an object or an array:
+// jsonContainer is an object or an array:
 //
 //	count  size  (key offset, key length)… (type, offset or value)…  keys…  values…
 //
 // Offsets are from the front, and of the given width; key lengths have two bytes.
-func jsonContainer(dst []byte, object bool, width int, v []byte, depth int) ([]byte, error) {
-	read := func(at int) int {
-		if at < 0 || at+width > len(v) {
-			return -1
-		}
-		return int(unsigned(v[at : at+width])) //nolint:gosec // four bytes at most
+type jsonContainer struct {
+	v      []byte
+	object bool
+	width  int
+	count  int
+	values int // where the list of values begins
+}
+
+// parseJSONContainer reads the head of a value of one of the four types of containers.
+func parseJSONContainer(typ byte, v []byte) (jsonContainer, error) {
+	c := jsonContainer{object: typ == jsonSmallObject || typ == jsonLargeObject, width: 2}
+	if typ == jsonLargeObject || typ == jsonLargeArray {
+		c.width = 4
 	}
-	count, size := read(0), read(width)
-	if count < 0 || size < 0 || size > len(v) || count > size {
-		return dst, errJSON(v)
+	size, err := jsonSize(typ, v)
+	if err != nil || size < 2*c.width {
+		return c, errJSON(v)
 	}
-	v = v[:size]
-	at := 2 * width
-	keys := at
-	if object {
-		at += count * (width + 2)
+	c.v = v[:size]
+	c.count, c.values = c.number(0), 2*c.width
+	if c.count > size {
+		return c, errJSON(v)
+	}
+	if c.object {
+		c.values += c.count * (c.width + 2)
+	}
+	if c.values+c.count*(1+c.width) > size {
+		return c, errJSON(v)
+	}
+	return c, nil
+}
+
+// number reads a number that is known to be there.
+func (c *jsonContainer) number(at int) int {
+	return int(unsigned(c.v[at : at+c.width])) //nolint:gosec // four bytes at most
+}
+
+// name is that of an object's i-th member.
+func (c *jsonContainer) name(i int) ([]byte, error) {
+	entry := 2*c.width + i*(c.width+2)
+	from := c.number(entry)
+	to := from + int(binary.LittleEndian.Uint16(c.v[entry+c.width:]))
+	if to > len(c.v) {
+		return nil, errJSON(c.v)
+	}
+	return c.v[from:to], nil
+}
+
+// value is the i-th one, and maybe more bytes behind it.
+func (c *jsonContainer) value(i int) (typ byte, v []byte, err error) {
+	entry := c.values + i*(1+c.width)
+	typ = c.v[entry]
+	if jsonInline(typ, c.width) {
+		return typ, c.v[entry+1 : entry+1+c.width], nil
+	}
+	at := c.number(entry + 1)
+	if at > len(c.v) {
+		return typ, nil, errJSON(c.v)
+	}
+	return typ, c.v[at:], nil
+}
+
+func appendJSONContainer(dst []byte, typ byte, v []byte, depth int) ([]byte, error) {
+	c, err := parseJSONContainer(typ, v)
+	if err != nil {
+		return dst, err
 	}
 	open, end := byte('['), byte(']')
-	if object {
+	if c.object {
 		open, end = '{', '}'
 	}
 	dst = append(dst, open)
-	for i := range count {
+	for i := range c.count {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		if object {
-			entry := keys + i*(width+2)
-			from := read(entry)
-			if from < 0 || entry+width+2 > len(v) {
-				return dst, errJSON(v)
+		if c.object {
+			name, err := c.name(i)
+			if err != nil {
+				return dst, err
 			}
-			to := from + int(binary.LittleEndian.Uint16(v[entry+width:]))
-			if to > len(v) {
-				return dst, errJSON(v)
-			}
-			dst = append(rowjson.AppendString(dst, v[from:to]), ':')
+			dst = append(rowjson.AppendString(dst, name), ':')
 		}
-		entry := at + i*(width+1)
-		if entry+1+width > len(v) {
-			return dst, errJSON(v)
+		typ, value, err := c.value(i)
+		if err != nil {
+			return dst, err
 		}
-		typ := v[entry]
-		value := v[entry+1 : entry+1+width]
-		if !jsonInline(typ, width) {
-			offset := read(entry + 1)
-			if offset < 0 || offset > len(v) {
-				return dst, errJSON(v)
-			}
-			value = v[offset:]
-		}
-		var err error
 		if dst, err = jsonValue(dst, typ, value, depth+1); err != nil {
 			return dst, err
 		}
@@ -221,7 +282,7 @@ func jsonOpaqueValue(dst, v []byte) ([]byte, error) {
 		return dst, errJSON(v)
 	}
 	typ := v[0]
-	data, ok := jsonBytes(v[1:])
+	data, _, ok := jsonBytes(v[1:])
 	if !ok {
 		return dst, errJSON(v)
 	}

@@ -327,7 +327,7 @@ func (s *stream) handle(ctx context.Context, event []byte) error {
 	}
 	switch h.Type {
 	case binlog.WriteRows, binlog.UpdateRows, binlog.DeleteRows, binlog.WriteRowsV1, binlog.UpdateRowsV1, binlog.DeleteRowsV1,
-		binlog.WriteRowsCompressed, binlog.UpdateRowsCompressed, binlog.DeleteRowsCompressed:
+		binlog.WriteRowsCompressed, binlog.UpdateRowsCompressed, binlog.DeleteRowsCompressed, binlog.PartialUpdateRows:
 		s.moveTo(h)
 		return s.rowsEvent(h.Type, body)
 	case binlog.TableMap:
@@ -394,9 +394,6 @@ func (s *stream) rareEvent(h binlog.Header, body []byte) error {
 		s.moveTo(h)
 	case binlog.Incident:
 		return usererr.New(cdc.ErrPositionLost, "The server says that its binary log lacks changes (%s at %s).", h.Type, s.at)
-	case binlog.PartialUpdateRows:
-		s.moveTo(h)
-		return s.partialRows(h.Type, body)
 	default:
 		if !h.MayIgnore() {
 			return usererr.New(nil, "The log has an %s at %s, which is not known here, so nothing behind it can be captured safely. Is there a newer version of this connector?", h.Type, s.at)

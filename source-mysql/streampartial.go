@@ -10,6 +10,9 @@ import (
 // the old row's key and the columns that changed (MINIMAL), or all but large values that did not (NOBLOB); of an insert, only the
 // columns that the statement gave, so that the others have their defaults. What is absent from an update is unchanged, as in the
 // documents; what is absent from a row that came to be under its key, the core reads by key.
+//
+// Of JSON values that an update changes in part, a session may log only that part (binlog_row_value_options, hard case 38). With the old
+// value beside it the new one is known; without, the core reads the row by key.
 
 // nextPart is nextRow for such rows.
 func (s *stream) nextPart() (*cdc.Event, error) {
@@ -31,15 +34,34 @@ func (s *stream) nextPart() (*cdc.Event, error) {
 			return nil, err
 		}
 		if s.op == cdc.Update {
-			for i, v := range s.row.vals {
-				if binlog.IsAbsent(v) {
-					s.row.vals[i] = s.before.vals[i] // what an update does not have is as it was
-				}
+			if err := s.complete(m); err != nil {
+				return nil, err
 			}
 		}
 		s.event.Row, last = &s.row, &s.row
 	}
 	return &s.event, s.enough(m, last)
+}
+
+// complete gives the new row of an update what it does not have: that is as it was in the old one, and of what has changed in part, the
+// rest is.
+func (s *stream) complete(m *mapping) error {
+	for i, v := range s.row.vals {
+		switch old := s.before.vals[i]; {
+		case binlog.IsAbsent(v):
+			s.row.vals[i] = old
+		case !s.rows.IsDiff(i) || !m.rows.kept[i]:
+		case binlog.IsAbsent(old):
+			s.row.vals[i], s.event.Unlogged = old, true
+		default:
+			var err error
+			if s.row.vals[i], err = applyJSONDiffs(old, v); err != nil {
+				return usererr.New(err, "The log has a change of a part of a JSON value that does not fit the value: table %s, column %q, at %s (%s). "+
+					"Have an administrator empty binlog_row_value_options, then backfill the table.", m.table.id, m.rows.names[i], s.at, err)
+			}
+		}
+	}
+	return nil
 }
 
 // enough refuses rows that lack what nothing can make up for.

@@ -117,26 +117,6 @@ func (s *stream) rowsEvent(typ binlog.Type, body []byte) error {
 	return nil
 }
 
-// partialRows refuses changes of parts of JSON values, unless nobody captures their table.
-func (s *stream) partialRows(typ binlog.Type, body []byte) error {
-	id, err := binlog.TableID(body)
-	if err != nil {
-		return err
-	}
-	switch m := s.mapped[id]; {
-	case m == nil:
-		return fmt.Errorf("%w: rows of a table %d that was not described, at %s", binlog.ErrFormat, id, s.at)
-	case m.table == nil || m.blind:
-		return nil
-	case m.table.join != nil:
-		s.leaveOut(m.table)
-		return nil
-	default:
-		return usererr.New(nil, "The log has changes of parts of JSON values of table %s (%s at %s), which cannot be captured yet. "+
-			"Have an administrator empty binlog_row_value_options, then backfill all tables.", m.table.id, typ, s.at)
-	}
-}
-
 // nextRow gives the next row of the event at hand. It is the hot path.
 func (s *stream) nextRow() (*cdc.Event, error) {
 	if s.part {

@@ -328,6 +328,9 @@ type Event struct {
 	// Txn is the transaction, set on every row event and on Commit.
 	Txn         TxnID
 	Row, Before Row
+	// Unlogged says, on Update events, that columns which Row lacks may have changed. The core reads the row by key (KeyScanner); the
+	// table must have one.
+	Unlogged bool
 	// Shape is the new shape, on Shape events.
 	Shape *Table
 	// Rescan says, on Shape events, that existing rows may have got other values without the log mentioning them (a

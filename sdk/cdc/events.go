@@ -48,7 +48,7 @@ func (r *reader) updated(t *table, ev *Event) (err error) {
 		return fmt.Errorf("reading the log: update of %s without a row", t.id)
 	}
 	partial := r.wholeRows && !t.keyless && len(ev.Row.Omitted()) > 0
-	if t.keyless || ev.Before == nil && !t.watching && !partial {
+	if t.keyless || ev.Before == nil && !t.watching && !partial && !ev.Unlogged {
 		return r.emit(t, opUpdate, ev.Row, ev.Before)
 	}
 	if r.key, err = ev.Row.AppendKey(r.key[:0]); err != nil {
@@ -61,6 +61,12 @@ func (r *reader) updated(t *table, ev *Event) (err error) {
 		if !bytes.Equal(r.key, r.old) {
 			return r.rekeyed(t, ev)
 		}
+	}
+	if ev.Unlogged {
+		if err := r.appeared(t, ev, r.key, ev.Row.Omitted()); err != nil || r.wholeRows {
+			return err // the row follows, as a snapshot sees it
+		}
+		return r.emit(t, opUpdate, ev.Row, ev.Before)
 	}
 	if partial {
 		// Whoever reads cannot keep the values it has: instead of the change it gets the row as a snapshot sees it after this.
@@ -101,8 +107,8 @@ func (r *reader) rekeyed(t *table, ev *Event) error {
 	return r.emit(t, opCreate, ev.Row, nil)
 }
 
-// appeared notes that a row came to be under a key. What the log leaves out of it no document has brought, nor will any:
-// the row that a chunk may hold under this key is another one.
+// appeared notes that a row came to be under a key, or got values that the log does not have. What the log leaves out of it no document
+// has brought, nor will any: the row that a chunk may hold under this key is another one.
 func (r *reader) appeared(t *table, ev *Event, key []byte, lacks []string) error {
 	if len(lacks) > 0 {
 		if err := r.hole(t, key, ev.Txn); err != nil {

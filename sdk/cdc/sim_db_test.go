@@ -115,8 +115,10 @@ type simWrite struct {
 	old     map[string]string // before's values then
 	vals    map[string]string // row's values then
 	omitted []string
-	carried bool // the log carried the table then
-	v       int
+	// unlogged says that some of these have changed.
+	unlogged bool
+	carried  bool // the log carried the table then
+	v        int
 }
 
 func (t *simTable) shape() *Table {

@@ -31,6 +31,7 @@ const (
 	mutatePlanUnseen
 	mutateHoles
 	mutateStoredHoles
+	mutateUnlogged
 	mutateFixed
 	mutateRescan
 	mutateLoss
@@ -116,6 +117,7 @@ func TestMutations(t *testing.T) {
 		"plans do not say what was in progress":                mutatePlanUnseen,
 		"rows that moved are not read by key":                  mutateHoles,
 		"keys to be read are not stored":                       mutateStoredHoles,
+		"a change of a value that is not logged is not told":   mutateUnlogged,
 		"physical ranges pass for fixed ones":                  mutateFixed,
 		"changes of rows that the log leaves out are not said": mutateRescan,
 		"a new log is taken for the one that was lost":         mutateLoss,

@@ -326,7 +326,7 @@ func (st *simStream) deliver(w *simWrite) (*Event, bool) {
 	if len(schema.Key) == 0 && st.origins[w.table.id].seesNum(st.entry.num) {
 		return nil, true // the backfill has it
 	}
-	st.ev = Event{Op: w.op, Table: w.table.id, Txn: st.entry.id}
+	st.ev = Event{Op: w.op, Table: w.table.id, Txn: st.entry.id, Unlogged: w.unlogged && s.mutation != mutateUnlogged}
 	if w.row != nil {
 		omitted := slices.DeleteFunc(slices.Clone(w.omitted), func(name string) bool { return !known.Selection.Has(Column{Name: name}) })
 		st.row = simRow{shape: schema, vals: w.vals, v: w.v, omitted: omitted}

@@ -144,17 +144,22 @@ func (db *simDB) update(txn *simTxn, t *simTable, old *simVersion, rekey bool) {
 		}
 	}
 	var omitted []string
+	unlogged := false
 	for _, c := range t.cols {
 		if c.name == "v" || slices.Contains(t.key, c.name) {
 			continue
 		}
 		if db.chance(30) {
 			vals[c.name] = db.newValue(c.name)
+			if c.big && !db.cfg.fullRows && len(t.key) > 0 && db.chance(20) {
+				omitted, unlogged = append(omitted, c.name), true
+			}
 		} else if _, ok := vals[c.name]; c.big && ok && !db.cfg.fullRows {
 			omitted = append(omitted, c.name)
 		}
 	}
 	v := db.write(txn, t, Update, old, vals, omitted)
+	txn.writes[len(txn.writes)-1].unlogged = unlogged
 	db.trace("db: txn %s updates %s %s v%d to %s v%d without %v", txn.id, t.id, old.key, old.v, v.key, v.v, omitted)
 }
 

@@ -35,7 +35,7 @@ func FuzzParse(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			for _, typ := range []binlog.Type{binlog.UpdateRows, binlog.WriteRowsV1, binlog.DeleteRowsCompressed} {
+			for _, typ := range []binlog.Type{binlog.UpdateRows, binlog.PartialUpdateRows, binlog.WriteRowsV1, binlog.DeleteRowsCompressed} {
 				walk(t, m, typ, rows, (*binlog.Rows).Next)
 				walk(t, m, typ, rows, (*binlog.Rows).NextPart)
 			}

@@ -20,7 +20,8 @@ type Rows struct {
 	present  []byte // bits of the columns that (old) rows have
 	presentN []byte // … that new rows have, in updates
 	update   bool
-	second   bool // the next row is the new one of an update; only kept up by NextPart
+	diffs    []byte // bits of the columns for which the last new row has changes of the old value; nil unless there may be such
+	second   bool   // the next row is the new one of an update; only kept up by NextPart
 }
 
 // ParseRows reads the body of a rows event of any of the types, whose rows it keeps a reference to; those of compressed ones are
@@ -30,7 +31,7 @@ func ParseRows(typ Type, body []byte) (Rows, error) {
 	r := Rows{TableID: c.uint(6)}
 	c.skip(2)
 	switch typ {
-	case WriteRows, UpdateRows, DeleteRows:
+	case WriteRows, UpdateRows, DeleteRows, PartialUpdateRows:
 		extra := int(c.uint(2))
 		c.skip(extra - 2)
 	default:
@@ -42,9 +43,12 @@ func ParseRows(typ Type, body []byte) (Rows, error) {
 	r.columns = int(n)
 	r.present = c.take((r.columns + 7) / 8)
 	switch typ {
-	case UpdateRows, UpdateRowsV1, UpdateRowsCompressed:
+	case UpdateRows, UpdateRowsV1, UpdateRowsCompressed, PartialUpdateRows:
 		r.update = true
 		r.presentN = c.take((r.columns + 7) / 8)
+		if typ == PartialUpdateRows {
+			r.diffs = make([]byte, (r.columns+7)/8)
+		}
 	default:
 	}
 	if c.failed {
@@ -61,9 +65,9 @@ func ParseRows(typ Type, body []byte) (Rows, error) {
 	}
 }
 
-// Whole reports whether the rows have all columns.
+// Whole reports whether the rows have all columns, with their values.
 func (r *Rows) Whole() bool {
-	return all(r.present, r.columns) && (!r.update || all(r.presentN, r.columns))
+	return r.diffs == nil && all(r.present, r.columns) && (!r.update || all(r.presentN, r.columns))
 }
 
 func all(bits []byte, n int) bool {
