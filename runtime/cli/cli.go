@@ -29,7 +29,7 @@ func Run(ctx context.Context, p *process.Process) int {
 A CONNECTOR is the path of a connector's program, its name on the PATH, or a Docker image.`)
 	root.PersistentFlags().StringVar(&a.network, "network", "", "the Docker network that connectors which are images join; host shares this machine's (default: Docker's own)")
 	root.PersistentFlags().StringArrayVar(&a.dockerOptions, "docker-option", nil, "an option of docker run for connectors that are images, such as --memory=1g; may be given several times")
-	root.AddCommand(a.runCommand(), a.statusCommand(), a.specCommand(), a.checkCommand(), a.discoverCommand(), a.previewCommand(), a.sqlCommand(), a.testCommand(), a.newCommand())
+	root.AddCommand(a.runCommand(), a.statusCommand(), a.logCommand(), a.specCommand(), a.checkCommand(), a.discoverCommand(), a.previewCommand(), a.sqlCommand(), a.testCommand(), a.newCommand())
 	return p.Execute(ctx, root)
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/sluicedata/sluice/runtime/capture"
 	"github.com/sluicedata/sluice/runtime/collection"
 	"github.com/sluicedata/sluice/runtime/connector"
+	"github.com/sluicedata/sluice/runtime/inspect"
 	"github.com/sluicedata/sluice/runtime/materialize"
 	"github.com/sluicedata/sluice/runtime/pipeline"
 	"github.com/sluicedata/sluice/runtime/status"
@@ -79,6 +80,16 @@ func (o *Options) run(ctx context.Context, log *wal.Embedded) error {
 	}
 	if err := collections.CopyTo(o.DataDir); err != nil {
 		return err
+	}
+	served, err := inspect.Serve(ctx, o.DataDir, log, o.Logger)
+	if err != nil {
+		o.Logger.WithError(err).Warn("sluice log cannot look at the log while this runs")
+	} else {
+		defer func() {
+			if err := served.Close(); err != nil {
+				o.Logger.WithError(err).Debug("closing the log's socket")
+			}
+		}()
 	}
 	identity := log.Identity()
 	o.Launcher.Instance = hex.EncodeToString(identity[:])

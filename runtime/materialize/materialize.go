@@ -102,7 +102,12 @@ func (t *Task) session(ctx context.Context) error {
 	return s.run(ctx)
 }
 
-func (t *Task) record(what string) string { return "materialization/" + t.Def.Name + "/" + what }
+// recordPrefix is what the names of records of materializations begin with.
+const recordPrefix = "materialization/"
+
+func record(task, what string) string { return recordPrefix + task + "/" + what }
+
+func (t *Task) record(what string) string { return record(t.Def.Name, what) }
 
 func (t *Task) state() ([]byte, error) {
 	state, err := t.Store.Get(t.record("state"))

@@ -96,9 +96,9 @@ func (s *Source) lines(now time.Time) (lines []string) {
 	}
 	keeps := ""
 	if s.RetainedBytes != nil {
-		keeps = "  the source keeps " + bytesText(float64(*s.RetainedBytes)) + " of log for it"
+		keeps = "  the source keeps " + Bytes(float64(*s.RetainedBytes)) + " of log for it"
 		if s.ReserveBytes != nil {
-			keeps += ", and gives it up after " + bytesText(float64(*s.ReserveBytes)) + " more"
+			keeps += ", and gives it up after " + Bytes(float64(*s.ReserveBytes)) + " more"
 		}
 	}
 	if s.Oldest != "" {
@@ -125,7 +125,7 @@ func (s *Source) cells() (lag, waiting string) {
 		lag = lagText(*s.LagSeconds)
 	}
 	if s.LagBytes != nil {
-		waiting = bytesText(float64(*s.LagBytes))
+		waiting = Bytes(float64(*s.LagBytes))
 	}
 	return lag, waiting
 }

@@ -26,7 +26,7 @@ func Table(s *Snapshot, now time.Time, width int) []string {
 		rows = append(rows, []string{title, string(t.State), "", "", "", lag, behind})
 		for _, b := range t.Bindings {
 			rows = append(rows, []string{
-				"  " + b.Name, phaseText(b), grouped(b.Documents), rate(b.Rate), bytesText(float64(b.Bytes)), lagText(b.LagSeconds), waiting(t.Kind, b.LagBytes),
+				"  " + b.Name, phaseText(b), Grouped(b.Documents), rate(b.Rate), Bytes(float64(b.Bytes)), lagText(b.LagSeconds), waiting(t.Kind, b.LagBytes),
 			})
 		}
 		if t.Source != nil {
@@ -101,7 +101,8 @@ func cut(line string, width int) string {
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-func grouped(n uint64) string {
+// Grouped is a number whose digits stand in groups.
+func Grouped(n uint64) string {
 	s := fmt.Sprint(n)
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]
@@ -109,9 +110,10 @@ func grouped(n uint64) string {
 	return s
 }
 
-func rate(r float64) string { return grouped(uint64(r + 0.5)) }
+func rate(r float64) string { return Grouped(uint64(r + 0.5)) }
 
-func bytesText(n float64) string {
+// Bytes is a number of bytes for people.
+func Bytes(n float64) string {
 	for _, unit := range []string{"B", "kB", "MB", "GB"} {
 		if n < 1000 {
 			if unit == "B" {
@@ -128,7 +130,7 @@ func waiting(kind Kind, n int64) string {
 	if kind == Capture {
 		return ""
 	}
-	return bytesText(float64(n))
+	return Bytes(float64(n))
 }
 
 func lagText(seconds float64) string {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/sirupsen/logrus"
@@ -21,7 +22,7 @@ import (
 // Embedded is a log and a store in one folder, made of Pebble. One process has it open at a time.
 //
 // Keys: 'i' identity · 'j' journal name → number · 'h' number → head · 'd' number, offset → block ·
-// 'v' number, offset → schema version · 'r' name → record.
+// 'v' number, offset → schema version · 'c' number, offset → commit that ends there · 's' number → where it begins · 'r' name → record.
 type Embedded struct {
 	db       *pebble.DB
 	lock     *os.File
@@ -44,6 +45,7 @@ func (e *Embedded) add(name Journal, j *journal) {
 
 type journal struct {
 	number   uint32
+	start    int64 // of what is left
 	head     int64
 	versions []versionMark // ascending by offset
 }
@@ -65,6 +67,9 @@ func (j *journal) version(offset int64) uint32 {
 	return version
 }
 
+// logName is the engine's folder in the data folder.
+const logName = "log"
+
 // Options of an embedded log.
 type Options struct {
 	Dir string
@@ -74,6 +79,10 @@ type Options struct {
 	MinFreeBytes uint64
 	// FreeBytes tells how much of the disk is free; nil asks the file system.
 	FreeBytes func() (uint64, error)
+	// ReadOnly opens a log that exists and changes nothing in it. It is nobody else's meanwhile all the same.
+	ReadOnly bool
+	// Now is the clock; nil is the system's.
+	Now func() time.Time
 }
 
 const (
@@ -83,9 +92,11 @@ const (
 	keyBlock    = 'd'
 	keyRecord   = 'r'
 	keyVersion  = 'v'
+	keyCommit   = 'c'
+	keyStart    = 's'
 )
 
-// Open opens or creates the log in a folder. Errors are for people.
+// Open opens or creates the log in a folder. Errors are for people; one wraps [ErrInUse] if another process has it open.
 func Open(opts Options) (*Embedded, error) {
 	if opts.MinFreeBytes == 0 {
 		opts.MinFreeBytes = 256 << 20
@@ -93,8 +104,11 @@ func Open(opts Options) (*Embedded, error) {
 	if opts.FreeBytes == nil {
 		opts.FreeBytes = func() (uint64, error) { return freeBytes(opts.Dir) }
 	}
-	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
-		return nil, usererr.New(err, "cannot create the data folder %s: %v", opts.Dir, bare(err))
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if err := opts.prepare(); err != nil {
+		return nil, err
 	}
 	lock, err := lockFolder(opts.Dir)
 	if err != nil {
@@ -110,11 +124,28 @@ func Open(opts Options) (*Embedded, error) {
 	return e, nil
 }
 
-func (e *Embedded) open() error {
-	if err := e.roomLeft(); err != nil {
-		return err
+// prepare makes the folder, or sees that there is a log in it.
+func (o *Options) prepare() error {
+	if !o.ReadOnly {
+		if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+			return usererr.New(err, "cannot create the data folder %s: %v", o.Dir, bare(err))
+		}
+		return nil
 	}
-	db, err := pebble.Open(filepath.Join(e.opts.Dir, "log"), engineOptions(logger{e.opts.Log}))
+	if _, err := os.Stat(filepath.Join(o.Dir, logName)); err != nil {
+		return usererr.New(err, "there is no log in the data folder %s (%v): no sluice run has used it yet", o.Dir, bare(err))
+	}
+	return nil
+}
+
+func (e *Embedded) open() error {
+	options := engineOptions(logger{e.opts.Log})
+	if options.ReadOnly = e.opts.ReadOnly; !options.ReadOnly {
+		if err := e.roomLeft(); err != nil {
+			return err
+		}
+	}
+	db, err := pebble.Open(filepath.Join(e.opts.Dir, logName), options)
 	if err != nil {
 		return usererr.New(err, "cannot open the log in the data folder %s: %v", e.opts.Dir, err)
 	}
@@ -182,9 +213,11 @@ func (e *Embedded) loadJournals() error {
 		if err != nil {
 			return err
 		}
-		if len(head) == 8 {
-			j.head = int64(binary.BigEndian.Uint64(head))
+		start, err := e.get(startKey(j.number))
+		if err != nil {
+			return err
 		}
+		j.start, j.head = DecodeOffset(start), DecodeOffset(head)
 		if err := e.loadVersions(j); err != nil {
 			return err
 		}
@@ -202,7 +235,7 @@ func (e *Embedded) loadVersions(j *journal) error {
 		return fmt.Errorf("reading the schema versions: %w", err)
 	}
 	for iter.First(); iter.Valid(); iter.Next() {
-		j.versions = append(j.versions, versionMark{int64(binary.BigEndian.Uint64(iter.Key()[5:])), binary.BigEndian.Uint32(iter.Value())})
+		j.versions = append(j.versions, versionMark{keyOffset(iter.Key()), binary.BigEndian.Uint32(iter.Value())})
 	}
 	return iter.Close()
 }
@@ -236,7 +269,7 @@ func (e *Embedded) Heads(collection string) []Head {
 	var heads []Head
 	for _, name := range e.byName[collection] {
 		if j := e.journals[name]; j.head > 0 {
-			heads = append(heads, Head{name, j.head})
+			heads = append(heads, Head{Journal: name, Offset: j.head, Start: j.start})
 		}
 	}
 	return heads
@@ -309,9 +342,16 @@ func headKey(number uint32) []byte {
 	return binary.BigEndian.AppendUint32([]byte{keyHead}, number)
 }
 
+func startKey(number uint32) []byte {
+	return binary.BigEndian.AppendUint32([]byte{keyStart}, number)
+}
+
 func blockKey(number uint32, offset int64) []byte { return placeKey(keyBlock, number, offset) }
 
 func versionKey(number uint32, offset int64) []byte { return placeKey(keyVersion, number, offset) }
+
+// keyOffset is the offset of a key that placeKey made.
+func keyOffset(key []byte) int64 { return int64(binary.BigEndian.Uint64(key[5:])) }
 
 func placeKey(kind byte, number uint32, offset int64) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32([]byte{kind}, number), uint64(offset))

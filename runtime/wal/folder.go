@@ -13,6 +13,9 @@ import (
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
+// ErrInUse says that another process has the log open.
+var ErrInUse = errors.New("the data folder is in use")
+
 // lockFolder takes the folder for this process. The lock is released by the system whenever the process ends.
 func lockFolder(dir string) (*os.File, error) {
 	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
@@ -22,7 +25,7 @@ func lockFolder(dir string) (*os.File, error) {
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		holder, _ := io.ReadAll(io.LimitReader(file, 20))
 		closeErr := file.Close()
-		return nil, usererr.New(errors.Join(err, closeErr), "the data folder %s is in use by another sluice run (process %s): stop that one, or choose another folder with --data",
+		return nil, usererr.New(errors.Join(ErrInUse, err, closeErr), "the data folder %s is in use by another sluice run (process %s): stop that one, or choose another folder with --data",
 			dir, strings.TrimSpace(string(holder)))
 	}
 	if err := errors.Join(file.Truncate(0), writeAt(file, strconv.Itoa(os.Getpid())+"\n")); err != nil {

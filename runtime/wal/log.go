@@ -8,10 +8,12 @@
 package wal
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -69,10 +71,16 @@ type Journal struct{ Collection, Capture string }
 
 func (j Journal) String() string { return j.Collection + ";" + j.Capture }
 
+// Compare orders journals by collection, and then by capture.
+func (j Journal) Compare(k Journal) int {
+	return cmp.Or(strings.Compare(j.Collection, k.Collection), strings.Compare(j.Capture, k.Capture))
+}
+
 // Head is how far a journal is committed.
 type Head struct {
 	Journal Journal
 	Offset  int64
+	Start   int64 // of the oldest block that has not been dropped
 }
 
 // Block is some documents of one journal.

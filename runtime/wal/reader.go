@@ -1,7 +1,6 @@
 package wal
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -42,7 +41,7 @@ func (r *reader) Next() (Block, int64, bool, error) {
 	if err := r.iter.Error(); err != nil {
 		return Block{}, 0, false, fmt.Errorf("reading the journal %s: %w", r.journal, err)
 	}
-	if !valid || int64(binary.BigEndian.Uint64(r.iter.Key()[5:])) != r.offset {
+	if !valid || keyOffset(r.iter.Key()) != r.offset {
 		return Block{}, 0, false, usererr.New(nil, "the log has no block at byte %d of the collection %s: the data folder is damaged, or was put back from a backup that is older than what the destination has committed",
 			r.offset, r.journal.Collection)
 	}

@@ -27,10 +27,12 @@ type writer struct {
 type tail struct {
 	journal Journal
 	number  uint32
-	offset  int64 // behind what is appended
-	fresh   bool  // the journal may have no name in the log yet
-	moved   bool  // since the last commit
-	start   int64 // behind what is committed
+	offset  int64  // behind what is appended
+	fresh   bool   // the journal may have no name in the log yet
+	moved   bool   // since the last commit
+	last    Commit // the last one
+	next    Commit // the one that is being made
+	docs    int64  // since the last one
 	require uint32
 }
 
@@ -43,12 +45,27 @@ func (e *Embedded) Writer(capture string) (Writer, error) {
 		if name.Capture != capture {
 			continue
 		}
-		w.tails[name.Collection] = &tail{journal: name, number: j.number, offset: j.head, start: j.head, fresh: j.head == 0}
+		last, err := e.lastCommit(j)
+		if err != nil {
+			return nil, fmt.Errorf("reading the last commit of %s: %w", name, err)
+		}
+		w.tails[name.Collection] = &tail{journal: name, number: j.number, offset: j.head, last: last, fresh: j.head == 0}
 		if err := e.drop(j.number, j.head); err != nil {
 			return nil, fmt.Errorf("dropping what was not committed of %s: %w", name, err)
 		}
 	}
 	return w, nil
+}
+
+// lastCommit is what is kept of a journal's last commit. The lock must be held.
+func (e *Embedded) lastCommit(j *journal) (Commit, error) {
+	list, err := e.commits(j.number)
+	if err != nil {
+		return Commit{}, err
+	}
+	last, _, err := list.last()
+	last.End = j.head // also if nothing is kept, since an older version wrote it
+	return last, errors.Join(err, list.iter.Close())
 }
 
 // drop removes a journal's blocks from an offset on. Where there are none, as is usual, it leaves nothing behind: the mark of a range
@@ -73,7 +90,7 @@ func (w *writer) Append(collection string, b *Block) error {
 		return err
 	}
 	if b.Sealed.IsZero() {
-		b.Sealed = time.Now()
+		b.Sealed = w.log.opts.Now()
 	}
 	w.scratch = b.appendTo(w.scratch[:0])
 	if err := w.batch.Set(blockKey(t.number, t.offset), w.scratch, nil); err != nil {
@@ -81,6 +98,7 @@ func (w *writer) Append(collection string, b *Block) error {
 	}
 	t.offset += int64(len(w.scratch))
 	t.moved = true
+	t.docs += int64(b.Count)
 	b.Sealed = time.Time{}
 	if cap(w.scratch) > earlyBytes {
 		w.scratch = nil
@@ -120,9 +138,15 @@ func (w *writer) Commit(ctx context.Context, changes Records) error {
 	if err := w.log.roomLeft(); err != nil {
 		return err
 	}
+	now := w.now()
 	for _, t := range w.tails {
 		if !t.moved {
 			continue
+		}
+		t.next = Commit{Start: t.last.End, End: t.offset, Time: now, Commits: t.last.Commits + 1, Documents: t.last.Documents + t.docs}
+		w.scratch = appendCommit(w.scratch[:0], t.next)
+		if err := w.batch.Set(commitKey(t.number, t.offset), w.scratch, nil); err != nil {
+			return fmt.Errorf("marking a commit of %s: %w", t.journal, err)
 		}
 		if t.fresh {
 			number := binary.BigEndian.AppendUint32(nil, t.number)
@@ -131,7 +155,7 @@ func (w *writer) Commit(ctx context.Context, changes Records) error {
 			}
 		}
 		if t.require > 0 {
-			if err := w.batch.Set(versionKey(t.number, t.start), binary.BigEndian.AppendUint32(nil, t.require), nil); err != nil {
+			if err := w.batch.Set(versionKey(t.number, t.last.End), binary.BigEndian.AppendUint32(nil, t.require), nil); err != nil {
 				return fmt.Errorf("marking a schema version of %s: %w", t.journal, err)
 			}
 		}
@@ -150,6 +174,17 @@ func (w *writer) Commit(ctx context.Context, changes Records) error {
 	return nil
 }
 
+// now is the time of a commit. The clock may have been put back; the times of a capture's commits, in all of its journals, are not.
+func (w *writer) now() time.Time {
+	now := w.log.opts.Now()
+	for _, t := range w.tails {
+		if t.last.Time.After(now) {
+			now = t.last.Time
+		}
+	}
+	return now
+}
+
 // publish shows the committed heads to readers and wakes them.
 func (w *writer) publish() {
 	e := w.log
@@ -162,9 +197,9 @@ func (w *writer) publish() {
 		j := e.journals[t.journal]
 		j.head = t.offset
 		if t.require > 0 {
-			j.versions = append(j.versions, versionMark{t.start, t.require})
+			j.versions = append(j.versions, versionMark{t.last.End, t.require})
 		}
-		t.fresh, t.moved, t.start, t.require = false, false, t.offset, 0
+		t.fresh, t.moved, t.last, t.docs, t.require = false, false, t.next, 0, 0
 	}
 	close(e.changed)
 	e.changed = make(chan struct{})

@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/runtime/inspect"
+	"github.com/sluicedata/sluice/runtime/wal"
+	"github.com/sluicedata/sluice/sdk/process"
+)
+
+func TestLog(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file, data := filepath.Join(dir, "shop.yaml"), filepath.Join(dir, "shop.data") // the file itself is not read
+	now := time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC)
+	log, err := wal.Open(wal.Options{Dir: data, Log: logrus.NewEntry(process.Discard()), MinFreeBytes: 1, Now: func() time.Time { return now }})
+	require.NoError(t, err)
+	w, err := log.Writer("acme/source")
+	require.NoError(t, err)
+	for _, doc := range []string{`{"id":1}`, `{"id":2}`, `{"id":3}`} {
+		b := &wal.Block{}
+		b.Add([]byte(doc))
+		require.NoError(t, w.Append("acme/orders", b))
+		require.NoError(t, w.Commit(t.Context(), nil))
+		now = now.Add(time.Hour)
+	}
+	cat := func(args ...string) {
+		t.Helper()
+		code, out, errs := sluice(t, append([]string{"log", "cat", file, "acme/orders"}, args...)...)
+		require.Zero(t, code, errs)
+		require.Equal(t, "{\"id\":2}\n", out)
+	}
+	between := []string{"--from", "2026-11-20T09:00:00Z", "--to", "2026-11-20T10:00:00Z"}
+
+	server, err := inspect.Serve(t.Context(), data, log, process.Discard())
+	require.NoError(t, err)
+	cat(between...)
+	require.NoError(t, server.Close())
+	require.NoError(t, log.Close())
+	cat(between...)
+	cat("--from", "2026-11-20T08:30:00Z", "--limit", "1")
+
+	code, out, errs := sluice(t, "log", "cat", file, "acme/orders", "-o", filepath.Join(dir, "out"))
+	require.Zero(t, code, errs)
+	require.Empty(t, out)
+	text, err := os.ReadFile(filepath.Join(dir, "out"))
+	require.NoError(t, err)
+	require.Equal(t, "{\"id\":1}\n{\"id\":2}\n{\"id\":3}\n", string(text))
+
+	code, out, errs = sluice(t, "log", "ls", file)
+	require.Zero(t, code, errs)
+	require.Regexp(t, `(?m)^acme/orders +78 B +3 +3 +2026-11-20T\d\d:00:00.000\S+ +2026-11-20T\d\d:00:00.000\S+ +0 of 0$`, out)
+	code, out, errs = sluice(t, "log", "stats", file, "acme/orders")
+	require.Zero(t, code, errs)
+	require.Regexp(t, `^acme/orders\n  captured by acme/source: 78 B in positions 0 to 78, 3 documents in 3 commits from 2026-11-20T`, out)
+	code, out, errs = sluice(t, "log", "stats", file, "--json")
+	require.Zero(t, code, errs)
+	require.Contains(t, out, `"documents": 3`)
+}
+
+func TestLogProblems(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file, data := filepath.Join(dir, "shop.yaml"), filepath.Join(dir, "shop.data")
+	_, _, errs := sluice(t, "log", "ls", file)
+	require.Contains(t, errs, "there is no log in the data folder "+data+" (no such file or directory): no sluice run has used it yet")
+	log, err := wal.Open(wal.Options{Dir: data, Log: logrus.NewEntry(process.Discard()), MinFreeBytes: 1})
+	require.NoError(t, err)
+	require.NoError(t, log.Close())
+	for want, args := range map[string][]string{
+		`the log has no collection "a/b": it is empty`: {"stats", file, "a/b"},
+		`--from "yesterday" is no time: write a time (2026-11-20T08:00:00Z), a day (2026-11-20, from its beginning here), or how long ago (90m, 7d)`: {"cat", file, "a/b", "--from", "yesterday"},
+		`--to "1 week" is no time: write`:                            {"cat", file, "a/b", "--to", "1 week"},
+		"cannot write to /nowhere/at/all: no such file or directory": {"cat", file, "a/b", "-o", "/nowhere/at/all"},
+	} {
+		code, _, errs := sluice(t, append([]string{"log"}, args...)...)
+		require.Equal(t, 1, code, want)
+		require.Contains(t, errs, want)
+	}
+}
+
+func TestParseWhen(t *testing.T) {
+	t.Parallel()
+	zone := time.FixedZone("", 3600)
+	now := time.Date(2026, 11, 22, 10, 0, 0, 0, zone)
+	for text, want := range map[string]time.Time{
+		"": {}, "2026-11-20": time.Date(2026, 11, 20, 0, 0, 0, 0, zone), "2026-11-20T08:00:00Z": time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC),
+		"2026-11-20 08:00": time.Date(2026, 11, 20, 8, 0, 0, 0, zone), "90m": now.Add(-90 * time.Minute), "7d": now.AddDate(0, 0, -7), "1.5d": now.Add(-36 * time.Hour),
+	} {
+		got, err := parseWhen("--from", text, now)
+		require.NoError(t, err)
+		require.True(t, want.Equal(got), "%s: %s", text, got)
+	}
+	for _, text := range []string{"-1h", "d", "NaNd", "1e300d", "tomorrow"} {
+		_, err := parseWhen("--from", text, now)
+		require.Error(t, err, text)
+	}
+}

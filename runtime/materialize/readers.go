@@ -1,0 +1,111 @@
+package materialize
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	flowpb "github.com/sluicedata/sluice/protocol/flow"
+	"github.com/sluicedata/sluice/runtime/pipeline"
+	"github.com/sluicedata/sluice/runtime/wal"
+)
+
+// Reader is how far a materialization has read a journal, and committed what it read, into one of its resources.
+type Reader struct {
+	Materialization string
+	StateKey        string // the resource and its backfill counter; "" before the destination was asked about it
+	Journal         wal.Journal
+	Offset          int64
+}
+
+// readable is what [Readers] needs of a log.
+type readable interface {
+	wal.Store
+	Names(prefix string) ([]string, error)
+	Journals() []wal.Journal
+}
+
+// Readers lists who reads the log: every binding that a materialization has, or has had and may have again, since its position is kept; also
+// of materializations that the pipeline does not have, or not now. defs are those that it has: one that never ran needs all of its
+// collections.
+func Readers(log readable, defs []*pipeline.Materialization) ([]Reader, error) {
+	names, err := log.Names(recordPrefix)
+	if err != nil {
+		return nil, err
+	}
+	l := &readerList{log: log, journals: map[string][]wal.Journal{}}
+	for _, j := range log.Journals() {
+		l.journals[j.Collection] = append(l.journals[j.Collection], j)
+	}
+	known := map[string]bool{}
+	for _, name := range names {
+		task, isSpec := strings.CutSuffix(strings.TrimPrefix(name, recordPrefix), "/spec")
+		if !isSpec {
+			continue
+		}
+		known[task] = true
+		if err := l.add(task); err != nil {
+			return nil, err
+		}
+	}
+	for _, def := range defs {
+		if known[def.Name] {
+			continue
+		}
+		for _, b := range def.Bindings {
+			if err := l.addBinding(def.Name, b.Source, "", nil); err != nil {
+				return nil, err
+			}
+		}
+	}
+	slices.SortFunc(l.readers, func(a, b Reader) int {
+		return cmp.Or(a.Journal.Compare(b.Journal), strings.Compare(a.Materialization, b.Materialization), strings.Compare(a.StateKey, b.StateKey))
+	})
+	return l.readers, nil
+}
+
+type readerList struct {
+	log      readable
+	journals map[string][]wal.Journal // by collection
+	readers  []Reader
+}
+
+// add lists the bindings of a materialization's last specification.
+func (l *readerList) add(task string) error {
+	spec, cp := &flowpb.MaterializationSpec{}, &flowpb.Checkpoint{}
+	for what, message := range map[string]proto.Message{"spec": spec, "checkpoint": cp} {
+		stored, err := l.log.Get(record(task, what))
+		if err != nil {
+			return err
+		}
+		if err := proto.Unmarshal(stored, message); err != nil {
+			return fmt.Errorf("reading the stored %s of %s: %w", what, task, err)
+		}
+	}
+	for _, b := range append(spec.Bindings, spec.InactiveBindings...) {
+		if err := l.addBinding(task, b.Collection.GetName(), b.StateKey, cp); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *readerList) addBinding(task, collection, stateKey string, cp *flowpb.Checkpoint) error {
+	for _, j := range l.journals[collection] {
+		r := Reader{Materialization: task, StateKey: stateKey, Journal: j}
+		if source, began := cp.GetSources()[sourceName(j, stateKey)]; began {
+			r.Offset = source.ReadThrough
+		} else {
+			begin, err := l.log.Get(wal.BeginRecord(j))
+			if err != nil {
+				return err
+			}
+			r.Offset = wal.DecodeOffset(begin)
+		}
+		l.readers = append(l.readers, r)
+	}
+	return nil
+}
