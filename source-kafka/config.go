@@ -61,7 +61,7 @@ type selection struct {
 }
 
 type advanced struct {
-	FetchMaxBytes   int    `json:"fetchMaxBytes,omitempty" title:"Fetch Size" desc:"How many bytes of records, compressed, one answer of a broker should have at most. Less is asked for where they unpack to more than four times that. Zero means 8388608, 8 MiB." order:"0"`
+	FetchMaxBytes   int    `json:"fetchMaxBytes,omitempty" title:"Fetch Size" desc:"How many bytes of records, compressed, one answer of a broker should have at most. Less is asked for where they unpack to more than twice that. Zero means 4194304, 4 MiB." order:"0"`
 	CheckpointEvery string `json:"checkpointEvery,omitempty" title:"Checkpoint Interval" desc:"How long records are gathered for one checkpoint, at most, as long as they come faster than that. Empty means 100ms." order:"1"`
 	MetadataEvery   string `json:"metadataEvery,omitempty" title:"Metadata Interval" desc:"How often the cluster is asked for new partitions, and for topics that were deleted or created again. Empty means 30s." order:"2"`
 	StatusEvery     string `json:"statusEvery,omitempty" title:"Status Interval" desc:"How often the capture says in its log how far it is. Empty means 1m." order:"3"`
@@ -94,7 +94,7 @@ const (
 
 const (
 	defaultPort            = 9092
-	defaultFetchMaxBytes   = 8 << 20
+	defaultFetchMaxBytes   = 4 << 20
 	defaultCheckpointEvery = 100 * time.Millisecond
 	defaultMetadataEvery   = 30 * time.Second
 	defaultStatusEvery     = time.Minute

@@ -29,7 +29,7 @@ type documents struct {
 	topic      string
 	key, value *codec.Codec
 	id         *identity
-	meta       []byte // what _meta begins with
+	meta       metaText
 	// The schemas that the last key and the last value followed, and those that were followed when the runtime was last told.
 	now, told shapes
 	announced map[shapes]bool // since the session began
@@ -43,7 +43,7 @@ func newDocuments(r resource, collectionKey []string, reg *registry.Client) (*do
 	var errs [2]error
 	d.key, errs[0] = codec.New(codec.Options{Topic: r.Topic, Side: codec.Key, Format: codec.Format(r.KeyFormat), Registry: reg})
 	d.value, errs[1] = codec.New(codec.Options{Topic: r.Topic, Side: codec.Value, Format: codec.Format(r.ValueFormat), Registry: reg})
-	d.meta = append(rowjson.AppendText([]byte(`"topic":`), r.Topic), `,"partition":`...)
+	d.meta.topic = append(rowjson.AppendText([]byte(`"topic":`), r.Topic), `,"partition":`...)
 	return d, errors.Join(errs[:]...)
 }
 
@@ -119,28 +119,46 @@ func (d *documents) appendKey(ctx context.Context, dst []byte, rec *kgo.Record) 
 	return append(dst, ','), nil
 }
 
-// appendMeta appends where the record comes from, up to and without the brackets that end the document.
-func (d *documents) appendMeta(dst []byte, rec *kgo.Record) []byte {
-	dst = append(dst, `"`+metaMember+`":{"op":"`...)
-	if rec.Value == nil {
-		dst = append(dst, `d",`...)
-	} else {
-		dst = append(dst, `u",`...)
+// metaText is what many records of a topic have in common in _meta: all but the offset, while they come from one partition, and from
+// one millisecond.
+type metaText struct {
+	topic         []byte // the first member behind op, and the name of the second
+	before, after []byte // the offset of records that are like the last one
+	like          kgo.Record
+}
+
+// follow makes the text that of records which are like rec.
+func (m *metaText) follow(rec *kgo.Record) {
+	if l := &m.like; m.before != nil && l.Partition == rec.Partition && l.LeaderEpoch == rec.LeaderEpoch && l.Attrs == rec.Attrs && l.Timestamp.Equal(rec.Timestamp) {
+		return
 	}
-	dst = append(dst, d.meta...)
-	dst = rowjson.AppendInt(dst, int64(rec.Partition))
-	dst = rowjson.AppendInt(append(dst, `,"offset":`...), rec.Offset)
+	m.like = kgo.Record{Partition: rec.Partition, LeaderEpoch: rec.LeaderEpoch, Attrs: rec.Attrs, Timestamp: rec.Timestamp}
+	m.before = append(rowjson.AppendInt(append(m.before[:0], m.topic...), int64(rec.Partition)), `,"offset":`...)
+	after := m.after[:0]
 	if rec.LeaderEpoch >= 0 {
-		dst = rowjson.AppendInt(append(dst, `,"epoch":`...), int64(rec.LeaderEpoch))
+		after = rowjson.AppendInt(append(after, `,"epoch":`...), int64(rec.LeaderEpoch))
 	}
 	if ms := rec.Timestamp.UnixMilli(); ms > 0 {
-		dst = rowjson.AppendInt(append(dst, `,"ts_ms":`...), ms)
+		after = rowjson.AppendInt(append(after, `,"ts_ms":`...), ms)
 		if rec.Attrs.TimestampType() == 1 {
-			dst = append(dst, `,"ts_type":"append"`...)
+			after = append(after, `,"ts_type":"append"`...)
 		} else {
-			dst = append(dst, `,"ts_type":"create"`...)
+			after = append(after, `,"ts_type":"create"`...)
 		}
 	}
+	m.after = after
+}
+
+// appendMeta appends where the record comes from, up to and without the brackets that end the document.
+func (d *documents) appendMeta(dst []byte, rec *kgo.Record) []byte {
+	d.meta.follow(rec)
+	if rec.Value == nil {
+		dst = append(dst, `"`+metaMember+`":{"op":"d",`...)
+	} else {
+		dst = append(dst, `"`+metaMember+`":{"op":"u",`...)
+	}
+	dst = rowjson.AppendInt(append(dst, d.meta.before...), rec.Offset)
+	dst = append(dst, d.meta.after...)
 	if len(rec.Headers) > 0 {
 		dst = appendHeaders(append(dst, `,"headers":`...), rec.Headers)
 	}

@@ -9,7 +9,7 @@ import (
 const (
 	// unpackedFetch is how many times its greatest size a fetch may take in memory, about. Brokers count bytes as they are
 	// packed, and some batches unpack to a hundred times that.
-	unpackedFetch = 4
+	unpackedFetch = 2
 	// recordSize is what a record takes beside its bytes, about.
 	recordSize = 200
 	// sizeAfter is how many unpacked bytes tell how well batches are packed.

@@ -20,15 +20,15 @@ func TestFetchSize(t *testing.T) {
 		records, packed, unpacked int
 		want                      int32
 	}{
-		{10, 1000, 1000, 1 << 20},              // too little to tell
-		{1 << 12, 2 << 20, 2 << 20, most},      // not packed
-		{1 << 12, 1 << 20, 3 << 20, most},      // threefold
-		{0, 1 << 20, 16 << 20, 2 << 20},        // sixteenfold
-		{0, 1<<20 + 1<<14, 16 << 20, 2 << 20},  // a little less is no matter
-		{1 << 20, 100 << 20, 100 << 20, most},  // small records weigh more than their bytes
-		{1 << 20, 10 << 20, 10 << 20, 1597830}, // very small ones
-		{1, 1 << 10, 100 << 20, leastFetch},    // a bomb
-		{1, 190 << 20, 190 << 20, most},        // a single large record
+		{10, 1000, 1000, 1 << 20},             // too little to tell
+		{1 << 12, 2 << 20, 2 << 20, most},     // not packed
+		{1 << 12, 1 << 20, 1 << 20, most},     // many small batches
+		{0, 1 << 20, 16 << 20, 1 << 20},       // sixteenfold
+		{0, 1<<20 + 1<<14, 16 << 20, 1 << 20}, // a little less is no matter
+		{1 << 18, 100 << 20, 100 << 20, most}, // small records weigh more than their bytes
+		{1 << 20, 10 << 20, 10 << 20, 798915}, // very small ones
+		{1, 1 << 10, 100 << 20, leastFetch},   // a bomb
+		{1, 190 << 20, 190 << 20, most},       // a single large record
 	} {
 		s.OnFetchBatchRead(kgo.BrokerMetadata{}, "t", 0, kgo.FetchBatchMetrics{NumRecords: c.records, CompressedBytes: c.packed, UncompressedBytes: c.unpacked})
 		s.adapt(client)

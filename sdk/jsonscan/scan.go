@@ -206,10 +206,12 @@ const (
 	everyTop  = 0x8080808080808080
 )
 
-func quoteOrSlash(w uint64) uint64 {
-	q, s := w^(everyByte*'"'), w^(everyByte*'\\')
-	return ((q - everyByte) &^ q & everyTop) | ((s - everyByte) &^ s & everyTop)
+func equal(w uint64, c byte) uint64 {
+	w ^= everyByte * uint64(c)
+	return (w - everyByte) &^ w & everyTop
 }
+
+func quoteOrSlash(w uint64) uint64 { return equal(w, '"') | equal(w, '\\') }
 
 // skipString stands on the opening quote and returns the index behind the closing one.
 func skipString(text []byte, pos int) int {
@@ -236,7 +238,14 @@ func skipString(text []byte, pos int) int {
 
 // Space returns the index of the first byte at or after pos that is not white space of JSON; len(text) if there is none.
 func Space(text []byte, pos int) int {
-	for pos < len(text) && text[pos] <= ' ' && isSpace(text[pos]) {
+	if pos < len(text) && text[pos] > ' ' { // nearly always; what follows is apart so that this is inlined everywhere
+		return pos
+	}
+	return space(text, pos)
+}
+
+func space(text []byte, pos int) int {
+	for pos < len(text) && isSpace(text[pos]) {
 		pos++
 	}
 	return pos

@@ -31,10 +31,13 @@ var errUTF8 = errors.New("it holds bytes that are not UTF-8")
 // appendJSON passes a JSON text on: numbers keep their digits and members their order and repetitions. Only what readers of
 // JSON lines refuse is changed: line breaks between values, and halves of surrogate pairs.
 func appendJSON(dst, data []byte) ([]byte, error) {
-	if !jsonscan.Valid(data) {
+	plain := jsonscan.IsPlain(data)
+	switch {
+	case !jsonscan.ValidPlain(data, plain):
 		return dst, whyNotJSON(data)
-	}
-	if !utf8.Valid(data) {
+	case plain:
+		return append(dst, jsonscan.Trim(data)...), nil
+	case !utf8.Valid(data):
 		return dst, errUTF8
 	}
 	return jsonscan.AppendLine(dst, jsonscan.Trim(data)), nil
