@@ -12,8 +12,8 @@ import (
 // rows. Rows that are new have been copied into the table already, unless it refused them.
 //
 // The runtime says which rows it believes to exist. That decides which statement is tried first, because a plain INSERT
-// costs half of one that looks for conflicts, and never what the result is: where the belief turns out to be wrong (rows
-// that somebody added or deleted by hand, an imprecise runtime), the rows are merged by a statement that needs no belief.
+// costs half of one that looks for conflicts, and never what the result is: where the belief turns out to be wrong (rows that
+// somebody added or deleted by hand, a runtime that did not ask), the rows are merged by a statement that needs no belief.
 func (s *store) merge(ctx context.Context) error {
 	for i, t := range s.tables {
 		err := s.keepStaged(ctx, t)
@@ -41,7 +41,7 @@ func (s *store) mergeTable(ctx context.Context, i int, t *table) error {
 			return err
 		}
 	}
-	if n := s.known[i].take(); n > 0 && !t.onlyKeys() {
+	if n := s.known[i].take(); n > 0 {
 		if err := s.updateKnown(ctx, t, n); err != nil {
 			return err
 		}
@@ -54,12 +54,15 @@ func (s *store) mergeTable(ctx context.Context, i int, t *table) error {
 
 // updateKnown updates rows that should be there, and adds those that are not.
 func (s *store) updateKnown(ctx context.Context, t *table, rows int64) error {
-	updated, err := s.w.affected(ctx, t.update(t.known))
-	if err != nil || updated == rows {
-		return err
+	var updated int64
+	if !t.onlyKeys() {
+		var err error
+		if updated, err = s.w.affected(ctx, t.update(t.known)); err != nil || updated == rows {
+			return err
+		}
 	}
-	s.env.Log.WithField("table", t.name.String()).Warn("rows have been deleted by somebody else; adding them again")
-	return s.w.exec(ctx, t.upsert(t.known))
+	s.env.Log.WithFields(map[string]any{"table": t.name.String(), "rows": rows - updated}).Debug("rows are not there, or are there more than once; adding what is missing")
+	return s.w.exec(ctx, t.addMissing(t.known))
 }
 
 // insertFresh adds rows that should be new, and updates those that are not.

@@ -21,6 +21,8 @@ func (sink) Spec() materialize.Spec {
 	return materialize.Spec{
 		Title:   "Postgres",
 		DocsURL: "https://github.com/sluicedata/sluice/blob/main/docs/connectors/materialize-postgres.md",
+		// merge.go
+		LoadOptional: true,
 	}
 }
 

@@ -77,12 +77,19 @@ func (t *table) insert(from string) string {
 
 // upsert adds or updates staged rows, whichever it takes. It costs about twice as much as insert where all rows are new,
 // and a tenth more than update where none is.
-func (t *table) upsert(from string) string {
+func (t *table) upsert(from string) string { return t.insert(from) + t.onConflict() }
+
+// addMissing adds those staged rows whose keys the table does not have. One that somebody else adds at the same time is updated.
+func (t *table) addMissing(from string) string {
+	return t.insert(from) + fmt.Sprintf(" WHERE NOT EXISTS (SELECT FROM %s t WHERE %s)", t.name.sql(), t.onKey("s")) + t.onConflict()
+}
+
+func (t *table) onConflict() string {
 	conflict := " ON CONFLICT (" + list(t.nkeys, ", ", func(i int) string { return quote(t.columns[i].name) }) + ") DO "
 	if t.onlyKeys() {
-		return t.insert(from) + conflict + "NOTHING"
+		return conflict + "NOTHING"
 	}
-	return t.insert(from) + conflict + "UPDATE SET " + t.assignments(func(i int) string {
+	return conflict + "UPDATE SET " + t.assignments(func(i int) string {
 		return "EXCLUDED." + quote(t.columns[i].name)
 	})
 }

@@ -144,8 +144,6 @@ func (s *store) encode(ctx context.Context, rows *materialize.Rows) error {
 		switch {
 		case t.history != nil:
 			encode = (*table).appendVersion
-		case r.Delete && s.cfg.HardDelete && !t.delta && !r.Exists:
-			continue // created and deleted within one transaction
 		case r.Delete && s.cfg.HardDelete && !t.delta:
 			b, encode = s.gone[r.Binding], (*table).appendGone
 		case r.Exists:

@@ -105,3 +105,39 @@ func TestPartialUpdates(t *testing.T) {
 	w.same(t, in("columns", "pages"), in("documents", "pages"))
 	require.Equal(t, "50", w.copy.exec(t, `SELECT count(*) FROM documents.pages WHERE flow_document ->> 'body' = body`))
 }
+
+// Rows that changes replace are stored without a load, also where rows come again that are there, or changes come of rows that are not. What
+// leaves something out is loaded. (The session that loads says COMMIT after a load, as the one that stores does after its transaction.)
+func TestLoadsOnlyWhatItHasTo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, `CREATE TABLE pages (id integer PRIMARY KEY, title text, body text)`, `ALTER TABLE pages ALTER COLUMN body SET STORAGE EXTERNAL`,
+		`INSERT INTO pages SELECT i, 't' || i, repeat('body ', 1000) || i FROM generate_series(1, 20) AS i`)
+	w.discover(t, "pages")
+	name := "e2e/unloaded_" + w.copy.database
+	w.materialize(t, name, map[string]any{"hardDelete": true}, nil)
+	w.start(t)
+	w.same(t, pairOf("pages"))
+	sessions := `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sluice ` + name + `' AND query = 'COMMIT'`
+	change := func(sql string) {
+		w.source.exec(t, sql)
+		w.same(t, pairOf("pages"))
+	}
+	change("UPDATE pages SET body = title WHERE id < 5; INSERT INTO pages VALUES (30, 'a', 'b'); UPDATE pages SET title = 'c' WHERE id = 30")
+	w.copy.exec(t, "DELETE FROM pages WHERE id = 1", "UPDATE pages SET title = 'by hand' WHERE id = 30", "INSERT INTO pages VALUES (31, 'by hand')")
+	change("UPDATE pages SET title = 'd' WHERE id IN (1, 2); UPDATE pages SET title = 'e' WHERE id = 30; INSERT INTO pages VALUES (31, 'f', 'g')")
+	w.copy.prints(t, "1", sessions)
+
+	require.NoError(t, w.sluice.Stop())
+	capture, err := w.catalog.Capture()
+	require.NoError(t, err)
+	capture.Bindings[0].Backfill++
+	w.source.exec(t, "UPDATE pages SET title = 'late' WHERE id = 6")
+	w.copy.exec(t, "UPDATE pages SET title = 'by hand' WHERE id = 7", "DELETE FROM pages WHERE id = 8")
+	w.start(t)
+	w.same(t, pairOf("pages"))
+	w.copy.prints(t, "1", sessions)
+
+	change("UPDATE pages SET title = 'without its body' WHERE id = 20")
+	w.copy.prints(t, "2", sessions)
+	require.NoError(t, w.sluice.Stop())
+}

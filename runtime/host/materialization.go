@@ -147,7 +147,7 @@ func (m *Materialization) Open(ctx context.Context, request *materializepb.Reque
 	if err != nil {
 		return nil, err
 	}
-	return newMaterializeSession(p, request, response.Opened, loaded), nil
+	return newMaterializeSession(p, request, spec.Spec, response.Opened, loaded), nil
 }
 
 // defaultVersion makes a version of a specification's content.

@@ -10,6 +10,7 @@ import (
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	"github.com/sluicedata/sluice/protocol/frame"
 	materializepb "github.com/sluicedata/sluice/protocol/materialize"
+	"github.com/sluicedata/sluice/sdk/jsonscan"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
@@ -30,6 +31,7 @@ func (e *SameResourceError) Error() string {
 // connector when the buffer is full, by the next other request, or by Push.
 type MaterializeSession struct {
 	proc     *Process
+	spec     *materializepb.Response_Spec
 	opened   *materializepb.Response_Opened
 	receiver *receiver
 	// SlowAfter and OnSlow, if set before use, are how often somebody is told of a response that is waited for.
@@ -37,9 +39,11 @@ type MaterializeSession struct {
 	OnSlow    func(waiting string, took time.Duration)
 }
 
-func newMaterializeSession(p *Process, request *materializepb.Request_Open, opened *materializepb.Response_Opened, loaded func(uint32, []byte) error) *MaterializeSession {
+func newMaterializeSession(p *Process, request *materializepb.Request_Open, spec *materializepb.Response_Spec, opened *materializepb.Response_Opened,
+	loaded func(uint32, []byte) error,
+) *MaterializeSession {
 	n := len(request.Materialization.GetBindings())
-	return &MaterializeSession{proc: p, opened: opened, receiver: newReceiver(p, func(binding uint32, doc []byte) error {
+	return &MaterializeSession{proc: p, spec: spec, opened: opened, receiver: newReceiver(p, func(binding uint32, doc []byte) error {
 		if int(binding) >= n {
 			return usererr.New(nil, "%s loaded a document of binding %d, and there are only %d", p.Name(), binding, n)
 		}
@@ -60,6 +64,12 @@ func (s *MaterializeSession) Codec() frame.Codec { return s.proc.Codec }
 // Opened is the connector's answer to Open. If it has a RuntimeCheckpoint, even an empty one, the destination keeps the position, and that is where
 // to go on; otherwise it is the one that was committed last with the connector's state.
 func (s *MaterializeSession) Opened() *materializepb.Response_Opened { return s.opened }
+
+// LoadOptional says that a key which was not loaded in a transaction may be stored in it all the same, as one that exists or as one that
+// does not: the connector's resource schema has "x-load-optional": true, and Opened does not ask for every key.
+func (s *MaterializeSession) LoadOptional() bool {
+	return string(jsonscan.Member(s.spec.GetResourceConfigSchemaJson(), "x-load-optional")) == "true" && !s.opened.GetDisableLoadOptimization()
+}
 
 // Acknowledge begins a transaction: all that the connector has committed before is durable on this side, too.
 func (s *MaterializeSession) Acknowledge() error {

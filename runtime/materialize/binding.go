@@ -24,7 +24,8 @@ type binding struct {
 	delta    bool
 	priority int32
 	document bool      // the destination keeps whole documents
-	keys     extractor // and behind the keys, where a document says that it is a deletion, if it does so in one place
+	keys     extractor // and behind the keys, where a document says that it is a deletion, if it does so in one place; see skipLoads
+	skips    bool      // documents that say all are not loaded
 	row      extractor // the keys and the values
 	merger   *reduce.Merger
 	status   *status.Binding
@@ -46,6 +47,42 @@ func newBinding(i int, spec *flowpb.MaterializationSpec_Binding, version *collec
 	}
 	b.row, err = newExtractor(spec.Collection, slices.Concat(spec.FieldSelection.Keys, spec.FieldSelection.Values))
 	return b, err
+}
+
+// skipLoads has documents stored without asking for what the destination has of their keys, if they say all that it would keep: then
+// whatever it has is replaced. It takes a destination that stores right whatever we believe of a key's existence; what we
+// say is what the document says, of which collections of change captures have something to say.
+func (b *binding) skipLoads(spec *flowpb.MaterializationSpec_Binding) (err error) {
+	pointer, marked := b.version.Plan.Mark()
+	if b.delta || b.document || !marked || !b.version.Plan.TellsCreation() {
+		return nil
+	}
+	looked := []string{pointer}
+	for _, field := range spec.FieldSelection.Values {
+		p := specs.Projection(spec.Collection, field)
+		if !b.version.Plan.Replaces(p.Ptr) {
+			return nil
+		}
+		looked = append(looked, p.Ptr)
+	}
+	b.keys, err = newExtractor(spec.Collection, spec.FieldSelection.Keys, looked...)
+	b.skips = err == nil
+	return err
+}
+
+// replaces tells of the document whose key was appended last whether it says all that the destination would keep of it, and
+// whether its key is new by its own account.
+func (b *binding) replaces() (all, created bool) {
+	if !b.skips {
+		return false, false
+	}
+	n := len(b.keys.defaults)
+	for _, value := range b.keys.found[n:] {
+		if value == nil {
+			return false, false
+		}
+	}
+	return true, b.version.Plan.Created(b.keys.found[n])
 }
 
 // appendKey appends the packed key of a document, and tells whether the document is a deletion.

@@ -37,7 +37,8 @@ type entry struct {
 	binding *binding
 	key     string // packed
 	doc     []byte // the reduction so far; of a single document it aliases the log's block
-	exists  bool   // the destination has the key
+	exists  bool   // the destination has the key, or may have it if it is not asked
+	unasked bool   // doc replaces what the destination has, so that it need not be asked
 	// fresh: a deletion came before the documents that doc is made of, so what the destination has is of no account.
 	fresh   bool
 	deleted bool // the newest document is a deletion
@@ -84,6 +85,9 @@ func (x *transaction) add(b *binding, doc []byte) (*entry, error) {
 	if e == nil {
 		e = x.entry(b, key, doc)
 		e.deleted = deleted
+		if all, created := b.replaces(); all {
+			e.unasked, e.exists = true, !created
+		}
 		x.entries[e.key] = e
 		return e, nil
 	}

@@ -206,3 +206,114 @@ func TestCombineIsTheSequence(t *testing.T) {
 		}
 	})
 }
+
+// plainBinding is a binding of a table's changes whose destination keeps columns and needs no loads.
+func plainBinding(t require.TestingT) *binding {
+	const tableSchema = `{"type":"object","required":["id"],"reduce":{"strategy":"merge"},
+ "if":{"properties":{"_meta":{"properties":{"op":{"const":"d"}},"required":["op"]}},"required":["_meta"]},"then":{"reduce":{"strategy":"merge","delete":true}},
+ "properties":{"id":{"type":"integer"},"a":{"type":["integer","null"]},"b":{"type":"string"},"_meta":{"type":"object","reduce":{"strategy":"merge"},"properties":{"op":{"enum":["c","u","d"]},"before":{"reduce":{"strategy":"firstWriteWins"}}}}}}`
+	shape, err := schema.Parse([]byte(tableSchema))
+	require.NoError(t, err)
+	collected, err := specs.Collection(&pipeline.Collection{Name: "acme/t", Key: []string{"/id"}, Schema: json.RawMessage(tableSchema)}, shape)
+	require.NoError(t, err)
+	plan, err := reduce.Compile([]byte(tableSchema))
+	require.NoError(t, err)
+	spec := &flowpb.MaterializationSpec_Binding{Collection: collected, FieldSelection: &flowpb.FieldSelection{Keys: []string{"id"}, Values: []string{"_meta/op", "a", "b"}}}
+	b, err := newBinding(0, spec, &collection.Version{Number: 1, Spec: collected, Plan: plan}, nil)
+	require.NoError(t, err)
+	require.NoError(t, b.skipLoads(spec))
+	return b
+}
+
+// TestUnloadedIsTheSame: a transaction ends with the same rows whether or not what replaces a row was asked for, and asks for all
+// that does not.
+func TestUnloadedIsTheSame(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		loading, skipping := plainBinding(t), plainBinding(t)
+		loading.skips = false
+		stored := map[int]string{0: `{"id":0,"a":100,"b":"stored","_meta":{"op":"c"}}`, 1: `{"id":1,"a":null,"b":"stored","_meta":{"op":"d"}}`}
+		asked := func(x *transaction, b *binding, docs []string) (keys []int) {
+			for _, doc := range docs {
+				e, err := x.add(b, []byte(doc))
+				require.NoError(t, err)
+				if e != nil && !e.unasked {
+					var v struct{ ID int }
+					require.NoError(t, json.Unmarshal([]byte(doc), &v))
+					keys = append(keys, v.ID)
+				}
+			}
+			for _, id := range keys {
+				if doc, has := stored[id]; has {
+					require.NoError(t, x.loaded(b, []byte(doc)))
+				}
+			}
+			return keys
+		}
+		var docs []string
+		first := map[int]string{}
+		for n := range rapid.IntRange(1, 8).Draw(t, "documents") {
+			id := rapid.IntRange(0, 2).Draw(t, "id")
+			op := rapid.SampledFrom([]string{"c", "u", "d"}).Draw(t, "op")
+			doc := fmt.Sprintf(`{"id":%d,"_meta":{"before":{},"op":%q}`, id, op)
+			whole := true
+			for _, column := range []string{`"a":` + fmt.Sprint(n), `"b":"b` + fmt.Sprint(n) + `"`} {
+				if rapid.IntRange(0, 3).Draw(t, "has") > 0 {
+					doc += "," + column
+				} else {
+					whole = false
+				}
+			}
+			if _, has := first[id]; !has {
+				if first[id] = ""; whole {
+					first[id] = op
+				}
+			}
+			docs = append(docs, doc+"}")
+		}
+		x, y := newTransaction(1), newTransaction(1)
+		require.Len(t, asked(x, loading, docs), len(first))
+		for _, id := range asked(y, skipping, docs) {
+			require.Empty(t, first[id], "it was asked for, though its first document says all")
+			delete(first, id)
+		}
+		loaded, unloaded := x.sorted(), y.sorted()
+		require.Len(t, unloaded, len(loaded))
+		for i, e := range unloaded {
+			key, values, err := loading.appendRow(nil, nil, frame.JSON, loaded[i].doc)
+			require.NoError(t, err)
+			gotKey, got, err := skipping.appendRow(nil, nil, frame.JSON, e.doc)
+			require.NoError(t, err)
+			require.Equal(t, string(key)+string(values), string(gotKey)+string(got))
+			require.Equal(t, loaded[i].deleted, e.deleted)
+			var id []int
+			require.NoError(t, json.Unmarshal(key, &id))
+			if op, skipped := first[id[0]]; skipped {
+				require.NotEmpty(t, op, "it was not asked for, though its first document leaves something out")
+				require.Equal(t, op != "c", e.exists)
+			} else {
+				require.Equal(t, stored[id[0]] != "", e.exists)
+			}
+		}
+	})
+}
+
+// Where more than a replaced row is at stake, every key is asked for.
+func TestWhatIsAlwaysLoaded(t *testing.T) {
+	t.Parallel()
+	for why, c := range map[string]struct {
+		b      *binding
+		values []string
+		change func(b *binding)
+	}{
+		"nothing":                 {plainBinding(t), []string{"a"}, func(*binding) {}},
+		"whole documents":         {plainBinding(t), []string{"a"}, func(b *binding) { b.document = true }},
+		"an older value counts":   {plainBinding(t), []string{"a", "_meta/before"}, func(*binding) {}},
+		"nobody says what is new": {testBinding(t, false), []string{"a"}, func(b *binding) { b.document = false }},
+	} {
+		c.b.skips = false
+		c.change(c.b)
+		require.NoError(t, c.b.skipLoads(&flowpb.MaterializationSpec_Binding{Collection: c.b.version.Spec, FieldSelection: &flowpb.FieldSelection{Keys: []string{"id"}, Values: c.values}}))
+		require.Equal(t, why == "nothing", c.b.skips, why)
+	}
+}

@@ -102,7 +102,7 @@ func (s *session) look(ctx context.Context) error {
 	}
 	return s.readAll(ctx, s.task.MaxTransactionBytes, func(b *binding, doc []byte) error {
 		e, err := s.txn.add(b, doc)
-		if err != nil || e == nil || b.delta {
+		if err != nil || e == nil || b.delta || e.unasked {
 			return err
 		}
 		return s.load(e)
@@ -209,8 +209,8 @@ func (s *session) take(f *feed, each func(b *binding, doc []byte) error) error {
 	return nil
 }
 
-// load asks for the stored document of a key. It is always asked for: to know that a key is new by its order, as the
-// protocol allows, is wrong for tables that had rows before.
+// load asks for the stored document of a key. To know that a key is new by its order, and not to ask, as the protocol allows, is wrong
+// for tables that had rows before.
 func (s *session) load(e *entry) error {
 	f := &s.frames
 	s.asked = true

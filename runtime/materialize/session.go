@@ -70,6 +70,14 @@ func (t *Task) open(ctx context.Context, spec *flowpb.MaterializationSpec, versi
 	if err := s.resume(s.host.Opened()); err != nil {
 		return nil, s.abandon(ctx, err)
 	}
+	if !s.host.LoadOptional() {
+		return s, nil
+	}
+	for i, b := range s.bindings {
+		if err := b.skipLoads(spec.Bindings[i]); err != nil {
+			return nil, s.abandon(ctx, err)
+		}
+	}
 	return s, nil
 }
 

@@ -25,6 +25,7 @@ func (p *Plan) Marked(value []byte) bool { return value != nil && p.mark.values.
 type mark struct {
 	pointer string
 	values  equals
+	created bool // the member may also say that the key is new
 }
 
 // findMark is the mark of documents, which are objects; the zero mark if there is no such condition, or something besides.

@@ -76,7 +76,9 @@ func Compile(schema []byte) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Plan{root: root, mark: root.findMark()}, nil
+	p := &Plan{root: root, mark: root.findMark()}
+	p.mark.created = p.mark.pointer != "" && lists(doc, p.mark.pointer, createdValue)
+	return p, nil
 }
 
 type compiler struct {

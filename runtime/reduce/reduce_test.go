@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/sluicedata/sluice/sdk/jsonscan"
 )
 
 // rowSchema is how change captures write theirs: merged rows, a conditional deletion, a first "before".
@@ -72,11 +74,13 @@ func TestDeletes(t *testing.T) {
 	require.False(t, general.Deletes([]byte(`{"n":4}`)))
 }
 
+// markedSchema is how our sources write theirs.
+const markedSchema = `{"reduce":{"strategy":"merge"},"properties":{"a":{}},"if":{"properties":{"_meta":{"properties":{"op":{"enum":["d","x"]}},"required":["op"]}},"required":["_meta"]},"then":{"reduce":{"strategy":"merge","delete":true}}}`
+
 // Where one location decides, it is named, and asked about it the plan says what it says of the whole document.
 func TestMark(t *testing.T) {
 	t.Parallel()
-	const captured = `{"reduce":{"strategy":"merge"},"properties":{"a":{}},"if":{"properties":{"_meta":{"properties":{"op":{"enum":["d","x"]}},"required":["op"]}},"required":["_meta"]},"then":{"reduce":{"strategy":"merge","delete":true}}}`
-	plan, err := Compile([]byte(captured))
+	plan, err := Compile([]byte(markedSchema))
 	require.NoError(t, err)
 	pointer, ok := plan.Mark()
 	require.True(t, ok)
@@ -91,10 +95,10 @@ func TestMark(t *testing.T) {
 	for _, schema := range []string{
 		rowSchema, // allOf, and an else
 		`{}`,
-		strings.Replace(captured, `"required":["op"]`, `"title":"maybe"`, 1),
-		strings.Replace(captured, `"required":["_meta"]`, `"required":["_meta","a"]`, 1),
-		strings.Replace(captured, `"enum":["d","x"]`, `"pattern":"d"`, 1),
-		strings.Replace(captured, `,"delete":true`, ``, 1),
+		strings.Replace(markedSchema, `"required":["op"]`, `"title":"maybe"`, 1),
+		strings.Replace(markedSchema, `"required":["_meta"]`, `"required":["_meta","a"]`, 1),
+		strings.Replace(markedSchema, `"enum":["d","x"]`, `"pattern":"d"`, 1),
+		strings.Replace(markedSchema, `,"delete":true`, ``, 1),
 		`{"reduce":{"strategy":"merge","delete":true}}`,
 	} {
 		plan, err := Compile([]byte(schema))
@@ -259,4 +263,61 @@ func BenchmarkMerge(b *testing.B) {
 	for b.Loop() {
 		dst, _ = m.Merge(dst[:0], left, right)
 	}
+}
+
+// What a newer document has at a location that the plan says it replaces is there after any merge.
+func TestReplaces(t *testing.T) {
+	t.Parallel()
+	plan, err := Compile([]byte(drawnSchema()))
+	require.NoError(t, err)
+	rapid.Check(t, func(t *rapid.T) {
+		older, _ := json.Marshal(drawDoc(t, "older", 1))
+		doc := drawDoc(t, "newer", 1)
+		newer, _ := json.Marshal(doc)
+		merged, err := plan.NewMerger().Merge(nil, older, newer)
+		require.NoError(t, err)
+		for _, name := range slices.Sorted(maps.Keys(drawn)) {
+			for _, in := range []string{"", "/nested"} {
+				pointers := jsonscan.NewPointers([]string{in + "/" + name})
+				replaces := drawn[name] == "" || drawn[name] == "lastWriteWins"
+				require.Equal(t, replaces, plan.Replaces(in+"/"+name), name)
+				var had, has [1][]byte
+				pointers.Find(newer, had[:])
+				pointers.Find(merged, has[:])
+				if replaces && had[0] != nil {
+					require.Equal(t, string(had[0]), string(has[0]))
+				}
+			}
+		}
+		require.False(t, plan.Replaces("/nested") || plan.Replaces(""), "their members are merged")
+	})
+	for schema, pointers := range map[string]map[string]bool{
+		`{}`: {"": true, "/a": true, "/a/b": true},
+		`{"reduce":{"strategy":"firstWriteWins"}}`:                                                       {"": false, "/a": false},
+		`{"reduce":{"strategy":"merge"},"additionalProperties":{"reduce":{"strategy":"sum"}}}`:           {"/a": false},
+		`{"reduce":{"strategy":"merge"},"items":{"reduce":{"strategy":"sum"}}}`:                          {"/0": false},
+		`{"reduce":{"strategy":"merge"},"$defs":{"t":{"reduce":{"strategy":"sum"}}},"$ref":"#/$defs/t"}`: {"/a": false},
+		rowSchema: {"/x": false}, // its annotations are in a condition
+		strings.Replace(markedSchema, `"a":{}`, `"a":{"reduce":{"strategy":"merge"},"properties":{"b":{}}}`, 1): {"/a": false, "/a/b": true, "/x": true, "/_meta/op": true},
+	} {
+		plan, err := Compile([]byte(schema))
+		require.NoError(t, err)
+		for pointer, want := range pointers {
+			require.Equal(t, want, plan.Replaces(pointer), "%s of %s", pointer, schema)
+		}
+	}
+}
+
+func TestTellsCreation(t *testing.T) {
+	t.Parallel()
+	for described, want := range map[string]bool{`{"enum":["c","u","d"]}`: true, `{"enum":["u","d"]}`: false, `{"type":"string"}`: false} {
+		plan, err := Compile([]byte(strings.Replace(markedSchema, `"a":{}`, `"a":{},"_meta":{"properties":{"op":`+described+`}}`, 1)))
+		require.NoError(t, err)
+		require.Equal(t, want, plan.TellsCreation(), described)
+		require.Equal(t, want, plan.Created([]byte(`"c"`)))
+		require.False(t, plan.Created([]byte(`"u"`)) || plan.Created(nil))
+	}
+	plan, err := Compile([]byte(`{"properties":{"_meta":{"properties":{"op":{"enum":["c","u","d"]}}}}}`))
+	require.NoError(t, err)
+	require.False(t, plan.TellsCreation(), "nothing is said of deletions")
 }

@@ -29,10 +29,14 @@ type adapter[C, R Config] struct{ sink Sink[C, R] }
 
 func (a adapter[C, R]) spec() *materializepb.Response_Spec {
 	s := a.sink.Spec()
+	resource := schema.Reflect[R](s.Title + " Resource")
+	if s.LoadOptional {
+		resource = append([]byte(`{"x-load-optional":true,`), resource[1:]...)
+	}
 	return &materializepb.Response_Spec{
 		Protocol:                 flowpb.ProtocolVersion,
 		ConfigSchemaJson:         schema.Reflect[C](s.Title),
-		ResourceConfigSchemaJson: schema.Reflect[R](s.Title + " Resource"),
+		ResourceConfigSchemaJson: resource,
 		DocumentationUrl:         s.DocsURL,
 	}
 }

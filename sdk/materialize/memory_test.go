@@ -105,7 +105,7 @@ func (s memSink) killSwitch() *atomic.Bool { return s.dead }
 var errDead = errors.New("the process is dead")
 
 func (memSink) Spec() materialize.Spec {
-	return materialize.Spec{Title: "Memory", DocsURL: "https://example.com"}
+	return materialize.Spec{Title: "Memory", DocsURL: "https://example.com", LoadOptional: true}
 }
 
 func (memSink) Target(_ memConfig, r memResource) materialize.Target {
@@ -184,9 +184,7 @@ func (s *memStore) read(rows *materialize.Rows) ([]memRow, error) {
 		if b.Document != nil {
 			row.values[b.Document.Name] = slices.Clone(r.Doc)
 		}
-		if row.remove = r.Delete && s.cfg.HardDelete && !row.delta; row.remove && !r.Exists {
-			continue
-		}
+		row.remove = r.Delete && s.cfg.HardDelete && !row.delta
 		out = append(out, row)
 	}
 	return out, rows.Err()

@@ -15,6 +15,10 @@ type Config interface{ Validate() error }
 type Spec struct {
 	Title   string
 	DocsURL string
+	// LoadOptional says that what the runtime believes of a key's existence never decides what is stored or deleted: a row that
+	// is not there is added, one that is there replaced, whatever Row.Exists says. Then runtimes that know of it do not load
+	// what a document replaces, and Exists is what the source says. It stands in the resource's schema as "x-load-optional".
+	LoadOptional bool
 }
 
 // Sink is a destination: C is the endpoint's configuration, R that of one binding. Its methods are called one after

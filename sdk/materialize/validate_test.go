@@ -116,6 +116,7 @@ func TestCommandLine(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(out), &spec))
 	require.Equal(t, 3032023, spec.Protocol)
 	require.NotEmpty(t, spec.ResourceConfigSchema["properties"])
+	require.Equal(t, true, spec.ResourceConfigSchema["x-load-optional"])
 
 	file := filepath.Join(t.TempDir(), "c.yaml")
 	require.NoError(t, os.WriteFile(file, []byte("hardDelete: true\n"), 0o600))

@@ -349,24 +349,33 @@ func (s suite) wholeDocuments(t *testing.T) {
 	require.JSONEq(t, change(1, "x", `"size":1,"unknown":{"deep":[1,2.50,"\u0000"]},"_meta":{"op":"c"}`), last)
 }
 
-// wrongBeliefs lies about which keys exist. What is stored must not depend on it.
+// wrongBeliefs lies about which keys exist. What is stored and deleted must not depend on it.
 func (s suite) wrongBeliefs(t *testing.T) {
-	r := s.runtime(t, s.c.Config, "beliefs", s.binding(basic("acme/t"), "beliefs", false))
-	r.Batch = 4
-	for round := range 2 {
-		for i := range 4 {
-			r.Log = append(r.Log, Change{0, change(i, "x", fmt.Sprintf(`"size":%d,"note":"n"`, i*10+round))})
+	keys := basic("acme/keys")
+	keys.Columns = keys.Columns[:2]
+	config, hard := s.c.Config, len(s.c.HardDelete) > 0
+	if hard {
+		config = s.c.HardDelete
+	}
+	for name, lie := range map[string]func(exists bool) bool{
+		"none":  func(bool) bool { return false },
+		"all":   func(bool) bool { return true },
+		"other": func(exists bool) bool { return !exists },
+	} {
+		table, plain := "beliefs_"+name, "beliefs_keys_"+name
+		r := s.runtime(t, config, "beliefs"+name, s.binding(basic("acme/t"), table, false), s.binding(keys, plain, false))
+		r.Batch, r.lie = 4, lie
+		for round, ops := range []string{"cccc", "uuuu", "dudu", "ccud"} {
+			for i, op := range ops {
+				r.Log = append(r.Log, Change{0, change(i, "x", fmt.Sprintf(`"size":%d,"note":"n","_meta":{"op":%q}`, i*10+round, string(op)))})
+			}
+			for i := range 4 {
+				r.Log = append(r.Log, Change{1, fmt.Sprintf(`{"id":%d,"region":"x"}`, i+2*round)})
+			}
 		}
+		r.MustApply()
+		require.NoError(t, r.Run())
+		r.RequireTable(t, 0, s.table(table), hard)
+		r.RequireTable(t, 1, s.table(plain), hard)
 	}
-	for i := 10; i < 14; i++ {
-		r.Log = append(r.Log, Change{0, change(i, "x", `"size":1`)})
-	}
-	calls := 0
-	r.lie = func(bool) bool {
-		calls++
-		return calls%2 == 0
-	}
-	r.MustApply()
-	require.NoError(t, r.Run())
-	r.RequireTable(t, 0, s.table("beliefs"), false)
 }
