@@ -24,10 +24,19 @@ import (
 // maxImage is how large an image may be: what a machine downloads, and what it keeps.
 const maxImage = 30 << 20
 
-// imageNames are the images that `make images` builds, and the protocol that each speaks.
-var imageNames = map[string]string{
-	"source-postgres": "capture", "source-mysql": "capture", "source-kafka": "capture",
-	"materialize-postgres": "materialize", "materialize-s3-parquet": "materialize", "sluice": "",
+// imageNames are the images that `make images` builds, one of each connector and one of sluice, and the protocol that each speaks.
+func imageNames(t testing.TB) map[string]string {
+	t.Helper()
+	names := map[string]string{"sluice": ""}
+	for prefix, protocol := range map[string]string{"source": "capture", "materialize": "materialize"} {
+		modules, err := filepath.Glob("../../" + prefix + "-*/go.mod")
+		require.NoError(t, err)
+		require.NotEmpty(t, modules)
+		for _, module := range modules {
+			names[filepath.Base(filepath.Dir(module))] = protocol
+		}
+	}
+	return names
 }
 
 // imageFolder is where `make images` has put the images. Only `make test-images` tests them: they take a while to build, and a
@@ -105,7 +114,7 @@ func eachFile(t testing.TB, r io.Reader, f func(h *tar.Header, content []byte)) 
 func TestImageContents(t *testing.T) {
 	t.Parallel()
 	folder := imageFolder(t)
-	for name, protocol := range imageNames {
+	for name, protocol := range imageNames(t) {
 		for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
 			t.Run(name+"/"+arch, func(t *testing.T) {
 				t.Parallel()
@@ -182,7 +191,7 @@ type containers struct{}
 func engine(t testing.TB) containers {
 	t.Helper()
 	folder := imageFolder(t)
-	for name := range imageNames {
+	for name := range imageNames(t) {
 		out, err := exec.CommandContext(t.Context(), "docker", "load", "--quiet", "--input", filepath.Join(folder, name, "amd64.tar")).CombinedOutput()
 		require.NoError(t, err, string(out))
 	}

@@ -28,11 +28,11 @@ import (
 func TestImages(t *testing.T) {
 	t.Parallel()
 	docker := engine(t)
-	for name := range imageNames {
+	for name := range imageNames(t) {
 		require.Contains(t, docker.output(t, name, "", "version"), name+" ", "an image knows what it is")
 	}
 	for _, codec := range []frame.Codec{frame.Proto, frame.JSON} {
-		for name, protocol := range imageNames {
+		for name, protocol := range imageNames(t) {
 			switch protocol {
 			case "capture":
 				res := &capturepb.Response{}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/sluicedata/sluice/sdk/usererr"
@@ -19,26 +20,26 @@ import (
 //go:embed all:files
 var files embed.FS
 
-var validName = regexp.MustCompile(`^source-([a-z][a-z0-9]*(?:-[a-z0-9]+)*)$`)
+var validName = regexp.MustCompile(`^(source|materialize)-([a-z][a-z0-9]*(?:-[a-z0-9]+)*)$`)
 
-// Write writes a connector, such as source-foo, into the repository that the folder is in, and returns the files that it
+// Write writes a connector, such as source-foo or materialize-foo, into the repository that the folder is in, and returns the files that it
 // made or changed, relative to the repository's root. It overwrites nothing.
 func Write(folder, name string) ([]string, error) {
 	m := validName.FindStringSubmatch(name)
 	if m == nil {
-		return nil, usererr.New(nil, "%q cannot be the name of a connector. Write source-NAME, with lower-case letters, digits and hyphens.", name)
+		return nil, usererr.New(nil, "%q cannot be the name of a connector. Write source-NAME or materialize-NAME, with lower-case letters, digits and hyphens.", name)
 	}
 	root, err := repository(folder)
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{root: root, connector: name, fill: strings.NewReplacer("{{name}}", m[1], "{{Title}}", title(m[1]))}
-	for _, path := range []string{name, w.docsPage()} {
+	w := &writer{root: root, kind: m[1], connector: name, fill: strings.NewReplacer("{{name}}", m[2], "{{Title}}", title(m[2]))}
+	for _, path := range []string{name, docsPage(name)} {
 		if _, err := os.Lstat(filepath.Join(root, path)); err == nil {
 			return nil, usererr.New(nil, "There is %s already. Choose another name, or remove it.", path)
 		}
 	}
-	for _, step := range []func() error{w.module, w.templates, w.workspace, w.dependabot} {
+	for _, step := range []func() error{w.module, w.templates, w.lists} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("writing %s: %w", name, err)
 		}
@@ -72,19 +73,21 @@ func repository(folder string) (string, error) {
 }
 
 type writer struct {
-	root, connector string
-	fill            *strings.Replacer
-	written         []string
+	root, kind, connector string
+	fill                  *strings.Replacer
+	written               []string
 }
 
-func (w *writer) docsPage() string { return filepath.Join("docs", "connectors", w.connector+".md") }
+func docsPage(connector string) string { return filepath.Join("docs", "connectors", connector+".md") }
 
 func (w *writer) write(path, content string) error {
 	full := filepath.Join(w.root, path)
 	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil { //nolint:gosec // sources are for everybody
 		return err
 	}
-	w.written = append(w.written, path)
+	if !slices.Contains(w.written, path) {
+		w.written = append(w.written, path)
+	}
 	return os.WriteFile(full, []byte(content), 0o644) //nolint:gosec // see above
 }
 
@@ -108,7 +111,7 @@ func (w *writer) module() error {
 }
 
 func (w *writer) templates() error {
-	const from = "files/source"
+	from := "files/" + w.kind
 	return fs.WalkDir(files, from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -118,25 +121,31 @@ func (w *writer) templates() error {
 			return err
 		}
 		to := filepath.Join(w.connector, strings.TrimSuffix(strings.TrimPrefix(path, from+"/"), ".tmpl"))
-		if filepath.Base(to) == "docs.md" {
-			to = w.docsPage()
+		switch filepath.Base(to) {
+		case "docs.md":
+			to = docsPage(w.connector)
+		case "reference.md":
+			to = docsPage(filepath.Join("reference", w.connector))
 		}
 		return w.write(to, w.fill.Replace(string(text)))
 	})
 }
 
-// workspace adds the module to go.work. The Makefile and the workflows find modules by their names.
-func (w *writer) workspace() error {
-	return w.edit("go.work", "\t./sdk\n", "\t./sdk\n\t./"+w.connector+"\n")
-}
-
-// dependabot has the module's dependencies kept up to date.
-func (w *writer) dependabot() error {
-	err := w.edit(filepath.Join(".github", "dependabot.yml"), "/tools]", "/"+w.connector+", /tools]")
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // a copy without it
+// lists adds the module to what lists all of them. The Makefile, the workflows and the images' tests find modules by their names.
+func (w *writer) lists() error {
+	for _, list := range []struct{ path, before, add string }{
+		{"go.work", "\t./sdk\n", "\t./" + w.connector + "\n"},
+		{".github/dependabot.yml", ", /tools]", ", /" + w.connector},
+		{".github/CODEOWNERS", "/runtime/ ", "/" + w.connector + "/ @sluicedata/maintainers\n"},
+		{"tools/site/mkdocs.yml", "      - Every setting:\n", "      - " + w.connector + ": connectors/" + w.connector + ".md\n"},
+		{"tools/site/mkdocs.yml", "  - Write your own:\n", "          - " + w.connector + ": connectors/reference/" + w.connector + ".md\n"},
+	} {
+		err := w.edit(filepath.FromSlash(list.path), list.before, list.add+list.before)
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // a copy without it
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // edit replaces a text in a file.
