@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluicedata/sluice/sdk/testkit/need"
 	"github.com/sluicedata/sluice/sdk/testkit/ratio"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 	"github.com/sluicedata/sluice/sdk/testkit/server/mysqld"
@@ -129,7 +130,7 @@ func BenchmarkBackfill(b *testing.B) {
 	eachFlavor(b, func(b *testing.B, flavor string) {
 		program, err := exec.LookPath("mariadb")
 		if err != nil {
-			b.Skip("the limit is the program mariadb, which is not on this machine")
+			need.Missing(b, "the limit is the program mariadb, which is not on this machine")
 		}
 		s := newBench(b, flavor, 2_000_000)
 		s.fill(100_000)
@@ -216,7 +217,7 @@ func (s *bench) drain() func(first string) (ratio.Run, error) {
 	s.t.Helper()
 	program := s.server.Installation().Program(map[string]string{mysqld.MySQL: "mysqlbinlog", mysqld.MariaDB: "mariadb-binlog"}[s.server.Flavor()])
 	if program == nil {
-		s.t.(*testing.B).Skip("the limit is the server's program that copies its log, which is not on this machine") //nolint:forcetypeassert // it is one
+		need.Missing(s.t, "the limit is the server's program that copies its log, which is not on this machine")
 	}
 	options := []string{"--skip-ssl"}
 	if s.server.Flavor() == mysqld.MySQL {

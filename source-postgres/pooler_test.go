@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluicedata/sluice/sdk/cdc"
 	"github.com/sluicedata/sluice/sdk/endpoint"
+	"github.com/sluicedata/sluice/sdk/testkit/need"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
@@ -68,7 +69,7 @@ func TestPgBouncer(t *testing.T) {
 	}
 	binary, err := exec.LookPath("pgbouncer")
 	if err != nil {
-		t.Skip("PgBouncer is not on this machine; scripts/services install fetches it")
+		need.Missing(t, "PgBouncer is not on this machine; scripts/services install fetches it")
 	}
 	pg := server.Postgres(t)
 	db := databaseOn(t, pg)

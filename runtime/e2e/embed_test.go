@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/runtime/e2e/launch"
+	"github.com/sluicedata/sluice/sdk/testkit/need"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 )
 
@@ -37,7 +38,7 @@ func TestPythonExample(t *testing.T) {
 	packages, err := filepath.Abs("../../.cache/protoc")
 	require.NoError(t, err)
 	if _, err := os.Stat(filepath.Join(packages, "version")); err != nil {
-		t.Skip("grpcio-tools is not here; scripts/services install protoc fetches it")
+		need.Missing(t, "grpcio-tools is not here; scripts/services install protoc fetches it")
 	}
 	generated := t.TempDir()
 	protos, err := filepath.Glob("../../protocol/*/*.proto")

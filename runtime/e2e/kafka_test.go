@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluicedata/sluice/runtime/e2e/launch"
 	"github.com/sluicedata/sluice/sdk/testkit/duckdb"
+	"github.com/sluicedata/sluice/sdk/testkit/need"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 	"github.com/sluicedata/sluice/sdk/testkit/server/kafkad"
 )
@@ -27,7 +28,7 @@ func newKcat(t *testing.T, brokers string) kcat {
 	t.Helper()
 	program, err := exec.LookPath("kcat")
 	if err != nil {
-		t.Skip("kcat is not on this machine; scripts/services install kafka installs it")
+		need.Missing(t, "kcat is not on this machine; scripts/services install kafka installs it")
 	}
 	return kcat{program: program, brokers: brokers}
 }

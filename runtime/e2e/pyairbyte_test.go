@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluicedata/sluice/runtime/e2e/launch"
 	"github.com/sluicedata/sluice/sdk/testkit/duckdb"
+	"github.com/sluicedata/sluice/sdk/testkit/need"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 	"github.com/sluicedata/sluice/sdk/testkit/server/kafkad"
 	"github.com/sluicedata/sluice/sdk/testkit/server/mysqld"
@@ -28,7 +29,7 @@ func environment(t *testing.T, name string) string {
 			return path
 		}
 	}
-	t.Skipf("%s is not on this machine; scripts/services install fetches it", name)
+	need.Missing(t, "%s is not on this machine; scripts/services install fetches it", name)
 	return ""
 }
 

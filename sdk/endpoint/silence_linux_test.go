@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluicedata/sluice/sdk/endpoint"
+	"github.com/sluicedata/sluice/sdk/testkit/need"
 )
 
 // A peer behind a network that drops everything without a word is noticed: when something was sent to it, when nothing was, and
@@ -170,7 +171,7 @@ func (n *namespace) do(call func()) {
 func (n *namespace) ip(t *testing.T, args ...string) {
 	t.Helper()
 	if _, err := exec.LookPath("ip"); err != nil {
-		t.Skip("the command ip (package iproute2) is not on this machine")
+		need.Missing(t, "the command ip (package iproute2) is not on this machine")
 	}
 	var out []byte
 	var err error

@@ -16,6 +16,7 @@ import (
 	"github.com/sluicedata/sluice/sdk/endpoint"
 	"github.com/sluicedata/sluice/sdk/schema"
 	"github.com/sluicedata/sluice/sdk/testkit/bastion"
+	"github.com/sluicedata/sluice/sdk/testkit/need"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
@@ -28,7 +29,7 @@ func TestOpenSSH(t *testing.T) {
 	}
 	const sshd = "/usr/sbin/sshd"
 	if _, err := os.Stat(sshd); err != nil {
-		t.Skip("sshd is not on this machine; scripts/services install fetches it")
+		need.Missing(t, "sshd is not on this machine; scripts/services install fetches it")
 	}
 	target := echo(t)
 	cfg, kill := startSSHD(t, sshd, "AllowTcpForwarding yes")

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/sdk/testkit/need"
 )
 
 // Row is a row of a result, by name of column. Numbers are json.Number.
@@ -68,14 +70,14 @@ func Run(ctx context.Context, file, mode, sql string) ([]byte, error) {
 	return out, nil
 }
 
-// Need skips the test if there is no DuckDB, or if it is run with -short.
+// Need ends the test if there is no DuckDB (see [need.Missing]), or if it is run with -short.
 func Need(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("needs DuckDB")
 	}
 	if _, err := Find(); err != nil {
-		t.Skip(err)
+		need.Missing(t, "%v", err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluicedata/sluice/sdk/testkit/need"
 	"github.com/sluicedata/sluice/sdk/testkit/server/kafkad"
 )
 
@@ -58,6 +59,6 @@ func SharedKafka(t testing.TB) *KafkaCluster {
 func noKafka(t testing.TB, err error) {
 	t.Helper()
 	if errors.Is(err, kafkad.ErrNotInstalled) {
-		t.Skip(err)
+		need.Missing(t, "%v", err)
 	}
 }

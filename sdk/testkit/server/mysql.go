@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluicedata/sluice/sdk/testkit/need"
 	"github.com/sluicedata/sluice/sdk/testkit/server/mysqld"
 )
 
@@ -66,6 +67,6 @@ func SharedMySQL(t testing.TB, flavor string) *MySQLServer {
 func notHere(t testing.TB, flavor string, err error) {
 	t.Helper()
 	if errors.Is(err, mysqld.ErrNotInstalled) {
-		t.Skipf("%s is not on this machine; scripts/services install fetches it", flavor)
+		need.Missing(t, "%s is not on this machine; scripts/services install fetches it", flavor)
 	}
 }

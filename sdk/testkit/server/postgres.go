@@ -26,6 +26,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluicedata/sluice/sdk/testkit/need"
 	"github.com/sluicedata/sluice/sdk/testkit/server/cluster"
 )
 
@@ -202,7 +203,7 @@ func start(t testing.TB, opts []Option) *PostgresServer {
 	}
 	pg, err := cluster.Start(t.Context(), options)
 	if options.Major != 0 && errors.Is(err, cluster.ErrNotInstalled) {
-		t.Skipf("Postgres %d is not on this machine; scripts/services install fetches it", options.Major)
+		need.Missing(t, "Postgres %d is not on this machine; scripts/services install fetches it", options.Major)
 	}
 	require.NoError(t, err)
 	return &PostgresServer{pg}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluicedata/sluice/sdk/testkit/need"
 	"github.com/sluicedata/sluice/sdk/testkit/server/cluster"
 )
 
@@ -34,7 +35,7 @@ func Registry(t testing.TB) string {
 	skipShort(t)
 	java, jar, err := findRegistry()
 	if err != nil {
-		t.Skip(err)
+		need.Missing(t, "%v", err)
 	}
 	port, err := cluster.FreePort()
 	require.NoError(t, err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluicedata/sluice/sdk/testkit/need"
 	"github.com/sluicedata/sluice/sdk/testkit/server/cluster"
 )
 
@@ -49,7 +50,7 @@ func S3(t testing.TB) *S3Server {
 	}
 	program, err := findS3()
 	if err != nil {
-		t.Skip(err)
+		need.Missing(t, "%v", err)
 	}
 	dir := t.TempDir()
 	s := &S3Server{program: program, dir: dir}
