@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"fmt"
@@ -16,7 +15,6 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/sirupsen/logrus"
 
-	"github.com/sluicedata/sluice/sdk/cdc"
 	"github.com/sluicedata/sluice/sdk/endpoint"
 	"github.com/sluicedata/sluice/sdk/tunnel"
 )
@@ -24,8 +22,6 @@ import (
 const (
 	connectTimeout  = 20 * time.Second
 	applicationName = "sluice"
-	// scanBuffer holds what several of the server's sends bring, which are of 8 KiB: fewer reads.
-	scanBuffer = 64 << 10
 )
 
 // A dialer opens sessions: it knows the way to the server, who we are there, and what every session looks like. Its methods
@@ -113,10 +109,11 @@ func (d *dialer) session(ctx context.Context, settings map[string]string) (*pgx.
 		return nil, err
 	}
 	maps.Copy(cc.RuntimeParams, settings)
-	limiter := &rowLimiter{limit: cdc.MaxRow}
+	rows := &rowReader{}
+	lowWater(cc, &rows.socket)
 	cc.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		limiter.r = bufio.NewReaderSize(r, scanBuffer)
-		return pgproto3.NewFrontend(limiter, w)
+		rows.read(r) // of several attempts, the last one succeeds
+		return pgproto3.NewFrontend(rows, w)
 	}
 	conn, err := pgx.ConnectConfig(ctx, cc)
 	if err != nil {
@@ -128,7 +125,8 @@ func (d *dialer) session(ctx context.Context, settings map[string]string) (*pgx.
 		_ = conn.Close(ctx) // the first error counts
 		return nil, err
 	}
-	conn.PgConn().CustomData()[customLimiter] = limiter
+	conn.PgConn().CustomData()[customRows] = rows
+	rows.socket.Expect(0)
 	return conn, nil
 }
 
@@ -146,15 +144,7 @@ func (d *dialer) replication(ctx context.Context) (*pgconn.PgConn, *endpoint.Low
 		// other end answers. The server watches readers of its log by wal_sender_timeout.
 		delete(cc.RuntimeParams, userTimeoutSetting)
 	}
-	dial := cc.DialFunc
-	cc.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		socket, err = endpoint.NewLowWater(conn)
-		return socket, err
-	}
+	lowWater(cc, &socket)
 	reader := keepReader(&cc.Config)
 	conn, err := pgconn.ConnectConfig(ctx, &cc.Config)
 	if err != nil {
@@ -166,4 +156,17 @@ func (d *dialer) replication(ctx context.Context) (*pgconn.PgConn, *endpoint.Low
 	}
 	conn.CustomData()[customReader] = *reader
 	return conn, socket, nil
+}
+
+// lowWater has a session read in large pieces, and tells by what: of several attempts, the last one succeeds.
+func lowWater(cc *pgx.ConnConfig, socket **endpoint.LowWater) {
+	dial := cc.DialFunc
+	cc.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		*socket, err = endpoint.NewLowWater(conn)
+		return *socket, err
+	}
 }

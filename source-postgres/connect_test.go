@@ -308,7 +308,7 @@ func TestConnectionsStayAlive(t *testing.T) {
 	// A reader of the log may be blocked for long by its destination.
 	check(replication, socket.Conn, "0")
 	require.NoError(t, d.conns.with(t.Context(), func(conn *pgx.Conn) error {
-		check(conn.PgConn(), conn.PgConn().Conn(), "45000")
+		check(conn.PgConn(), rowsOf(conn.PgConn()).socket.Conn, "45000")
 		return nil
 	}))
 }

@@ -137,11 +137,11 @@ func (s *stream) noteDescription(m []byte) {
 }
 
 // large takes in a change that is too large for memory: one of a transaction in progress as it is, others reduced.
-func (s *stream) large(size int) taker {
+func (s *stream) large(_ byte, size int) (taker, error) {
 	if s.piece != nil {
-		return &keeper{s: s, left: size}
+		return &keeper{s: s, left: size}, nil
 	}
-	return s.reducer(size)
+	return s.reducer(size), nil
 }
 
 // A keeper keeps a message of a piece that is too large to be held. It implements taker.
@@ -205,10 +205,10 @@ func (s *stream) commitPieces(ctx context.Context, m []byte) (*cdc.Event, error)
 	slices.Sort(p.aborted)
 	s.kept = &redelivery{inProgress: p, commit: c.Commit, reader: s.spool.read(&p.bytes), inForce: map[uint32][]byte{}}
 	if s.again == nil {
-		s.again = newWire(nil, s.d.maxRow, func(size int) taker {
+		s.again = newWire(nil, s.d.maxRow, func(_ byte, size int) (taker, error) {
 			r := s.reducer(size)
 			r.xid = true
-			return r
+			return r, nil
 		})
 	}
 	s.again.conn = s.kept.reader
@@ -235,7 +235,7 @@ func (s *stream) redeliver(ctx context.Context) (*cdc.Event, error) {
 			return nil, err
 		}
 		s.heard.Store(int64(time.Since(s.opened))) // it is us who do not listen
-		if _, err := s.again.fill(time.Time{}); err != nil {
+		if _, err := s.again.read(); err != nil {
 			return nil, err
 		}
 	}

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -21,6 +20,7 @@ import (
 	"github.com/sluicedata/sluice/protocol/frame"
 	"github.com/sluicedata/sluice/sdk/capture"
 	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/endpoint"
 	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
 	"github.com/sluicedata/sluice/sdk/testkit/session"
 	"github.com/sluicedata/sluice/sdk/usererr"
@@ -373,60 +373,134 @@ func randomChange(rnd *rand.Rand) ([]byte, pgoutput.Row) {
 	return m, row
 }
 
-// Whatever the pieces in which a session is read, its driver gets every message, and rows that are too large without what does not
-// fit.
-func TestRowLimiter(t *testing.T) {
+// Whatever the pieces in which a session is read, its driver gets every message but the rows of a chunk, and the chunk gets these in
+// place, those that are too large without what does not fit.
+func TestRowReader(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(200) {
+	const limit, held = 400_000, 300_000
+	for seed := range uint64(60) {
 		rnd := rand.New(rand.NewPCG(seed, 9))
-		var in, want []byte
-		lacking := map[int][]leftValue{}
-		rows := 0
-		for range 1 + rnd.IntN(30) {
+		var in, other []byte
+		var want, got rowsTaken
+		for range 1 + rnd.IntN(20) {
 			if rnd.IntN(4) == 0 {
-				m := append([]byte{'C', 0, 0, 0, 0}, make([]byte, rnd.IntN(3000))...)
+				m := append([]byte{'C', 0, 0, 0, 0}, make([]byte, rnd.IntN(3)*rnd.IntN(200_000))...)
 				binary.BigEndian.PutUint32(m[1:], uint32(len(m)-1))
-				in, want = append(in, m...), append(want, m...)
+				in, other = append(in, m...), append(other, m...)
 				continue
 			}
-			rows++
-			small, n := rnd.IntN(300), rnd.IntN(1500)
+			small, n := rnd.IntN(300), rnd.IntN(2)*rnd.IntN(700_000)
 			in = appendDataRow(in, small, n)
-			if 4+2+8+small+n <= 750 {
-				want = appendDataRow(want, small, n)
-				continue
-			}
-			counted := n
+			size, counted := 4+2+8+small+n, n
 			if small >= smallValue {
 				counted += small
 			}
-			if counted > 1000 {
-				want = appendDataRow(want, small, -1)
-				lacking[rows] = []leftValue{{column: 1, bytes: n}}
+			want.heavies += min(size/(held+1), 1)
+			if size > held && counted > limit {
+				want.rows, want.left = append(want.rows, appendDataRow(nil, small, -1)[5:]), append(want.left, []leftValue{{column: 1, bytes: n}})
 			} else {
-				want = appendDataRow(want, small, n)
+				want.rows, want.left = append(want.rows, appendDataRow(nil, small, n)[5:]), append(want.left, nil)
 			}
 		}
-		l := &rowLimiter{r: iotest.OneByteReader(bytes.NewReader(in))}
-		if seed%2 == 0 {
-			l.r = bytes.NewReader(in)
-		}
-		l.begin(t.Context(), 1000, nil, func(_, n int) int { return n })
-		var got []byte
-		piece := make([]byte, 1+rnd.IntN(4000))
+		r := newRowReader(t)
+		r.read(pieces{bytes.NewReader(in), rnd})
+		r.begin(t.Context(), 0, limit, &got)
+		var gave []byte
+		piece := make([]byte, 1+rnd.IntN(10_000))
 		for {
-			n, err := l.Read(piece)
-			got = append(got, piece[:n]...)
+			n, err := r.Read(piece)
+			gave = append(gave, piece[:n]...)
 			if errors.Is(err, io.EOF) {
 				break
 			}
 			require.NoError(t, err)
 		}
-		require.Equal(t, want, got, "seed %d", seed)
-		for row := 1; row <= rows; row++ {
-			require.Equal(t, lacking[row], l.lacking(row), "seed %d row %d", seed, row)
+		require.NoError(t, r.end())
+		require.True(t, bytes.Equal(other, gave), "seed %d", seed)
+		require.Len(t, got.rows, len(want.rows), "seed %d", seed)
+		for i, row := range want.rows {
+			require.True(t, bytes.Equal(row, got.rows[i]), "seed %d row %d", seed, i)
 		}
+		require.Equal(t, want.left, got.left, "seed %d", seed)
+		require.Equal(t, want.heavies > 0, got.heavies > 0, "seed %d", seed)
 	}
+}
+
+// An error of who takes the rows is given at the end, and the rows behind are passed over; one before a large row ends the reading.
+func TestRowReaderRefusals(t *testing.T) {
+	t.Parallel()
+	refused, busy := errors.New("refused"), errors.New("busy")
+	r := newRowReader(t)
+	r.read(bytes.NewReader(append(appendDataRow(appendDataRow(nil, 1), 2), 'Z', 0, 0, 0, 5, 'I')))
+	taken := &rowsTaken{refuses: refused}
+	r.begin(t.Context(), 0, cdc.MaxRow, taken)
+	got, err := io.ReadAll(r)
+	require.NoError(t, err)
+	require.Equal(t, "Z\x00\x00\x00\x05I", string(got))
+	require.Len(t, taken.rows, 1)
+	require.Equal(t, refused, r.end())
+
+	row := appendDataRow(nil, 200_000)
+	r.read(bytes.NewReader(row))
+	r.begin(t.Context(), 0, 100_000, &rowsTaken{busy: busy})
+	_, err = io.ReadAll(r)
+	require.Equal(t, busy, err)
+	require.NoError(t, r.end())
+
+	r.read(bytes.NewReader(row))
+	got, err = io.ReadAll(r)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(row, got), "nobody takes rows: the driver gets them, of any size")
+}
+
+// Rows that are not what they say they are are refused.
+func TestBrokenRows(t *testing.T) {
+	t.Parallel()
+	vals, err := appendValues(nil, appendDataRow(nil, 3, -1, 0)[5:])
+	require.NoError(t, err)
+	require.Equal(t, [][]byte{[]byte("vvv"), nil, {}}, vals)
+	whole := appendDataRow(nil, 3, 2)[5:]
+	for n := range whole {
+		_, err := appendValues(nil, whole[:n])
+		require.ErrorIs(t, err, errFrame)
+	}
+}
+
+func newRowReader(t *testing.T) *rowReader {
+	t.Helper()
+	socket, err := endpoint.NewLowWater(nil) // what is below is read by somebody else
+	require.NoError(t, err)
+	return &rowReader{socket: socket}
+}
+
+// rowsTaken implements rowTaker.
+type rowsTaken struct {
+	rows          [][]byte
+	left          [][]leftValue
+	heavies       int
+	refuses, busy error
+}
+
+func (r *rowsTaken) take(row []byte, left []leftValue) error {
+	r.rows, r.left = append(r.rows, bytes.Clone(row)), append(r.left, left)
+	return r.refuses
+}
+
+func (r *rowsTaken) heavy(context.Context) error {
+	r.heavies++
+	return r.busy
+}
+
+func (r *rowsTaken) inDocument(_, n int) int { return n }
+
+// pieces reads in pieces of random sizes.
+type pieces struct {
+	io.Reader
+	rnd *rand.Rand
+}
+
+func (p pieces) Read(b []byte) (int, error) {
+	return p.Reader.Read(b[:min(len(b), 1+p.rnd.IntN(2)*p.rnd.IntN(9)+p.rnd.IntN(3)*p.rnd.IntN(60_000))])
 }
 
 // appendDataRow appends a row of two values of so many bytes; below zero is null.

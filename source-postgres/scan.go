@@ -81,6 +81,7 @@ type scan struct {
 	rng   scanRange
 	yield func(cdc.Row) error
 	row   scanRow
+	vals  [][]byte // of the row at hand, hidden columns first
 
 	snap  *snapshot
 	sees  cdc.Visibility // what the snapshot sees: itself, but for standbys
@@ -243,9 +244,6 @@ func (d *driver) itemsCondition(page, from, until uint64) string {
 
 // read runs the query, yields its rows, and ends the transaction.
 func (s *scan) read(ctx context.Context, sql string, params [][]byte, types []uint32) (err error) {
-	limiter := limiterOf(s.conn)
-	limiter.begin(ctx, s.d.maxRow, s.chunk.Heavy, s.plan.inDocument)
-	defer limiter.end()
 	pipeline := s.conn.StartPipeline(ctx)
 	defer func() {
 		if closeErr := pipeline.Close(); err == nil {
@@ -261,7 +259,7 @@ func (s *scan) read(ctx context.Context, sql string, params [][]byte, types []ui
 	if err != nil {
 		return err
 	}
-	if err := s.rowsOf(result); err != nil {
+	if err := s.rowsOf(ctx, result); err != nil {
 		return err
 	}
 	if result, err = nextResult(pipeline); err != nil {
@@ -285,46 +283,65 @@ func nextResult(pipeline *pgconn.Pipeline) (*pgconn.ResultReader, error) {
 	return reader, nil
 }
 
-// rowsOf yields the rows of the chunk. Anything that would make the chunk larger than it may be ends it: it is read again,
-// smaller.
-func (s *scan) rowsOf(result *pgconn.ResultReader) error {
+// rowsOf has the rows of the chunk yielded.
+func (s *scan) rowsOf(ctx context.Context, result *pgconn.ResultReader) error {
 	for i, f := range result.FieldDescriptions()[s.plan.hidden:] {
 		if f.DataTypeOID != s.plan.types[i] {
 			return fmt.Errorf("reading table %s: column %q: %w", s.chunk.Table.ID, f.Name, cdc.ErrReshaped)
 		}
 	}
-	limit := 2 * max(s.chunk.MaxBytes, 1<<20)
-	hidden := s.plan.hidden
-	limiter := limiterOf(s.conn)
-	for n := 1; result.NextRow(); n++ {
-		vals := result.Values()
-		s.row.hidden, s.row.vals = vals[:hidden], vals[hidden:]
-		s.row.lacks(limiter.lacking(n))
-		if hidden > 0 && s.row.fromStream(s.snap) {
-			continue
-		}
-		size := 0
-		for _, v := range vals {
-			size += len(v)
-		}
-		s.bytes += size
-		s.rows++
-		if s.bytes > limit && (s.units > 1 || s.rng.Pages && s.items() > 1) {
-			s.tooLarge()
-			return fmt.Errorf("reading table %s: the chunk is too large: %w", s.chunk.Table.ID, cdc.ErrInterrupted)
-		}
-		if err := s.yield(&s.row); err != nil {
-			return err
-		}
-		if !s.rng.Pages && s.rows == int(s.units) {
-			s.keepKey()
-		}
+	rows := rowsOf(s.conn)
+	rows.begin(ctx, s.plan.size.surely(s.units), s.d.maxRow, s)
+	_, err := result.Close() // reads them all
+	if refused := rows.end(); refused != nil {
+		return refused
 	}
-	if _, err := result.Close(); err != nil {
+	if err != nil {
 		return fmt.Errorf("reading rows: %w", err)
 	}
 	return nil
 }
+
+// take implements rowTaker: it yields a row. Anything that would make the chunk larger than it may be ends it: it is read again,
+// smaller.
+func (s *scan) take(row []byte, left []leftValue) (err error) {
+	if s.vals, err = appendValues(s.vals[:0], row); err != nil {
+		return err
+	}
+	hidden := s.plan.hidden
+	if len(s.vals) != hidden+len(s.plan.types) {
+		return fmt.Errorf("%w: a row of %d values", errFrame, len(s.vals))
+	}
+	s.row.hidden, s.row.vals = s.vals[:hidden], s.vals[hidden:]
+	s.row.lacks(left)
+	if hidden > 0 && s.row.fromStream(s.snap) {
+		return nil
+	}
+	s.bytes += len(row) + messageHead
+	s.rows++
+	if s.bytes > 2*max(s.chunk.MaxBytes, 1<<20) && (s.units > 1 || s.rng.Pages && s.items() > 1) {
+		s.tooLarge()
+		return fmt.Errorf("reading table %s: the chunk is too large: %w", s.chunk.Table.ID, cdc.ErrInterrupted)
+	}
+	if err := s.yield(&s.row); err != nil {
+		return err
+	}
+	if !s.rng.Pages && s.rows == int(s.units) {
+		s.keepKey()
+	}
+	return nil
+}
+
+// heavy implements rowTaker.
+func (s *scan) heavy(ctx context.Context) error {
+	if s.chunk.Heavy == nil {
+		return nil
+	}
+	return s.chunk.Heavy(ctx)
+}
+
+// inDocument implements rowTaker.
+func (s *scan) inDocument(column, n int) int { return s.plan.inDocument(column, n) }
 
 // tooLarge has the next chunk cover less. Where rows are very large, what is left of this one is not worth being read to its end.
 func (s *scan) tooLarge() {

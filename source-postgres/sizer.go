@@ -12,6 +12,7 @@ type sizer struct {
 	mu    sync.Mutex
 	bytes float64 // a unit
 	rows  float64 // a unit
+	least float64 // bytes of a unit, rather too few
 	most  uint64  // after a chunk was too large or took too long; grows again slowly; 0 means no limit
 	last  uint64  // what was asked for last
 	items uint64  // of one page, where a page is too large for a chunk; 0 means whole pages
@@ -65,9 +66,21 @@ func (s *sizer) observe(units uint64, rows, bytes int) {
 	}
 	n := float64(units)
 	s.bytes, s.rows = blend(s.bytes, float64(bytes)/n), blend(s.rows, float64(rows)/n)
+	if now := float64(bytes) / n; s.least == 0 || now < s.least {
+		s.least = now
+	} else {
+		s.least = s.least*0.75 + now*0.25
+	}
 	if s.most > 0 {
 		s.most += s.most/4 + 1
 	}
+}
+
+// surely is how many bytes so many units have at least, unless they are smaller than those before; 0 if none was seen.
+func (s *sizer) surely(units uint64) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return int(s.least * float64(units) * 31 / 32)
 }
 
 // shrink halves what the next chunk covers, because the last one was too large or took too long.

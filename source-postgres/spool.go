@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
@@ -249,6 +248,3 @@ func (r *spoolReader) turn() error {
 }
 
 var errDamaged = errors.New("the disk does not give back what was written to it")
-
-// SetReadDeadline makes a wire's connection of it. It never waits.
-func (r *spoolReader) SetReadDeadline(time.Time) error { return nil }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -180,11 +181,14 @@ func (s *stream) fill(ctx context.Context, deadline time.Time) (idle bool, err e
 			return false, err
 		}
 		now := time.Now()
-		got, err := s.wire.fill(earlier(deadline, now.Add(pollEvery)))
-		if err != nil {
+		if err := s.conn.SetReadDeadline(earlier(deadline, now.Add(pollEvery))); err != nil {
+			return false, s.whyCut(fmt.Errorf("reading the replication stream: %w", err))
+		}
+		n, err := s.wire.read()
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return false, s.whyCut(err)
 		}
-		if got {
+		if n > 0 {
 			s.heard.Store(int64(time.Since(s.opened)))
 			return false, nil
 		}

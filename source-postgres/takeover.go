@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net"
 
@@ -23,7 +25,16 @@ type takenConn struct {
 const customReader = "sluice reader"
 
 // Read implements net.Conn.
-func (c takenConn) Read(p []byte) (int, error) { return c.r.Read(p) }
+func (c takenConn) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	switch {
+	case errors.Is(err, io.EOF):
+		err = fmt.Errorf("reading the replication stream: the server closed the connection: %w", io.ErrUnexpectedEOF)
+	case err != nil:
+		err = fmt.Errorf("reading the replication stream: %w", err)
+	}
+	return n, err
+}
 
 // keepReader has the configuration's connection read one message at a time, so that nothing but pgconn's own reader holds what was
 // read ahead, and returns where that is, once there is a connection.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http/httptest"
+	"os"
 	"testing"
 	"time"
 
@@ -160,14 +161,15 @@ func TestTakenConnectionBeginsWithWhatWasReadAhead(t *testing.T) {
 	w := newWire(taken, 1<<20, nil)
 	for i, want := range []string{"first", "second"} {
 		if i == 1 {
-			ok, err := w.fill(time.Now().Add(20 * time.Millisecond))
-			require.NoError(t, err)
-			require.False(t, ok, "there is nothing yet")
+			require.NoError(t, taken.SetReadDeadline(time.Now().Add(20*time.Millisecond)))
+			_, err := w.read()
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded, "there is nothing yet")
+			require.NoError(t, taken.SetReadDeadline(time.Time{}))
 			close(more)
 		}
 		_, body, ok := w.next()
 		for deadline := time.Now().Add(time.Minute); !ok && time.Now().Before(deadline); _, body, ok = w.next() {
-			_, err := w.fill(deadline)
+			_, err := w.read()
 			require.NoError(t, err)
 		}
 		require.Equal(t, want, string(body))

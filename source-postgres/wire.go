@@ -3,29 +3,21 @@ package main
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
-	"os"
 	"time"
 )
 
-// A wire reads the messages of a replication connection, after it was taken over from its driver, into a buffer of its
-// own. A message is a byte of type, a length that counts itself, and a body:
-// https://www.postgresql.org/docs/current/protocol-message-formats.html
+// A wire reads the messages of a connection into a buffer of its own. A message is a byte of type, a length that counts itself,
+// and a body: https://www.postgresql.org/docs/current/protocol-message-formats.html
 type wire struct {
-	conn deadlineReader
+	conn io.Reader
 	buf  []byte
 	r, w int // what lies between is unread
-	// A message beyond the limit is not held: somebody takes it in, piece by piece, and says what is left of it.
+	// A message beyond the limit is not held: somebody takes it in, piece by piece, and says what is left of it. If large gives
+	// nobody, it is held after all; then it may be asked again.
 	limit int
-	large func(size int) taker
+	large func(kind byte, size int) (taker, error)
 	big   taker // of the message at hand
-}
-
-// deadlineReader is what a wire needs of a net.Conn.
-type deadlineReader interface {
-	Read(p []byte) (int, error)
-	SetReadDeadline(t time.Time) error
 }
 
 // taker takes in a message that is too large to be held.
@@ -37,16 +29,19 @@ type taker interface {
 }
 
 const (
+	// messageHead is a message's kind and length.
+	messageHead = 5
 	// wireBuffer is small enough for the processor's cache: what a read brought is decoded from there.
 	wireBuffer = 128 << 10
 )
 
-func newWire(conn deadlineReader, limit int, large func(size int) taker) *wire {
+// newWire reads conn; the limit counts a message's kind too.
+func newWire(conn io.Reader, limit int, large func(kind byte, size int) (taker, error)) *wire {
 	return &wire{conn: conn, buf: make([]byte, wireBuffer), limit: limit, large: large}
 }
 
 // next takes a whole message out of the buffer, without reading; ok is false if there is none. The body is valid until
-// the next call of fill.
+// the next reading.
 func (w *wire) next() (kind byte, body []byte, ok bool) {
 	have := w.buf[w.r:w.w]
 	if len(have) < 5 {
@@ -69,30 +64,19 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// fill reads more, waiting until the deadline at most. It reports whether something arrived.
-func (w *wire) fill(deadline time.Time) (bool, error) {
+// read reads more, as io.Reader does. What next gave before is not valid any more.
+func (w *wire) read() (int, error) {
 	if err := w.room(); err != nil {
-		return false, err
-	}
-	if err := w.conn.SetReadDeadline(deadline); err != nil {
-		return false, fmt.Errorf("reading the replication stream: %w", err)
+		return 0, err
 	}
 	n, err := w.conn.Read(w.buf[w.w:])
 	w.w += n
 	if w.big != nil {
 		if err := w.absorb(); err != nil {
-			return false, err
+			return 0, err
 		}
 	}
-	switch {
-	case n > 0, errors.Is(err, os.ErrDeadlineExceeded):
-		return n > 0, nil
-	case errors.Is(err, io.EOF):
-		return false, fmt.Errorf("reading the replication stream: the server closed the connection: %w", io.ErrUnexpectedEOF)
-	case err != nil:
-		return false, fmt.Errorf("reading the replication stream: %w", err)
-	}
-	return false, nil
+	return n, err
 }
 
 // room makes place for more bytes: it moves what is unread to the front, and grows the buffer for a message that does not
@@ -113,10 +97,9 @@ func (w *wire) room() error {
 		}
 		need = 1 + int(size)
 		if need > w.limit {
-			w.big = w.large(need)
-			err := w.absorb()
-			w.r, w.w = 0, 0
-			return err
+			if big, err := w.large(have[0], need); big != nil || err != nil {
+				return w.giveAway(big, err)
+			}
 		}
 	}
 	if need <= len(w.buf) && len(w.buf)-w.w >= min(need, len(w.buf)/4) && w.r+need <= len(w.buf) {
@@ -129,6 +112,17 @@ func (w *wire) room() error {
 	w.w = copy(to, w.buf[w.r:w.w])
 	w.buf, w.r = to, 0
 	return nil
+}
+
+// giveAway has somebody take in the message at the front of the buffer.
+func (w *wire) giveAway(to taker, err error) error {
+	if err != nil {
+		return err
+	}
+	w.big = to
+	err = w.absorb()
+	w.r, w.w = 0, 0
+	return err
 }
 
 // absorb gives what was read to the taker of a message that is too large. What remains of the message goes back into the

@@ -14,10 +14,10 @@ import (
 // A LowWater is a socket that is read in large pieces while much arrives. It belongs to one reader at a time; it must not be closed while that reads,
 // but for by another goroutine that means to end it.
 //
-// A server sends every change by itself, and a reader that keeps up wakes for each of them, which costs several times what
-// decoding does. While reads are frequent, this connection therefore lets the kernel wake it only for a good lot of bytes, or
-// after a few milliseconds, whichever is first; as soon as little arrives, it wakes for every byte again. docs/performance.md
-// says what that saves.
+// A server sends every change by itself, and answers in pieces of a few kilobytes, and a reader that keeps up wakes for each of them,
+// which costs several times what decoding does. While reads are frequent, or much of an answer is still to come (Expect), this
+// connection therefore lets the kernel wake it only for a good lot of bytes, or after a few milliseconds, whichever is first; as soon
+// as little arrives, it wakes for every byte again. docs/performance.md says what that saves.
 //
 // It lies below TLS, whose records are as small as the changes, and buffers for it.
 type LowWater struct {
@@ -26,7 +26,10 @@ type LowWater struct {
 
 	deadline atomic.Int64 // nanoseconds since 1970; 0 is none
 	bulk     atomic.Bool  // the low-water mark is up
+	mark     int          // where it is
 	more     bool         // the last read filled its buffer
+	told     atomic.Bool  // Expect decides when the mark is up
+	expected atomic.Int64 // bytes that are still to come
 	since    time.Time    // when the present count of reads began
 	reads    int
 
@@ -37,6 +40,8 @@ type LowWater struct {
 const (
 	lowWater = 512 << 10
 	bulkWait = 25 * time.Millisecond
+	// For answers it is lower, so that their sender and reader work at the same time.
+	answerMark = 256 << 10
 	// So many reads in so short a time raise the mark.
 	countFor  = 10 * time.Millisecond
 	manyReads = 48
@@ -57,6 +62,14 @@ func NewLowWater(conn net.Conn) (*LowWater, error) {
 		return nil, fmt.Errorf("preparing the connection: %w", err)
 	}
 	return &LowWater{Conn: conn, raw: raw}, nil
+}
+
+// Expect says that about so many bytes are to come, the answer to a question. From then on it is not how often Read is called that
+// decides whether it waits for much, but how much of the answer is still to come. So its end comes at once, but a few milliseconds late
+// if it was taken to be longer than it is. With 0, no Read waits for more than a byte. Expect may be called beside a Read.
+func (c *LowWater) Expect(bytes int) {
+	c.expected.Store(int64(bytes))
+	c.told.Store(true)
 }
 
 // Patience is how long to wait for the next event of a log, if that were wait at other times: while much arrives, a pause that is no
@@ -81,11 +94,14 @@ func (c *LowWater) SetDeadline(t time.Time) error {
 }
 
 func (c *LowWater) remember(t time.Time) {
-	if t.IsZero() {
+	switch began := time.Unix(0, 1); {
+	case t.IsZero():
 		c.deadline.Store(0)
-		return
+	case t.Before(began): // drivers cancel by times that nanoseconds cannot hold
+		c.deadline.Store(began.UnixNano())
+	default:
+		c.deadline.Store(t.UnixNano())
 	}
-	c.deadline.Store(t.UnixNano())
 }
 
 // until is the deadline of reads; the zero time is none.
@@ -118,6 +134,9 @@ func (c *LowWater) Read(p []byte) (int, error) {
 
 func (c *LowWater) fill(b []byte) (int, error) {
 	now := time.Now()
+	if c.told.Load() {
+		return c.fillExpected(b, now)
+	}
 	if c.bulk.Load() {
 		n, err := c.fillBulk(b, now)
 		if n > 0 || err != nil {
@@ -128,10 +147,34 @@ func (c *LowWater) fill(b []byte) (int, error) {
 		c.since, c.reads = now, 0
 	}
 	if c.reads++; c.reads > manyReads && c.raw != nil {
-		c.bulk.Store(setLowWater(c.raw, lowWater))
+		c.raise(lowWater)
 		c.reads = 0
 	}
 	return c.Conn.Read(b)
+}
+
+// fillExpected reads a part of an answer of which it was said how long it is.
+func (c *LowWater) fillExpected(b []byte, now time.Time) (n int, err error) {
+	c.raise(min(answerMark, int(c.expected.Load())))
+	if c.bulk.Load() {
+		n, err = c.fillBulk(b, now)
+	}
+	if n == 0 && err == nil {
+		n, err = c.Conn.Read(b)
+	}
+	c.expected.Add(-int64(n))
+	return n, err
+}
+
+// raise puts the mark where it is worth waiting for, and else down.
+func (c *LowWater) raise(mark int) {
+	if mark < little {
+		mark = 1
+	}
+	if c.raw != nil && mark != max(c.mark, 1) && setLowWater(c.raw, mark) {
+		c.mark = mark
+		c.bulk.Store(mark > 1)
+	}
 }
 
 // fillBulk waits for much, and then takes what there is. If that is little it lowers the mark.
@@ -151,7 +194,7 @@ func (c *LowWater) fillBulk(b []byte, now time.Time) (n int, err error) {
 			return 0, err
 		}
 	}
-	n, err = readWoken(c.raw, b)
+	n, err = readWoken(c.raw, b, c.mark)
 	late := errors.Is(err, os.ErrDeadlineExceeded)
 	if late {
 		n, err = readRest(c.raw, b)
@@ -171,9 +214,8 @@ func (c *LowWater) fillBulk(b []byte, now time.Time) (n int, err error) {
 	}
 	c.more = n == len(b)
 	if late && n < little {
-		c.bulk.Store(false)
+		c.raise(1)
 		c.reads = 0
-		setLowWater(c.raw, 1)
 	}
 	return n, err
 }

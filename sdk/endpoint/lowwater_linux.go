@@ -3,6 +3,8 @@ package endpoint
 import (
 	"errors"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // setLowWater tells the kernel to wake a reader of the socket only once this many bytes have arrived.
@@ -15,13 +17,15 @@ func setLowWater(raw syscall.RawConn, bytes int) bool {
 	return err == nil && failed == nil
 }
 
-// readWoken reads after the socket became readable by its low-water mark, not what lies below it already.
-func readWoken(raw syscall.RawConn, b []byte) (n int, err error) {
+// readWoken reads once the socket has as many bytes as its low-water mark says, not what lies below it already.
+func readWoken(raw syscall.RawConn, b []byte, mark int) (n int, err error) {
 	waited := false
 	waiting := raw.Read(func(fd uintptr) bool {
 		if !waited {
 			waited = true
-			return false
+			if there, failed := unix.IoctlGetInt(int(fd), unix.SIOCINQ); failed != nil || there < mark {
+				return false
+			}
 		}
 		n, err = readNow(fd, b)
 		return !errors.Is(err, syscall.EAGAIN)
