@@ -235,6 +235,12 @@ func isLost(err error) bool {
 	}
 }
 
+// isDisconnected reports whether an error ends a session of which another one can go on: also if somebody ended the sending of the log, or
+// the server cannot be reached now.
+func isDisconnected(err error) bool {
+	return isLost(err) || endpoint.Lost(err) || code(err) == errInterrupted || errors.Is(err, errEnded)
+}
+
 func (p *pool) close() error {
 	p.mu.Lock()
 	idle := p.idle

@@ -112,10 +112,12 @@ func connect(ctx context.Context, env capture.Env, cfg config) (cdc.Driver, cdc.
 	if err != nil {
 		return nil, cdc.Options{}, err
 	}
+	options := cfg.options()
+	options.Disconnected = isDisconnected
 	if err := d.look(ctx); err != nil {
-		return nil, cdc.Options{}, errors.Join(err, d.Close())
+		return nil, options, errors.Join(err, d.Close())
 	}
-	return d, cfg.options(), nil
+	return d, options, nil
 }
 
 func newDriver(env capture.Env, cfg config) (*driver, error) {

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
 	"github.com/sluicedata/sluice/sdk/testkit/fault"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 	"github.com/sluicedata/sluice/sdk/usererr"
@@ -61,5 +63,41 @@ func TestLostConnections(t *testing.T) {
 			require.NoError(t, c.run(want), way.name)
 			require.Equal(t, []string{want}, c.docs, way.name)
 		}
+	})
+}
+
+// A pull goes on by itself when its connections are lost.
+func TestPullGoesOn(t *testing.T) {
+	t.Parallel()
+	flavors(t, func(t *testing.T, flavor string) {
+		db := newStressDatabase(t, flavor, false)
+		admin := db.staller.db
+		kill := func(which string) {
+			for _, id := range admin.query("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = '" + captureUser + "'" + which) {
+				_ = admin.tryExec("KILL " + id[0]) // it may be gone
+			}
+		}
+		cdctest.Pull(t, suiteBackend(flavor), db, cdctest.Losses{
+			Try: func(sql string) error {
+				s, err := newDialer(admin.cfg, testEnv(t).Log).open(t.Context())
+				if err != nil {
+					return err
+				}
+				defer func() { _ = s.close() }()
+				return errors.Join(s.exec(t.Context(), "USE "+admin.name), s.exec(t.Context(), sql))
+			},
+			Ways: []func(){
+				func() { kill(" AND COMMAND LIKE 'Binlog Dump%'") },
+				func() { kill("") },
+				func() {
+					require.NoError(t, admin.server.Stop())
+					require.NoError(t, admin.server.Start(t.Context()))
+				},
+				func() {
+					require.NoError(t, admin.server.Kill())
+					require.NoError(t, admin.server.Start(t.Context()))
+				},
+			},
+		})
 	})
 }

@@ -234,6 +234,8 @@ func (s *stream) read(ctx context.Context, deadline time.Time) ([]byte, error) {
 	}
 }
 
+var errEnded = errors.New("the log ended")
+
 // unpack takes an event out of its packet.
 func (s *stream) unpack(packet []byte) ([]byte, error) {
 	if len(packet) == 0 {
@@ -243,7 +245,7 @@ func (s *stream) unpack(packet []byte) ([]byte, error) {
 	case packet[0] == 0xff:
 		return nil, s.explain(errorOf(packet))
 	case packet[0] == 0xfe && len(packet) < 9:
-		return nil, usererr.New(nil, "The server at %s ended the replication stream, as it does when it shuts down.", s.d.cfg.Address)
+		return nil, usererr.New(errEnded, "The server at %s ended the replication stream, as it does when it shuts down.", s.d.cfg.Address)
 	case packet[0] != 0:
 		return nil, fmt.Errorf("%w: a packet in the log begins with %#x", errPacket, packet[0])
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/sluicedata/sluice/sdk/capture"
 	"github.com/sluicedata/sluice/sdk/cdc"
+	"github.com/sluicedata/sluice/sdk/endpoint"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
@@ -83,10 +85,14 @@ const queryServer = `
 // connect opens the driver of one session. It is the whole of what package cdc needs to know about Postgres.
 func connect(ctx context.Context, env capture.Env, cfg config) (cdc.Driver, cdc.Options, error) {
 	d := newDriver(env, cfg)
-	if err := d.look(ctx); err != nil {
-		return nil, cdc.Options{}, errors.Join(err, d.Close())
+	options := cfg.options()
+	if !d.ephemeral { // its slot ends with its connection
+		options.Disconnected = isDisconnected
 	}
-	return d, cfg.options(), nil
+	if err := d.look(ctx); err != nil {
+		return nil, options, errors.Join(err, d.Close())
+	}
+	return d, options, nil
 }
 
 // look finds out what answers.
@@ -296,10 +302,23 @@ func (p *pool) with(ctx context.Context, f func(*pgx.Conn) error) error {
 // isLost reports whether an error means that the session is gone, rather than that a statement failed.
 func isLost(conn *pgx.Conn, err error) bool {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		// 57P01 to 57P03: terminated by an administrator, crash of another session, not ready to accept connections.
-		return e.Code[:3] == "57P" || e.Code[:2] == "08"
+		return endsConnection(e)
 	}
 	return conn.IsClosed()
+}
+
+// endsConnection tells errors that end the connection they come on, or keep it from being made for now.
+func endsConnection(e *pgconn.PgError) bool {
+	// 57P01 to 57P03: terminated by an administrator, crash of another session, not ready to accept connections.
+	return strings.HasPrefix(e.Code, "57P") || strings.HasPrefix(e.Code, "08")
+}
+
+// isDisconnected reports whether an error ends a session of which another one can go on.
+func isDisconnected(err error) bool {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return endsConnection(e)
+	}
+	return endpoint.Lost(err)
 }
 
 func (p *pool) close(ctx context.Context) error {

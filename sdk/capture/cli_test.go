@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,6 +18,7 @@ import (
 	"github.com/sluicedata/sluice/sdk/capture"
 	"github.com/sluicedata/sluice/sdk/process"
 	"github.com/sluicedata/sluice/sdk/testkit/golden"
+	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
 // pull runs a command of a counting source with a configuration, and requires that it succeeds.
@@ -130,6 +132,69 @@ func TestPullStopsCleanly(t *testing.T) {
 	require.Zero(t, code, errs)
 	require.Equal(t, 20, strings.Count(out, "\n"))
 	require.Equal(t, 1, s.closed)
+}
+
+// flaky is a counting source that loses its connection.
+type flaky struct {
+	counting
+	opened int
+	refuse int  // how many of the sessions after the first cannot be opened
+	large  bool // it is lost in the midst of a transaction of which documents were written
+}
+
+func (s *flaky) Open(
+	ctx context.Context, env capture.Env, cfg countingConfig, bs []*capture.Binding[countingResource, countingState],
+) (capture.Reader, error) {
+	s.opened++
+	lost := usererr.New(capture.ErrDisconnected, "The numbers are out of reach.")
+	if s.opened > 1 && s.opened <= 1+s.refuse || s.opened == 1 && s.refuse < 0 {
+		return nil, lost
+	}
+	r, err := s.counting.Open(ctx, env, cfg, bs)
+	reads := 0
+	return capture.ReaderFunc(func(ctx context.Context, tx *capture.Tx) error {
+		if reads++; reads <= 2 || s.opened == 5+s.refuse {
+			return r.Read(ctx, tx)
+		}
+		for tx.Documents() < 2 || s.large && tx.Size() < 2<<20 { // which nobody may see, or somebody has
+			if err := tx.AppendDoc(bs[0], []byte(`{"n":"of no transaction"}`)); err != nil {
+				return err
+			}
+		}
+		return lost
+	}), err
+}
+
+// A pull whose connection is lost goes on behind what it has written: nothing is missing, and nothing comes twice.
+func TestPullGoesOn(t *testing.T) {
+	t.Parallel()
+	s := &flaky{refuse: 2}
+	code, out, errs := run(t.Context(), capture.New(s), strings.NewReader(`{"count": 12}`), nil, "pull", "--config", "-")
+	require.Zero(t, code, errs)
+	whole := pull(t, &counting{}, `{"count": 12}`, "pull")
+	got := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
+	slices.Sort(got) // each session begins with the first stream
+	slices.Sort(whole)
+	require.Equal(t, whole, got)
+	require.Equal(t, 7, s.opened)
+	require.Equal(t, 6, strings.Count(errs, "the connection is lost; the capture is opened again behind what it has written"))
+	require.Contains(t, errs, "The numbers are out of reach.")
+}
+
+// It ends where that is not sure, and where it never began.
+func TestPullThatCannotGoOn(t *testing.T) {
+	t.Parallel()
+	for name, s := range map[string]*flaky{"documents of an unfinished transaction": {large: true}, "never connected": {refuse: -1}} {
+		code, _, errs := run(t.Context(), capture.New(s), strings.NewReader(`{"count": 12}`), nil, "pull", "--config", "-")
+		require.Equal(t, 1, code, name)
+		require.Contains(t, errs, "The numbers are out of reach.", name)
+		require.Equal(t, 1, s.opened, name)
+	}
+	s := &flaky{}
+	code, out, errs := run(t.Context(), capture.New(s), strings.NewReader(`{"count": 12}`), nil, "pull", "--config", "-", "--limit", "20")
+	require.Equal(t, 1, code)
+	require.Contains(t, errs, "The numbers are out of reach.")
+	require.Equal(t, 6, strings.Count(out, "\n"))
 }
 
 // TestPullReaderGone pulls into a program that reads one line and ends.

@@ -7,16 +7,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
+	"github.com/sluicedata/sluice/sdk/retry"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
@@ -45,6 +48,9 @@ On a terminal it shows how much that is, unless the documents go there.
 With --state it remembers how far it came, and goes on from there when it is started again. The position is kept after
 the documents before it were written: an interruption never loses a document, and may repeat some. So may --limit, when
 it ends in the middle of what belongs together. Without --state every pull begins anew and leaves nothing behind.
+
+When the connection to the source is lost, it is opened again behind what was printed, for up to ten minutes, if the source
+can go on there. Nothing is printed twice: in the midst of a large transaction, and with --limit, the pull ends instead.
 
 With --named, every line tells where its document comes from: {"binding": "public.orders", "document": {…}}.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -101,14 +107,60 @@ func (t *cli) pull(ctx context.Context, o pullOptions) error {
 	if applied.ActionDescription != "" {
 		t.p.Log.Info(applied.ActionDescription)
 	}
-	s, err := t.c.open(ctx, t.log(), &capturepb.Request_Open{
-		Capture: spec, Version: "pull", Range: flowpb.FullRange(), StateJson: stored.State,
-	}, opening{ephemeral: o.stateFile == "", catchUp: o.catchUp})
-	if err != nil {
-		return err
+	out := &lineOutput{out: t.p.Stdout, file: o.stateFile, stored: stored}
+	if t.p.Watched && !t.p.Displayed {
+		out.progress = &pullProgress{show: t.p.ShowStatus, began: time.Now()}
 	}
-	defer s.close(t.log())
-	return t.stream(ctx, s, o, stored)
+	return t.sessions(ctx, spec, o, out)
+}
+
+// sessions runs a session, and another one from where it was for each that has lost its connection.
+func (t *cli) sessions(ctx context.Context, spec *flowpb.CaptureSpec, o pullOptions, out *lineOutput) error {
+	var r reopening
+	for again := false; ; again = true {
+		opened, commits := time.Now(), out.commits
+		s, err := t.c.open(ctx, t.log(), &capturepb.Request_Open{
+			Capture: spec, Version: "pull", Range: flowpb.FullRange(), StateJson: out.stored.State,
+		}, opening{ephemeral: o.stateFile == "", catchUp: o.catchUp})
+		if err == nil {
+			again, err = t.stream(ctx, s, o, out)
+		}
+		if ctx.Err() != nil && errors.Is(err, ErrDisconnected) {
+			return nil // the echo of the stop
+		}
+		if !again || !errors.Is(err, ErrDisconnected) {
+			return err
+		}
+		wait, ok := r.lost(opened, time.Now(), out.commits > commits)
+		if !ok {
+			return err
+		}
+		t.log().WithFields(logrus.Fields{"eventType": "connectorStatus", "phase": "waiting", "waitsFor": usererr.Message(err), "wait": wait.Round(time.Millisecond).String()}).
+			Warn("the connection is lost; the capture is opened again behind what it has written")
+		if Sleep(ctx, wait) != nil {
+			return nil
+		}
+	}
+}
+
+// reopening decides how long a pull waits before it opens a session again, and when it gives up.
+type reopening struct {
+	since   time.Time // when the connection was lost
+	attempt int       // since then
+}
+
+const (
+	// reopenFor is how long sessions are opened again before one of them has captured something, or stood for steady.
+	reopenFor, steady = 10 * time.Minute, time.Minute
+)
+
+// lost takes a session that was opened at a time and is lost now, and whether it has captured something.
+func (r *reopening) lost(opened, now time.Time, captured bool) (wait time.Duration, ok bool) {
+	if r.since.IsZero() || captured || now.Sub(opened) >= steady {
+		*r = reopening{since: now}
+	}
+	r.attempt++
+	return retry.Backoff{}.Delay(r.attempt, rand.Float64()), now.Sub(r.since) < reopenFor
 }
 
 // taskName is the name of a capture that has no state yet. Two captures with different state files must not share what
@@ -128,12 +180,9 @@ func taskName(o pullOptions) (string, error) {
 	return "pull-" + hex.EncodeToString(sum[:4]), nil
 }
 
-// stream runs the opened session until it ends.
-func (t *cli) stream(ctx context.Context, s *session, o pullOptions, stored storedState) error {
-	out := &lineOutput{out: t.p.Stdout, file: o.stateFile, stored: stored}
-	if t.p.Watched && !t.p.Displayed {
-		out.progress = &pullProgress{show: t.p.ShowStatus, began: time.Now()}
-	}
+// stream runs an opened session until it ends, and closes it. It reports whether what was written ends where another session may go on.
+func (t *cli) stream(ctx context.Context, s *session, o pullOptions, out *lineOutput) (whole bool, err error) {
+	defer s.close(t.log())
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	saving, stopSaving := context.WithCancel(context.WithoutCancel(ctx))
@@ -147,10 +196,10 @@ func (t *cli) stream(ctx context.Context, s *session, o pullOptions, stored stor
 	}()
 	p := newPump(s, form{lines: true, named: o.named})
 	p.limit = o.limit
-	err := p.run(ctx, out)
+	err = p.run(ctx, out)
 	stopSaving()
 	if serr := <-saved; serr != nil {
-		return serr
+		return false, serr
 	}
 	switch {
 	case errors.Is(err, errUnfinished):
@@ -159,7 +208,7 @@ func (t *cli) stream(ctx context.Context, s *session, o pullOptions, stored stor
 	case errors.Is(err, syscall.EPIPE):
 		err = nil // whoever reads, such as head, has read enough
 	}
-	return err
+	return !p.open && o.limit == 0, err
 }
 
 // lineOutput prints documents, and keeps the position in a file behind them.
@@ -168,6 +217,7 @@ type lineOutput struct {
 	file string // "" keeps nothing
 	// progress is nil if nobody looks.
 	progress *pullProgress
+	commits  int // of all sessions; of the goroutine that writes
 
 	mu     sync.Mutex
 	stored storedState
@@ -183,6 +233,7 @@ func (l *lineOutput) write(_ context.Context, buf []byte, c *commit) error {
 	if c == nil {
 		return nil
 	}
+	l.commits++
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	state, err := flowpb.MergePatch(l.stored.State, c.patch)

@@ -3,6 +3,7 @@ package capture
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -19,7 +20,7 @@ type Config interface {
 
 // Source is a connector as its author writes it: C is the endpoint's configuration, R the resource of one binding, S the
 // state of one binding, any type that package encoding/json can write and read back. Its methods are called from one
-// goroutine, a process calls any number of Discover, Check and Apply, then at most one Open.
+// goroutine, a process calls any number of Discover, Check and Apply, then Open; again only when the session before has ended (ErrDisconnected).
 type Source[C, R Config, S any] interface {
 	// Spec describes the connector. It is asked for often and must not fail or connect anywhere.
 	Spec() Spec
@@ -61,6 +62,11 @@ type Reader interface {
 	// Read is called from one goroutine, never concurrently.
 	Read(ctx context.Context, tx *Tx) error
 }
+
+// ErrDisconnected marks errors of Open and Read that say no more than that the connection to the endpoint is lost, or cannot be made
+// now. A source may wrap it if a session that is opened with what was last committed goes on exactly there. A pull then opens one
+// again, where no document of an unfinished transaction was written; anybody else starts the process again, whatever the error.
+var ErrDisconnected = errors.New("the connection is lost")
 
 // ReaderFunc is a Reader that is just a function.
 type ReaderFunc func(ctx context.Context, tx *Tx) error

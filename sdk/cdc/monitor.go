@@ -299,7 +299,7 @@ func (s *sessionReader) Read(ctx context.Context, tx *capture.Tx) error {
 	go func() { done <- s.reader.read(ctx, tx) }()
 	select {
 	case err := <-done:
-		return err
+		return s.reader.opts.disconnected(err)
 	case <-s.monitor.verdict:
 	}
 	stop()
@@ -310,7 +310,7 @@ func (s *sessionReader) Read(ctx context.Context, tx *capture.Tx) error {
 		if err == nil {
 			return nil // a transaction was whole at that very moment; the next Read ends
 		}
-		return s.monitor.failure
+		return s.reader.opts.disconnected(s.monitor.failure)
 	case <-late.C:
 		s.abandoned = true
 		return errHung(s.monitor.dog.limit)

@@ -44,6 +44,10 @@ type Options struct {
 	ReadTimeout time.Duration
 	// OnOversizedRow is what becomes of a row that is too large for a document; by default OversizeFail.
 	OnOversizedRow OversizePolicy
+	// Disconnected reports whether an error of the driver says no more than that the connection to the server is lost, or cannot be made
+	// now (package endpoint's Lost knows those of the network), where another session may go on. Nil means never. Connect sets it also
+	// if it fails.
+	Disconnected func(error) bool
 	// SourceSchema are the members of _meta.source by name, a JSON schema each, as one JSON object. Optional.
 	SourceSchema json.RawMessage
 }
@@ -111,6 +115,14 @@ func (o Options) Validate() error {
 			o.OnOversizedRow, OversizeFail, OversizePlaceholder, OversizeSkip))
 	}
 	return usererr.Join("", errs)
+}
+
+// disconnected marks an error that says no more than that the connection is lost.
+func (o Options) disconnected(err error) error {
+	if err == nil || o.Disconnected == nil || !o.Disconnected(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", capture.ErrDisconnected, err)
 }
 
 // placeholders reports whether documents may have null for values that are too large.
@@ -231,7 +243,7 @@ func (s *source[C]) Open(
 	}
 	d, opts, err := s.connect(ctx, env, cfg)
 	if err != nil {
-		return nil, err
+		return nil, opts.disconnected(err)
 	}
 	r, err := open(ctx, session{
 		driver:   d,
@@ -244,7 +256,7 @@ func (s *source[C]) Open(
 		rand:     rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	})
 	if err != nil {
-		return nil, errors.Join(err, d.Close())
+		return nil, opts.disconnected(errors.Join(err, d.Close()))
 	}
 	m := newMonitor(r, env.Outlet)
 	m.start(ctx)

@@ -2,6 +2,7 @@ package cdc
 
 import (
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/sluicedata/sluice/sdk/usererr"
@@ -45,7 +46,7 @@ func errSilent(silent time.Duration, waits string) error {
 	if waits != "" {
 		waits = " (The server's side: " + waits + ".)"
 	}
-	return usererr.New(nil, "Nothing was received from the server for %s, although it is asked for a sign of life every few seconds.%s "+
+	return usererr.New(os.ErrDeadlineExceeded, "Nothing was received from the server for %s, although it is asked for a sign of life every few seconds.%s "+
 		"The connection is given up. The capture goes on from its last checkpoint when it is started again.", brief(silent), waits)
 }
 
