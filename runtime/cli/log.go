@@ -10,12 +10,15 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
 	"github.com/sluicedata/sluice/runtime/engine"
 	"github.com/sluicedata/sluice/runtime/inspect"
+	"github.com/sluicedata/sluice/runtime/materialize"
 	"github.com/sluicedata/sluice/runtime/pipeline"
 	"github.com/sluicedata/sluice/runtime/status"
+	"github.com/sluicedata/sluice/runtime/wal"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
@@ -40,8 +43,34 @@ While the pipeline runs, the process that runs it answers; otherwise the data fo
 		}
 		return errors.Join(use(log), log.Close())
 	}
-	cmd.AddCommand(logList(open), logStats(open), logCat(open))
+	cmd.AddCommand(logList(open), logStats(open), logCat(open), a.logForget(&data))
 	return cmd
+}
+
+func (a *app) logForget(data *string) *cobra.Command {
+	return &cobra.Command{
+		Use: "forget PIPELINE.yaml MATERIALIZATION [BINDING]", Short: "Forget a materialization that was given up, so that the log keeps nothing for it", Args: cobra.RangeArgs(2, 3),
+		Long: `Forget how far a materialization that was given up has read, so that the log keeps nothing for it any more; or only one of its bindings that it
+does not have any more, by the name that stats shows in brackets. Nothing is changed in the destination. What comes back later begins anew. sluice run must not be running.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir := *data
+			if dir == "" {
+				dir = engine.DataDir(args[0])
+			}
+			seen, err := wal.Open(wal.Options{Dir: dir, Log: logrus.NewEntry(a.p.Log), ReadOnly: true}) // which makes no folder
+			if err == nil {
+				err = seen.Close()
+			}
+			if err != nil {
+				return err
+			}
+			log, err := wal.Open(wal.Options{Dir: dir, Log: logrus.NewEntry(a.p.Log)})
+			if err != nil {
+				return err
+			}
+			return errors.Join(materialize.Forget(cmd.Context(), log, args[1], strings.Join(args[2:], "")), log.Close())
+		},
+	}
 }
 
 type openLog func(file string, use func(inspect.Log) error) error

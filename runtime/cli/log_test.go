@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/runtime/inspect"
+	"github.com/sluicedata/sluice/runtime/materialize"
 	"github.com/sluicedata/sluice/runtime/wal"
 	"github.com/sluicedata/sluice/sdk/process"
 )
@@ -101,4 +102,36 @@ func TestParseWhen(t *testing.T) {
 		_, err := parseWhen("--from", text, now)
 		require.Error(t, err, text)
 	}
+}
+
+func TestParseBeginning(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	for text, want := range map[string]*materialize.Beginning{
+		"": nil, "now": {Time: now}, "2h": {Time: now.Add(-2 * time.Hour)}, "checkpoint:acme/old": {Checkpoint: "acme/old"},
+		"acme/new=checkpoint:acme/old": {Materialization: "acme/new", Checkpoint: "acme/old"}, "acme/new=now": {Materialization: "acme/new", Time: now},
+	} {
+		got, err := parseBeginning(text, now)
+		require.NoError(t, err)
+		require.Equal(t, want, got, text)
+	}
+	_, err := parseBeginning("soon", now)
+	require.ErrorContains(t, err, `--from "soon" is no time`)
+	_, err = parseBeginning("2026-11-23", now)
+	require.ErrorContains(t, err, `--from "2026-11-23" has not come yet`)
+}
+
+func TestLogForgetProblems(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "shop.yaml")
+	code, _, errs := sluice(t, "log", "forget", file, "acme/old")
+	require.Equal(t, 1, code)
+	require.Contains(t, errs, "there is no log in the data folder")
+	log, err := wal.Open(wal.Options{Dir: filepath.Join(filepath.Dir(file), "shop.data"), Log: logrus.NewEntry(process.Discard()), MinFreeBytes: 1})
+	require.NoError(t, err)
+	_, _, errs = sluice(t, "log", "forget", file, "acme/old")
+	require.Contains(t, errs, "is in use by another sluice run")
+	require.NoError(t, log.Close())
+	_, _, errs = sluice(t, "log", "forget", file, "acme/old")
+	require.Contains(t, errs, "the log knows no materialization acme/old: sluice log stats shows those that it knows")
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/sluicedata/sluice/runtime/engine"
 	"github.com/sluicedata/sluice/runtime/live"
+	"github.com/sluicedata/sluice/runtime/materialize"
 	"github.com/sluicedata/sluice/runtime/pipeline"
 	"github.com/sluicedata/sluice/runtime/status"
 	"github.com/sluicedata/sluice/sdk/usererr"
@@ -21,6 +23,7 @@ import (
 type runFlags struct {
 	data      string
 	metrics   string
+	from      string
 	stopAfter time.Duration
 }
 
@@ -34,6 +37,7 @@ materializations finish their transaction. Whatever is killed instead, and whene
 	}
 	cmd.Flags().StringVar(&f.data, "data", "", "the data folder, which holds the log and all positions (default: the pipeline's file with the extension .data)")
 	cmd.Flags().StringVar(&f.metrics, "metrics", "", "serve Prometheus metrics on this address, such as 127.0.0.1:9400")
+	cmd.Flags().StringVar(&f.from, "from", "", "where new materializations begin, instead of with all that the log has: "+whenHelp+", now, or checkpoint:NAME, where the materialization NAME has got to; NAME=… is for the materialization of that name only")
 	cmd.Flags().DurationVar(&f.stopAfter, "stop-after", 0, "stop by itself, cleanly, after this time")
 	return cmd
 }
@@ -52,6 +56,10 @@ func (a *app) run(cmd *cobra.Command, file string, f runFlags) error {
 		ctx, cancel = context.WithTimeout(ctx, f.stopAfter)
 		defer cancel()
 	}
+	from, err := parseBeginning(f.from, time.Now())
+	if err != nil {
+		return err
+	}
 	board := status.NewBoard()
 	if f.metrics != "" {
 		if err := live.Metrics(ctx, f.metrics, board, a.p.Log); err != nil {
@@ -66,7 +74,32 @@ func (a *app) run(cmd *cobra.Command, file string, f runFlags) error {
 		}
 	}
 	display := &live.Display{Board: board, Pipeline: filepath.Base(file), DataDir: f.data, Screen: screen, Logger: a.p.Log}
-	return a.show(ctx, display, engine.Options{Pipeline: p, DataDir: f.data, Logger: a.p.Log, Board: board, Launcher: a.launcher()})
+	return a.show(ctx, display, engine.Options{Pipeline: p, DataDir: f.data, Logger: a.p.Log, Board: board, Launcher: a.launcher(), From: from})
+}
+
+// parseBeginning reads --from; nil if it was not given.
+func parseBeginning(text string, now time.Time) (*materialize.Beginning, error) {
+	if text == "" {
+		return nil, nil
+	}
+	b := &materialize.Beginning{}
+	if name, rest, ok := strings.Cut(text, "="); ok {
+		b.Materialization, text = name, rest
+	}
+	var checkpoint bool
+	if b.Checkpoint, checkpoint = strings.CutPrefix(text, "checkpoint:"); checkpoint {
+		return b, nil
+	}
+	if b.Checkpoint = ""; text == "now" {
+		b.Time = now
+		return b, nil
+	}
+	var err error
+	b.Time, err = parseWhen("--from", text, now)
+	if err == nil && b.Time.After(now) {
+		err = usererr.New(nil, "--from %q has not come yet: a new materialization begins with what was committed at a time that is over", text)
+	}
+	return b, err
 }
 
 // show runs the engine with a display beside it. The display outlives the context, to show how things stop.

@@ -39,6 +39,11 @@ type Options struct {
 	MaxTransactionBytes int
 	MinFreeBytes        uint64                 // see wal.Options
 	FreeBytes           func() (uint64, error) // see wal.Options
+	// From is where materializations that are new begin; nil is with the oldest documents of the log. It is refused for others.
+	From *materialize.Beginning
+	// RetentionEvery is how often the log's retention is looked after; zero is a minute. Now is its clock, and the log's; nil is the system's.
+	RetentionEvery time.Duration
+	Now            func() time.Time
 	// Ready is called once when the data folder is ours and the tasks start; nil is nobody.
 	Ready func()
 }
@@ -56,18 +61,32 @@ func Run(ctx context.Context, o Options) error {
 	if o.Board == nil {
 		o.Board = status.NewBoard()
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	if o.Backoff == (retry.Backoff{}) {
 		o.Backoff = retry.Backoff{Min: 500 * time.Millisecond, Max: 30 * time.Second, Factor: 2, Jitter: 0.2}
 	}
-	log, err := wal.Open(wal.Options{Dir: o.DataDir, Log: logrus.NewEntry(o.Logger), MinFreeBytes: o.MinFreeBytes, FreeBytes: o.FreeBytes})
+	log, err := wal.Open(wal.Options{Dir: o.DataDir, Log: logrus.NewEntry(o.Logger), MinFreeBytes: o.MinFreeBytes, FreeBytes: o.FreeBytes, Now: o.Now})
 	if err != nil {
 		return err
 	}
-	runErr := o.run(ctx, log)
+	runErr := o.begin(ctx, log)
+	if runErr == nil {
+		runErr = o.run(ctx, log)
+	}
 	if err := log.Close(); err != nil && runErr == nil {
 		runErr = usererr.New(err, "closing the log in %s failed; what was committed is safe", o.DataDir)
 	}
 	return runErr
+}
+
+// begin notes where new materializations begin.
+func (o *Options) begin(ctx context.Context, log *wal.Embedded) error {
+	if o.From == nil {
+		return nil
+	}
+	return materialize.Begin(ctx, log, o.Pipeline.Materializations, *o.From)
 }
 
 func (o *Options) run(ctx context.Context, log *wal.Embedded) error {
@@ -127,6 +146,13 @@ func (o *Options) run(ctx context.Context, log *wal.Embedded) error {
 				o.keep(behind, task.Status, task.Logger, 0, task.Run)
 			}
 		})
+	}
+	if o.Pipeline.Retention.Limited() {
+		r := &retention{
+			log: log, rule: o.Pipeline.Retention, defs: o.Pipeline.Materializations, board: o.Board, now: o.Now,
+			logger: logrus.NewEntry(o.Logger), warned: map[string]time.Time{},
+		}
+		captures.Go(func() { r.run(ctx, o.RetentionEvery) })
 	}
 	<-ctx.Done()
 	o.Logger.Info("stopping")

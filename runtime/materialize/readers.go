@@ -75,15 +75,9 @@ type readerList struct {
 
 // add lists the bindings of a materialization's last specification.
 func (l *readerList) add(task string) error {
-	spec, cp := &flowpb.MaterializationSpec{}, &flowpb.Checkpoint{}
-	for what, message := range map[string]proto.Message{"spec": spec, "checkpoint": cp} {
-		stored, err := l.log.Get(record(task, what))
-		if err != nil {
-			return err
-		}
-		if err := proto.Unmarshal(stored, message); err != nil {
-			return fmt.Errorf("reading the stored %s of %s: %w", what, task, err)
-		}
+	spec, cp, err := stored(l.log, task)
+	if err != nil {
+		return err
 	}
 	for _, b := range append(spec.Bindings, spec.InactiveBindings...) {
 		if err := l.addBinding(task, b.Collection.GetName(), b.StateKey, cp); err != nil {
@@ -91,6 +85,21 @@ func (l *readerList) add(task string) error {
 		}
 	}
 	return nil
+}
+
+// stored are the specification and the checkpoint that are kept of a materialization; empty ones for none.
+func stored(store wal.Store, task string) (*flowpb.MaterializationSpec, *flowpb.Checkpoint, error) {
+	spec, cp := &flowpb.MaterializationSpec{}, &flowpb.Checkpoint{}
+	for what, message := range map[string]proto.Message{"spec": spec, "checkpoint": cp} {
+		encoded, err := store.Get(record(task, what))
+		if err == nil {
+			err = proto.Unmarshal(encoded, message)
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("reading the stored %s of %s: %w", what, task, err)
+		}
+	}
+	return spec, cp, nil
 }
 
 func (l *readerList) addBinding(task, collection, stateKey string, cp *flowpb.Checkpoint) error {
@@ -103,7 +112,13 @@ func (l *readerList) addBinding(task, collection, stateKey string, cp *flowpb.Ch
 			if err != nil {
 				return err
 			}
-			r.Offset = wal.DecodeOffset(begin)
+			from, err := noted(l.log, task)
+			if err != nil {
+				return err
+			}
+			if r.Offset = wal.DecodeOffset(begin); from != nil {
+				r.Offset = max(r.Offset, from.Places[j.String()])
+			}
 		}
 		l.readers = append(l.readers, r)
 	}

@@ -26,6 +26,7 @@ type session struct {
 	bindings  []*binding
 	positions *positions // as committed
 	state     []byte     // as committed
+	from      *beginning // of bindings without a position, until the first commit
 
 	// streams: all bindings are delta updates. Nothing is asked for or reduced, so documents go from the log to the connector
 	// as they are, in transactions that are larger than memory.
@@ -92,18 +93,23 @@ func (s *session) resume(opened *materializepb.Response_Opened) (err error) {
 	if err != nil {
 		return err
 	}
+	if s.from, err = s.task.beginning(); err != nil {
+		return err
+	}
 	for _, b := range s.bindings {
 		b.known = map[string]int64{}
 		for _, h := range s.task.Log.Heads(b.source) {
 			name := sourceName(h.Journal, b.stateKey)
-			if _, began := s.positions.sources[name]; !began {
-				begin, err := s.task.Store.Get(wal.BeginRecord(h.Journal))
-				if err != nil {
-					return err
-				}
-				s.positions.sources[name] = wal.DecodeOffset(begin)
+			offset, began := s.positions.sources[name]
+			if began {
+				err = s.checkKept(b, h, offset)
+			} else {
+				offset, err = s.start(b, h)
 			}
-			b.known[name] = s.positions.sources[name]
+			if err != nil {
+				return err
+			}
+			s.positions.sources[name], b.known[name] = offset, offset
 		}
 	}
 	return nil
@@ -205,7 +211,12 @@ func (s *session) commit(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("encoding the checkpoint of %s: %w", s.task.Def.Name, err)
 	}
-	if err := s.task.Store.Put(ctx, wal.Records{s.task.record("checkpoint"): encoded, s.task.record("state"): s.state}); err != nil {
+	changes := wal.Records{s.task.record("checkpoint"): encoded, s.task.record("state"): s.state}
+	if s.from != nil {
+		changes[s.task.record("from")] = nil // the checkpoint has it
+		s.from = nil
+	}
+	if err := s.task.Store.Put(ctx, changes); err != nil {
 		return err
 	}
 	s.report()

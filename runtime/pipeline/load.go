@@ -33,6 +33,7 @@ func Load(file string, opts Options) (*Pipeline, error) {
 		"captures":         s.named("captures", func(n string, v *yaml.Node) error { return s.capture(p, n, v) }),
 		"collections":      s.named("collections", func(n string, v *yaml.Node) error { return s.collection(p, n, v) }),
 		"materializations": s.named("materializations", func(n string, v *yaml.Node) error { return s.materialization(p, n, v) }),
+		"log":              s.log(p),
 		"tests":            ignore,
 	}); err != nil {
 		return nil, err
@@ -82,6 +83,41 @@ func (s *source) named(what string, read func(name string, value *yaml.Node) err
 			}
 			return read(key.Value, value)
 		})
+	}
+}
+
+// log reads what the log keeps.
+func (s *source) log(p *Pipeline) field {
+	r := &p.Retention
+	retention := func(n *yaml.Node) error {
+		err := s.members(n, "retention", map[string]field{
+			"time": func(n *yaml.Node) (err error) {
+				if r.Time, err = ParseAge(n.Value); err != nil || r.Time == 0 {
+					return s.fail(n, "time of retention is %q: it must be a duration such as 90m, 12h or 7d", n.Value)
+				}
+				return nil
+			},
+			"size": func(n *yaml.Node) (err error) {
+				if r.Bytes, err = ParseSize(n.Value); err != nil {
+					return s.fail(n, "size of retention is %q: %v", n.Value, err)
+				}
+				return nil
+			},
+			"unread": func(n *yaml.Node) error {
+				if n.Value != "hold" && n.Value != "drop" {
+					return s.fail(n, "unread is %q: it must be hold (keep what a materialization has not read, whatever the limits say) or drop", n.Value)
+				}
+				r.DropUnread = n.Value == "drop"
+				return nil
+			},
+		})
+		if err == nil && !r.Limited() {
+			err = s.fail(n, "retention needs a time (such as 7d), a size (such as 50GB), or both")
+		}
+		return err
+	}
+	return func(n *yaml.Node) error {
+		return s.members(n, "log", map[string]field{"retention": retention})
 	}
 }
 

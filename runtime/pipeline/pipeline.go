@@ -17,7 +17,20 @@ type Pipeline struct {
 	Captures         []*Capture
 	Collections      map[string]*Collection
 	Materializations []*Materialization
+	Retention        Retention // of the log
 }
+
+// Retention is how much the log keeps. The zero value is everything.
+type Retention struct {
+	Time  time.Duration // since the commit; zero is without limit
+	Bytes int64         // of documents, in all collections together; zero is without limit
+	// DropUnread also drops what a materialization has not read yet, which has to be filled anew then. Otherwise that is kept beyond
+	// the limits.
+	DropUnread bool
+}
+
+// Limited tells whether anything is ever dropped.
+func (r *Retention) Limited() bool { return r.Time > 0 || r.Bytes > 0 }
 
 // Endpoint is how a connector is started and configured.
 type Endpoint struct {

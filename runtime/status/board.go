@@ -41,7 +41,15 @@ const (
 type Board struct {
 	mu    sync.Mutex
 	tasks []*Task
+	held  map[string]int64 // see Held
 	now   func() time.Time
+}
+
+// Held says how many bytes the log keeps beyond its retention for materializations, by their names. The map is the board's.
+func (b *Board) Held(bytes map[string]int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held = bytes
 }
 
 // NewBoard makes an empty board.

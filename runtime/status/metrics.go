@@ -7,6 +7,7 @@ type Collector struct {
 	board                                *Board
 	documents, bytes, checkpoints        *prometheus.Desc
 	lagSeconds, lagBytes, restarts, down *prometheus.Desc
+	held                                 *prometheus.Desc
 
 	// What connectors say of their sources, if they do.
 	retained, reserve, oldest, waiting, reportAge *prometheus.Desc
@@ -28,6 +29,7 @@ func NewCollector(b *Board) *Collector {
 		checkpoints: desc("checkpoints_total", "Committed checkpoints of a capture, or transactions of a materialization.", task),
 		restarts:    desc("restarts_total", "Failures of a task after which it was started again.", task),
 		down:        desc("task_failing", "1 while a task waits for its next start after a failure.", task),
+		held:        desc("log_held_bytes", "Bytes that the log keeps beyond its retention because a materialization has not read them.", []string{"task"}),
 		retained:    desc("source_retained_bytes", "Bytes of log that the source keeps for a capture.", task),
 		reserve:     desc("source_reserve_bytes", "Bytes that the source may still write before it gives up the log that it keeps for a capture.", task),
 		oldest:      desc("source_oldest_transaction_seconds", "How long the oldest transaction that keeps the source from forgetting its log has been open.", task),
@@ -38,13 +40,19 @@ func NewCollector(b *Board) *Collector {
 
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.documents, c.bytes, c.lagSeconds, c.lagBytes, c.checkpoints, c.restarts, c.down, c.retained, c.reserve, c.oldest, c.waiting, c.reportAge} {
+	for _, d := range []*prometheus.Desc{c.documents, c.bytes, c.lagSeconds, c.lagBytes, c.checkpoints, c.restarts, c.down, c.held, c.retained, c.reserve, c.oldest, c.waiting, c.reportAge} {
 		ch <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
+	c.board.mu.Lock()
+	held := c.board.held
+	c.board.mu.Unlock()
+	for task, bytes := range held {
+		ch <- prometheus.MustNewConstMetric(c.held, prometheus.GaugeValue, float64(bytes), task)
+	}
 	for _, t := range c.board.Snapshot() {
 		labels := []string{string(t.Kind), t.Name}
 		ch <- prometheus.MustNewConstMetric(c.checkpoints, prometheus.CounterValue, float64(t.Checkpoints), labels...)

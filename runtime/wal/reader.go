@@ -19,11 +19,12 @@ type reader struct {
 
 // Reader implements Log.
 func (e *Embedded) Reader(journal Journal, from, to int64) (Reader, error) {
-	e.mu.Lock()
-	j := e.journals[journal]
-	e.mu.Unlock()
-	if j == nil {
-		return nil, fmt.Errorf("reading the journal %s: it does not exist", journal)
+	j, err := e.place(journal)
+	if err != nil {
+		return nil, err
+	}
+	if from < j.start {
+		return nil, usererr.New(nil, "the log has dropped what stood at byte %d of the collection %s: it begins at %d", from, journal.Collection, j.start)
 	}
 	iter, err := e.db.NewIter(&pebble.IterOptions{LowerBound: blockKey(j.number, from), UpperBound: blockKey(j.number, to)})
 	if err != nil {

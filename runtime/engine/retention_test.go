@@ -1,0 +1,236 @@
+package engine
+
+import (
+	"encoding/json"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/protocol/frame"
+	"github.com/sluicedata/sluice/runtime/inspect"
+	"github.com/sluicedata/sluice/runtime/materialize"
+	"github.com/sluicedata/sluice/runtime/pipeline"
+	"github.com/sluicedata/sluice/runtime/wal"
+)
+
+const day = 24 * time.Hour
+
+// clock is a rig's clock, in nanoseconds.
+type clock struct{ atomic.Int64 }
+
+func (c *clock) now() time.Time { return time.Unix(0, c.Load()) }
+
+// older is a rig whose log has a hundred documents of a hundred keys of eight days ago, read by the materialization one, and whose source
+// has fifty more.
+func older(t *testing.T) (*rig, *clock) {
+	t.Helper()
+	r, c := newRig(t, frame.Proto, fakeConfig{Total: 100, Batch: 5, Keys: 1000}), &clock{}
+	c.Store(time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC).UnixNano())
+	r.options.Now, r.options.RetentionEvery = c.now, 5*time.Millisecond
+	r.sink("one", "atomic", frame.Proto, fakeConfig{})
+	stop := r.start()
+	r.wait("one")
+	stop()
+	c.Add(int64(8 * day))
+	r.more(150)
+	return r, c
+}
+
+// more has the source go on to so many documents.
+func (r *rig) more(total int) {
+	r.source.Total = total
+	raw, err := json.Marshal(r.source)
+	require.NoError(r.t, err)
+	r.p.Captures[0].Endpoint.Config = raw
+}
+
+// since waits until a destination has what the documents from a number on make, and no more.
+func (r *rig) since(name string, from int) {
+	r.t.Helper()
+	defer func() { r.source.From = 0 }()
+	r.source.From = from
+	r.wait(name)
+	r.same(name)
+}
+
+// runFails runs the engine, which must refuse.
+func (r *rig) runFails(want string) {
+	r.t.Helper()
+	require.ErrorContains(r.t, Run(r.t.Context(), r.defaults()), want)
+}
+
+func (r *rig) open() *wal.Embedded {
+	r.t.Helper()
+	log, err := wal.Open(wal.Options{Dir: r.defaults().DataDir, Log: logrus.NewEntry(r.defaults().Logger), MinFreeBytes: 1, Now: r.options.Now})
+	require.NoError(r.t, err)
+	return log
+}
+
+// TestFromATime: a new materialization gets what was committed since, also if it did not get to commit anything before the next start; one
+// that has begun is not moved.
+func TestFromATime(t *testing.T) {
+	t.Parallel()
+	r, c := older(t)
+	r.options.From = &materialize.Beginning{Time: c.now().Add(-day)}
+	r.runFails("the materialization acme/one has begun already, so --from has no meaning for it: leave it out, and it goes on where it was")
+	r.options.From.Materialization = "acme/none"
+	r.runFails(`--from is for a materialization, and the pipeline has none called "acme/none"`)
+
+	r.sink("late", "atomic", frame.Proto, fakeConfig{})
+	log := r.open()
+	require.NoError(t, materialize.Begin(t.Context(), log, r.p.Materializations, materialize.Beginning{Time: c.now().Add(-day)}))
+	require.NoError(t, log.Close())
+	r.options.From = nil
+	stop := r.start()
+	r.wait("one")
+	r.since("late", 100)
+	// While it runs the log can be looked at.
+	looking, err := inspect.Open(r.defaults().DataDir, r.defaults().Logger)
+	require.NoError(t, err)
+	report, err := looking.Report(t.Context())
+	require.NoError(t, err)
+	require.Len(t, report.Collections[0].Readers, 4)
+	require.EqualValues(t, 150, report.Collections[0].Sum().Documents)
+	stop()
+	require.Contains(t, r.log.String(), "of rows of which only a part has, no more than that part")
+	_, err = os.Stat(r.defaults().DataDir + "/log.sock")
+	require.ErrorIs(t, err, os.ErrNotExist)
+
+	// Its place is that of its checkpoint from now on.
+	r.more(170)
+	stop = r.start()
+	r.since("late", 100)
+	stop()
+	r.same("one")
+
+	// A counter that was raised makes it new.
+	for i := range r.p.Materializations[1].Bindings {
+		r.p.Materializations[1].Bindings[i].Backfill = 1
+	}
+	c.Add(int64(day))
+	r.options.From = &materialize.Beginning{Materialization: "acme/late", Time: c.now()}
+	r.more(180)
+	stop = r.start()
+	r.since("late", 170)
+	stop()
+}
+
+// TestFromACheckpoint: a new materialization begins where another one has got to.
+func TestFromACheckpoint(t *testing.T) {
+	t.Parallel()
+	r, _ := older(t)
+	r.sink("copy", "staged", frame.JSON, fakeConfig{})
+	r.options.From = &materialize.Beginning{Checkpoint: "acme/other"}
+	r.runFails("the materialization acme/copy cannot begin where acme/other has got to, since that does not read the collection acme/things")
+	r.options.From = &materialize.Beginning{Checkpoint: "acme/one"}
+	stop := r.start()
+	r.since("copy", 100)
+	stop()
+}
+
+func TestRetention(t *testing.T) {
+	t.Parallel()
+	r, _ := older(t)
+	r.p.Retention = pipeline.Retention{Time: 7 * day}
+	stop := r.start()
+	r.wait("one")
+	r.waitLog("dropped old documents from the log")
+	stop()
+	r.same("one")
+	log := r.open()
+	span, err := log.Span(log.Journals()[0])
+	require.NoError(t, err)
+	require.EqualValues(t, 50, span.Documents)
+	require.NoError(t, log.Close())
+
+	// What begins at the beginning would lack rows.
+	r.sink("late", "atomic", frame.Proto, fakeConfig{})
+	r.log.reset()
+	stop = r.start()
+	r.waitLog("test.yaml:22: the materialization acme/late cannot be filled from the log, which no longer has the beginning of the collection acme/things: it is longer ago than the pipeline's log.retention. " +
+		"Raise the backfill counter of the capture's binding to read the source anew; or run once with --from")
+	stop()
+	r.options.From = &materialize.Beginning{Time: r.options.Now().Add(-day)}
+	stop = r.start()
+	r.since("late", 100)
+	stop()
+	r.options.From = nil
+
+	// So does a source that is read anew.
+	r.sink("anew", "atomic", frame.Proto, fakeConfig{})
+	r.p.Captures[0].Bindings[0].Backfill = 1
+	stop = r.start()
+	r.since("anew", 0)
+	stop()
+}
+
+// TestRetentionHolds: what a materialization has not read is kept, and said, until it has read it or is forgotten.
+func TestRetentionHolds(t *testing.T) {
+	t.Parallel()
+	r, _ := older(t)
+	r.sink("slow", "atomic", frame.Proto, fakeConfig{})
+	slow := r.p.Materializations[1]
+	slow.Endpoint.Command = []string{"/bin/false"} // never gets to read
+	r.p.Retention = pipeline.Retention{Bytes: 100}
+	stop := r.start()
+	r.wait("one")
+	r.waitLog("the log keeps more than log.retention wants, because a materialization, or a binding that it had, has not read it yet")
+	stop()
+	require.NotContains(t, r.log.String(), "dropped old documents")
+	slow.Endpoint.Command = r.p.Materializations[0].Endpoint.Command
+	r.p.Retention = pipeline.Retention{}
+	stop = r.start()
+	r.wait("slow")
+	stop()
+	r.more(160)
+	r.p.Materializations = r.p.Materializations[:1] // paused, or given up
+	stop = r.start()
+	r.wait("one")
+	stop()
+	r.p.Retention = pipeline.Retention{Bytes: 100}
+	stop = r.start()
+	r.waitLog("for a materialization that the pipeline does not have now: if it was given up, stop sluice and let it be forgotten (sluice log forget)")
+	stop()
+
+	log := r.open()
+	size := func() int64 { return log.Heads("acme/things")[0].Offset - log.Heads("acme/things")[0].Start }
+	require.Greater(t, size(), int64(100))
+	require.ErrorContains(t, materialize.Forget(t.Context(), log, "acme/slaw", ""), "the log knows no materialization acme/slaw: sluice log stats shows those that it knows")
+	require.ErrorContains(t, materialize.Forget(t.Context(), log, "acme/slow", "things"), "the materialization acme/slow has no binding things that it could forget")
+	require.NoError(t, materialize.Forget(t.Context(), log, "acme/slow", ""))
+	require.NoError(t, log.Close())
+	r.log.reset()
+	stop = r.start()
+	r.waitLog("dropped old documents from the log")
+	stop()
+	log = r.open()
+	require.LessOrEqual(t, size(), int64(100))
+	require.NoError(t, log.Close())
+}
+
+// TestRetentionDropsUnread: if the pipeline wants it, and the materialization that had not read it stops.
+func TestRetentionDropsUnread(t *testing.T) {
+	t.Parallel()
+	r, c := older(t)
+	paused := r.p.Materializations
+	r.sink("two", "atomic", frame.Proto, fakeConfig{})
+	r.p.Materializations = r.p.Materializations[1:]
+	stop := r.start()
+	r.wait("two")
+	stop()
+	c.Add(int64(8 * day))
+	r.p.Retention = pipeline.Retention{Time: 7 * day, DropUnread: true}
+	stop = r.start()
+	r.waitLog("dropped documents from the log that a materialization has not read, as log.retention wants it: it stops until its backfill counter and that of the capture are raised")
+	r.waitLog("dropped old documents from the log")
+	stop()
+	r.p.Materializations = paused
+	stop = r.start()
+	r.waitLog("of the collection acme/things which the materialization acme/one had not read: it was further behind than the pipeline's log.retention, which says unread: drop. " +
+		"Raise the backfill counters of the capture's binding and of the materialization's, to fill it anew")
+	stop()
+}
