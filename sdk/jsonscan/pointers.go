@@ -88,22 +88,32 @@ func (n *pointerNode) findMembers(object []byte, values [][]byte, walk uint64) {
 	members := NewMembers(object)
 	left := n.inside - len(n.slots)
 	for i := 0; left > 0; i++ {
-		key, value, ok := members.Next()
-		if !ok {
+		child, ok := n.child(i, &members)
+		switch {
+		case !ok:
+			return
+		case child == nil || child.walk == walk:
+			members.value()
+			continue
+		}
+		child.walk = walk
+		if child.inside == left && len(child.slots) == 0 {
+			child.find(members.text[members.pos:], values, walk) // nothing behind it is looked for, so its end does not matter
 			return
 		}
-		if child := n.child(i, key); child != nil && child.walk != walk {
-			child.walk = walk
-			child.find(value, values, walk)
-			left -= child.inside
-		}
+		child.find(members.value(), values, walk)
+		left -= child.inside
 	}
 }
 
-// child returns where the i-th member of an object leads.
-func (n *pointerNode) child(i int, key []byte) *pointerNode {
-	if i < len(n.trail) && bytes.Equal(n.trail[i].key, key) {
-		return n.trail[i].node
+// child goes to the value of an object's i-th member, and returns where that leads; false if there is none.
+func (n *pointerNode) child(i int, members *Members) (*pointerNode, bool) {
+	if i < len(n.trail) && members.expect(n.trail[i].key) {
+		return n.trail[i].node, true
+	}
+	key, ok := members.key()
+	if !ok {
+		return nil, false
 	}
 	child := n.children[string(Name(key))]
 	switch {
@@ -113,7 +123,7 @@ func (n *pointerNode) child(i int, key []byte) *pointerNode {
 	case i == len(n.trail) && i < maxTrail:
 		n.trail = append(n.trail, step{bytes.Clone(key), child})
 	}
-	return child
+	return child, true
 }
 
 func (n *pointerNode) findElements(array []byte, values [][]byte, walk uint64) {

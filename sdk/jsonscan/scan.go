@@ -58,25 +58,52 @@ func NewMembers(object []byte) Members {
 // Next returns the next member: its key as it is written between the quotes, escapes unresolved (see Name), and its
 // value. Both alias the object.
 func (m *Members) Next() (key, value []byte, ok bool) {
+	if key, ok = m.key(); ok {
+		value = m.value()
+	}
+	return key, value, ok
+}
+
+// key goes to the next member's value and returns its key.
+func (m *Members) key() (key []byte, ok bool) {
 	pos := Space(m.text, m.pos)
 	if pos < len(m.text) && m.text[pos] == ',' {
 		pos = Space(m.text, pos+1)
 	}
 	if pos >= len(m.text) || m.text[pos] != '"' {
 		m.pos = len(m.text)
-		return nil, nil, false
+		return nil, false
 	}
 	end := skipString(m.text, pos)
 	key = m.text[pos+1 : max(end-1, pos+1)]
 	pos = Space(m.text, end)
 	if pos >= len(m.text) || m.text[pos] != ':' {
 		m.pos = len(m.text)
-		return nil, nil, false
+		return nil, false
 	}
-	pos = Space(m.text, pos+1)
-	end = Skip(m.text, pos)
-	m.pos = end
-	return key, m.text[pos:end], true
+	m.pos = Space(m.text, pos+1)
+	return key, true
+}
+
+// expect is key where the next member is known to have this one, written without white space; otherwise it goes nowhere.
+func (m *Members) expect(key []byte) bool {
+	pos := m.pos
+	if pos < len(m.text) && m.text[pos] == ',' {
+		pos++
+	}
+	end := pos + len(key) + len(`"":`)
+	if end > len(m.text) || m.text[pos] != '"' || m.text[end-2] != '"' || m.text[end-1] != ':' || !bytes.Equal(m.text[pos+1:end-2], key) {
+		return false
+	}
+	m.pos = Space(m.text, end)
+	return true
+}
+
+// value passes over the value to which key or expect went, and returns it.
+func (m *Members) value() []byte {
+	pos := m.pos
+	m.pos = Skip(m.text, pos)
+	return m.text[pos:m.pos]
 }
 
 // Elements iterates over the elements of an array. The zero value has none.
