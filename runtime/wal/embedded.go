@@ -163,9 +163,9 @@ func (e *Embedded) open() error {
 // never merged, and the small tables that are left are merged seldom.
 func engineOptions(log pebble.Logger) *pebble.Options {
 	const (
-		large        = 4 << 10 // what is smaller stays with its key: a record, or a few small documents
-		mergeNever   = 1 << 20 // files that a table may refer to before its values are merged
-		rewriteNever = 1.0     // share of a file that is garbage before it is rewritten; only transactions that were given up leave some
+		large       = 4 << 10 // what is smaller stays with its key: a record, or a few small documents
+		mergeNever  = 1 << 20 // files that a table may refer to before its values are merged
+		rewriteFrom = 0.5     // share of all files' bytes that is garbage before files are rewritten; only transactions that were given up leave some
 	)
 	o := &pebble.Options{
 		FormatMajorVersion:    pebble.FormatNewest,
@@ -176,7 +176,7 @@ func engineOptions(log pebble.Logger) *pebble.Options {
 	}
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
 	o.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
-		return pebble.ValueSeparationPolicy{Enabled: true, MinimumSize: large, MaxBlobReferenceDepth: mergeNever, TargetGarbageRatio: rewriteNever}
+		return pebble.ValueSeparationPolicy{Enabled: true, MinimumSize: large, MaxBlobReferenceDepth: mergeNever, TargetGarbageRatio: rewriteFrom}
 	}
 	return o
 }
