@@ -99,7 +99,7 @@ func (r *rig) defaults() Options {
 		o.Capture = capture.Timeouts{Answer: 20 * time.Second, Stop: 5 * time.Second}
 	}
 	if o.Materialize == (materialize.Timeouts{}) {
-		o.Materialize = materialize.Timeouts{Answer: 20 * time.Second, Stop: 5 * time.Second}
+		o.Materialize = materialize.Timeouts{Answer: 20 * time.Second, Stop: 5 * time.Second, Settle: time.Millisecond}
 	}
 	if o.Board == nil {
 		o.Board = status.NewBoard()

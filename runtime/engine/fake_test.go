@@ -59,6 +59,7 @@ type fakeConfig struct {
 	Deletes bool   `json:"deletes"` // every eleventh document deletes its key
 	Late    bool   `json:"late"`    // announce the new field behind the documents of its checkpoint
 	Silent  bool   `json:"silent"`  // never announce the new field
+	Members int    `json:"members"` // how many documents from AlterAt on bring one more member each, beside
 	From    int    `json:"from"`    // where a new state begins: what came before was deleted in the source
 	Paced   bool   `json:"paced"`   // send a checkpoint only when the last one is acknowledged
 }
@@ -107,6 +108,9 @@ func fakeDoc(c *fakeConfig, n int) []byte {
 	extra := ""
 	if c.AlterAt > 0 && n >= c.AlterAt {
 		extra = fmt.Sprintf(`,"extra":"x%d"`, n)
+	}
+	if c.AlterAt > 0 && n >= c.AlterAt && n < c.AlterAt+c.Members {
+		extra += fmt.Sprintf(`,"m%d":%d`, n, n)
 	}
 	pad := ""
 	if c.Pad > 0 {

@@ -5,10 +5,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/protocol/frame"
+	"github.com/sluicedata/sluice/runtime/materialize"
 )
 
 // inferring lets the rig's collection say that there is more in its documents.
@@ -50,6 +52,39 @@ func TestFieldsAreLearnedWhileRunning(t *testing.T) {
 			r.same("late")
 			require.Equal(t, before, strings.Count(r.log.String(), "opening again with the new schema"))
 			require.NotContains(t, r.log.String(), "looked for fields in documents")
+		})
+	}
+}
+
+// Members that come one after another are taken into a destination's sessions together, unless there is much to store.
+func TestMembersAreLearnedTogether(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		settle time.Duration
+		bytes  int // of a transaction; 0 is plenty
+	}{
+		"little": {2 * time.Second, 0},
+		"much":   {time.Hour, 1 << 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, frame.Proto, fakeConfig{Total: 450, Batch: 1, Keys: 20, AlterAt: 100, Members: 300, Silent: true, Paced: true})
+			r.inferring()
+			r.options.Materialize = materialize.Timeouts{Answer: 20 * time.Second, Stop: 5 * time.Second, Settle: c.settle}
+			r.options.MaxTransactionBytes = c.bytes
+			r.sink("one", "atomic", frame.Proto, fakeConfig{})
+			began := time.Now()
+			stop := r.start()
+			r.wait("one")
+			stop()
+			r.same("one")
+			db, err := readDB(filepath.Join(r.dir, "one"))
+			require.NoError(t, err)
+			require.False(t, db.Lost)
+			require.Contains(t, db.Fields["things"], "m399")
+			if c.bytes == 0 {
+				require.LessOrEqual(t, strings.Count(r.log.String(), "opening again with the new schema"), int(time.Since(began)/c.settle)+1)
+			}
 		})
 	}
 }

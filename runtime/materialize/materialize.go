@@ -47,6 +47,8 @@ type Timeouts struct {
 	Answer time.Duration // to a single request, and to open; zero is 5 minutes
 	Stop   time.Duration // to finish its transaction and end when the task stops; zero is 30 seconds
 	Remind time.Duration // how often a wait inside a transaction is logged; zero is 1 minute
+	// Settle is how old a session is at least when the next one is opened with a newer schema; zero is 3 seconds.
+	Settle time.Duration
 }
 
 func (t Timeouts) withDefaults() Timeouts {
@@ -58,6 +60,9 @@ func (t Timeouts) withDefaults() Timeouts {
 	}
 	if t.Remind == 0 {
 		t.Remind = time.Minute
+	}
+	if t.Settle == 0 {
+		t.Settle = 3 * time.Second
 	}
 	return t
 }
@@ -74,12 +79,53 @@ func (t *Task) Run(ctx context.Context) error {
 	}
 	t.Status.Set(status.Starting)
 	for {
+		opened, head := time.Now(), t.head()
 		err := t.session(ctx)
 		if !errors.Is(err, errEvolved) {
 			return err
 		}
+		if err := t.settle(ctx, opened.Add(t.Timeouts.Settle), head+int64(t.MaxTransactionBytes)); err != nil {
+			return err
+		}
 		t.Logger.Info("opening again with the new schema")
 	}
+}
+
+// settle waits until a time, or until the log is as long as a full transaction would make it. Members that nobody announces come one
+// after another in documents that differ; a session for each would do nothing but open. A schema that changes after a while of
+// calm is followed at once.
+func (t *Task) settle(ctx context.Context, until time.Time, full int64) error {
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	for {
+		changed := t.Log.Changed()
+		if t.head() >= full {
+			return nil
+		}
+		select {
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+// head is how long the journals are together that are read.
+func (t *Task) head() int64 {
+	var sum int64
+	counted := map[string]bool{}
+	for _, b := range t.Def.Bindings {
+		if counted[b.Source] {
+			continue
+		}
+		counted[b.Source] = true
+		for _, h := range t.Log.Heads(b.Source) {
+			sum += h.Offset
+		}
+	}
+	return sum
 }
 
 func (t *Task) session(ctx context.Context) error {
