@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -189,4 +190,33 @@ func TestRecordsLargerThanFetches(t *testing.T) {
 	r := open(t, cfg, nil)
 	r.until(3)
 	requireNumbers(t, r.docs, 0, 3)
+}
+
+// A broker sends a batch whole however large it is: one that is beyond all that is asked for at once, packed and unpacked, is
+// captured, with what comes before and behind it.
+func TestBatchesLargerThanFetches(t *testing.T) {
+	t.Parallel()
+	const large = 24 << 20
+	b := shared(t)
+	topic := b.topic(1, "max.message.bytes", fmt.Sprint(2*large))
+	b.numbered(topic, 1, 0, 10)
+	for i, codec := range []kgo.CompressionCodec{kgo.NoCompression(), kgo.Lz4Compression()} {
+		producer, err := kgo.NewClient(kgo.SeedBrokers(b.brokers), kgo.ProducerBatchCompression(codec), kgo.ProducerBatchMaxBytes(2*large),
+			kgo.BrokerMaxWriteBytes(100<<20), kgo.ProducerLinger(time.Second))
+		require.NoError(t, err)
+		defer producer.Close()
+		var records []*kgo.Record
+		for n := range 12 {
+			value := fmt.Appendf(nil, `{"n":%d,"text":"%s"}`, 10+12*i+n, strings.Repeat("text ", large/60))
+			records = append(records, &kgo.Record{Topic: topic, Value: value})
+		}
+		require.NoError(t, producer.ProduceSync(t.Context(), records...).FirstErr())
+	}
+	b.numbered(topic, 1, 34, 10)
+	cfg := b.config(topic)
+	cfg.Advanced.FetchMaxBytes = 1 << 20
+	r := open(t, cfg, nil)
+	r.until(44)
+	requireNumbers(t, r.docs, 0, 44)
+	require.NoError(t, r.Stop())
 }

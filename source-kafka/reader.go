@@ -375,6 +375,9 @@ func (r *reader) keep(ctx context.Context, now time.Time) error {
 		}
 		r.changed = append(r.changed, changed...)
 	}
+	if err := r.resetGoal(ctx, now); err != nil && !transient(err) {
+		return unreachable(err, r.cfg, r.pulse)
+	}
 	if !now.Before(r.nextStatus) {
 		every := duration(r.cfg.Advanced.StatusEvery, defaultStatusEvery)
 		r.nextStatus = now.Add(every)

@@ -23,6 +23,7 @@ type topic struct {
 	partitions map[int32]*partition // those that this process reads
 	waiting    map[int32]bool       // partitions of ours that nobody led when we asked
 	documents  *documents
+	found      bool // the cluster has told of it
 	gone       bool // was not there when we last asked
 	bad        int  // records that could not be decoded
 }
@@ -103,7 +104,7 @@ func (c *cluster) there(t *topic, detail kadm.TopicDetail) (bool, error) {
 	if t.gone {
 		log.Info("the topic is there again")
 	}
-	t.gone = false
+	t.found, t.gone = true, false
 	return true, nil
 }
 

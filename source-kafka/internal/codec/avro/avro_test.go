@@ -194,7 +194,7 @@ func TestDescription(t *testing.T) {
 
 const body = `{"type":"object","title":"a.R","description":"a row","required":["id","price","at","next","tags","inner"],"properties":{
 	"id":{"type":"integer","description":"its number"},
-	"price":{"type":"string","format":"number"},
+	"price":{"type":"string","format":"number","x-decimal":{"precision":9,"scale":2}},
 	"at":{"type":["string","null"],"format":"date-time"},
 	"next":{"anyOf":[{"$ref":"#/$defs/a.R"},{"type":"null"}]},
 	"tags":{"type":"object","additionalProperties":{"type":["string","integer","null"]}},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sluicedata/sluice/sdk/rowjson"
+	"github.com/sluicedata/sluice/sdk/schema"
 )
 
 // logical is what a value means beyond its kind.
@@ -56,7 +57,7 @@ func setLogical(t *typ, v map[string]any) {
 		if !ok || precision < 1 || (v["scale"] != nil && !scaled) || scale < 0 || scale > precision {
 			return
 		}
-		t.scale = scale
+		t.digits = schema.DecimalOf(precision, scale)
 	case l == logicalUUID && t.size != 16, l == logicalDuration && t.size != 12:
 		return
 	}
@@ -67,7 +68,7 @@ func setLogical(t *typ, v map[string]any) {
 func appendBytes(dst []byte, t *typ, b []byte) ([]byte, error) {
 	switch t.logical {
 	case logicalDecimal:
-		return appendDecimal(dst, b, t.scale), nil
+		return appendDecimal(dst, b, t.digits.Scale), nil
 	case logicalBigDecimal:
 		return appendBigDecimal(dst, b)
 	case logicalUUID:

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/sluicedata/sluice/sdk/schema"
 )
 
 // kind is what is read from the wire.
@@ -40,7 +42,7 @@ type typ struct {
 	name    string // full name of record, enum and fixed; of others the name of the type
 	doc     string
 	logical logical
-	scale   int
+	digits  schema.Decimal // decimal
 
 	fields   []field  // record
 	symbols  [][]byte // enum: quoted

@@ -62,7 +62,7 @@ func octets(t *typ) *jsontype.Node {
 	n := jsontype.Of("string")
 	switch t.logical {
 	case logicalDecimal, logicalBigDecimal:
-		n.Format = "number"
+		n.Format, n.Decimal = "number", t.digits
 	case logicalUUID:
 		n.Format = "uuid"
 	case logicalDuration:

@@ -96,6 +96,7 @@ func mergeOne(a, b *Node) *Node {
 	if nullOnly(b) {
 		return &m
 	}
+	m.Decimal = a.Decimal.Union(b.Decimal)
 	// The newer version's words count.
 	if b.Title != "" {
 		m.Title = b.Title

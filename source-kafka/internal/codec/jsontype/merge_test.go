@@ -4,9 +4,15 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/sdk/schema"
 )
 
 func object(props ...Prop) *Node { return &Node{Types: []string{"object"}, Props: props} }
+
+func decimal(precision, scale int) *Node {
+	return &Node{Types: []string{"string"}, Format: "number", Decimal: schema.Decimal{Precision: precision, Scale: scale}}
+}
 
 // TestMerge: what is merged must be true of the values of each.
 func TestMerge(t *testing.T) {
@@ -21,6 +27,9 @@ func TestMerge(t *testing.T) {
 		{"two types", Of("integer"), Of("boolean"), `{"type":["integer","boolean"]}`},
 		{"null", Of("null"), date, `{"type":["string","null"],"format":"date"}`},
 		{"two formats", date, Of("string"), `{"anyOf":[{"type":"string","format":"date"},{"type":"string"}]}`},
+		{"two decimals", decimal(9, 2), decimal(6, 4), `{"type":"string","format":"number","x-decimal":{"precision":11,"scale":4}}`},
+		{"a decimal without bound", decimal(9, 2), decimal(0, 0), `{"type":"string","format":"number"}`},
+		{"a decimal or null", Of("null"), decimal(9, 2), `{"type":["string","null"],"format":"number","x-decimal":{"precision":9,"scale":2}}`},
 		{"anything", &Node{}, Of("string"), `{"anyOf":[{},{"type":"string"}]}`},
 		{
 			"members", object(Prop{"a", Of("string"), true}, Prop{"b", Of("string"), true}), object(Prop{"a", Of("integer"), true}, Prop{"c", date, true}),

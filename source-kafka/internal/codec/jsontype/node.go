@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/sluicedata/sluice/sdk/jsonscan"
+	"github.com/sluicedata/sluice/sdk/schema"
 )
 
 // Node describes one value. The zero value is any value.
@@ -13,6 +14,8 @@ type Node struct {
 	Types []string
 	// Format and Encoding narrow strings: "date-time"; "base64".
 	Format, Encoding string
+	// Decimal bounds the digits of strings that are numbers; the zero value means no bound.
+	Decimal schema.Decimal
 	// Title and Description are for people.
 	Title, Description string
 	// Props are the members of objects, in order. Others may come: a later version of the schema may add some.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluicedata/sluice/sdk/jsonscan"
 	"github.com/sluicedata/sluice/sdk/rowjson"
+	"github.com/sluicedata/sluice/sdk/schema"
 )
 
 // JSON is the document as a JSON schema (2020-12). A definition that is used once is written where it is used; those that
@@ -118,6 +119,10 @@ func (w *writer) members(n *Node, root bool) {
 	w.text("title", n.Title)
 	w.text("description", n.Description)
 	w.text("format", n.Format)
+	if n.Decimal.Bounded() {
+		w.name(schema.DecimalKeyword)
+		w.dst = append(w.dst, n.Decimal.JSON()...)
+	}
 	w.text("contentEncoding", n.Encoding)
 	if len(n.Props) > 0 {
 		w.props(n.Props)
