@@ -187,14 +187,9 @@ func (d *decoder) decode(packed, text []byte, want int) ([]tuple.Element, []byte
 		}
 		packed = d.scratch
 	}
-	d.elements = d.elements[:0]
-	for rest := packed; len(rest) > 0; {
-		e, after, err := tuple.Next(rest)
-		if err != nil {
-			return nil, nil, err
-		}
-		d.elements = append(d.elements, e)
-		rest = after
+	var err error
+	if d.elements, err = tuple.AppendElements(d.elements[:0], packed); err != nil {
+		return nil, nil, err
 	}
 	if len(d.elements) != want {
 		return nil, nil, fmt.Errorf("there are %d elements, the selection has %d", len(d.elements), want)

@@ -194,15 +194,23 @@ func TestDamagedTuples(t *testing.T) {
 
 func FuzzNext(f *testing.F) {
 	f.Add([]byte("\x02a\x00\xffb\x00\x15\x01\x21\x80\x00\x00\x00\x00\x00\x00\x00"))
+	f.Add([]byte("\x01ab\x00\x02\x00\x00\x02c"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for len(b) > 0 {
-			_, rest, err := tuple.Next(b)
+		all, failed := tuple.AppendElements(nil, b)
+		for i := 0; len(b) > 0; i++ {
+			e, rest, err := tuple.Next(b)
 			if err != nil {
+				require.Equal(t, err, failed)
+				require.Len(t, all, i+1)
 				return
+			}
+			if e.Kind != tuple.Float { // NaN is not equal to itself
+				require.Equal(t, e, all[i])
 			}
 			require.Less(t, len(rest), len(b))
 			b = rest
 		}
+		require.NoError(t, failed)
 	})
 }
 
@@ -210,12 +218,14 @@ func TestNoAllocations(t *testing.T) {
 	dst := make([]byte, 0, 256)
 	packed := tuple.AppendString(tuple.AppendFloat(tuple.AppendInt(nil, -77), 1.5), "no escapes")
 	text, number := []byte(`"text"`), []byte(`-12345`)
+	elements := make([]tuple.Element, 0, 4)
 	require.Zero(t, testing.AllocsPerRun(100, func() {
 		dst = tuple.AppendInt(dst[:0], -123456)
 		dst = tuple.AppendString(dst, "text")
 		dst = tuple.AppendStringBytes(dst, []byte("a\x00b"))
 		dst, _ = tuple.AppendJSON(dst, text)
 		dst, _ = tuple.AppendJSON(dst, number)
+		elements, _ = tuple.AppendElements(elements[:0], packed)
 		for rest := packed; len(rest) > 0; {
 			_, rest, _ = tuple.Next(rest)
 		}

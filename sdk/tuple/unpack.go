@@ -86,6 +86,26 @@ func Next(b []byte) (e Element, rest []byte, err error) {
 	}
 }
 
+// AppendElements decodes all elements of a packed tuple, as Next does, behind those in dst. It allocates nothing where dst has room and nothing
+// needs unescaping. On failure the last element is not one.
+func AppendElements(dst []Element, packed []byte) ([]Element, error) {
+	for len(packed) > 0 {
+		dst = append(dst, Element{})
+		e := &dst[len(dst)-1]
+		var err error
+		if code := packed[0]; code == codeBytes || code == codeString {
+			e.Kind = Bytes + Kind(code-codeBytes) // most are texts, which are not worth a copy of an element
+			e.Bytes, packed, err = nextEscaped(packed[1:])
+		} else {
+			*e, packed, err = Next(packed)
+		}
+		if err != nil {
+			return dst, err
+		}
+	}
+	return dst, nil
+}
+
 // nextEscaped returns the bytes before the terminator, unescaped. Only escaped bytes are copied.
 func nextEscaped(b []byte) (text, rest []byte, err error) {
 	var owned []byte
