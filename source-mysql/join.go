@@ -21,7 +21,8 @@ import (
 // that it does not. If none of those in between has changed the table, the division is exact. Otherwise another snapshot is tried.
 // So a table joins in a moment in which nobody is just committing a change of it.
 //
-// The snapshot is then read from its first row to its last by one query, which holds what any query holds: the table's definition.
+// The snapshot is then read from its first row to its last by one query, which holds what any query holds: the table's definition. So it is
+// taken when the stream is near the end of the log, where it soon is at the snapshot's place, or has not come near in a while.
 
 // join is what a snapshot has to see to divide a table that the stream does not carry yet.
 type join struct {
@@ -50,6 +51,7 @@ func (j *join) seenBy(v cdc.Visibility) bool {
 type joining struct {
 	tables  []*streamed
 	next    time.Time // of the next attempt
+	since   time.Time // of the first one; zero when a table has joined
 	warned  time.Time
 	table   *streamed // that is being divided; nil if none is
 	pass    *pass     // that may divide it, once the stream is where the log ended
@@ -63,11 +65,15 @@ type joining struct {
 // taken is a snapshot that was tried to be taken. Without a pass it cannot be used, for a reason that passes.
 type taken struct {
 	pass *pass
+	far  bool // the stream is not near the end of the log yet
 	err  error
 }
 
 const (
 	joinEvery   = 20 * time.Millisecond
+	joinFar     = 100 * time.Millisecond // while the stream is far behind
+	joinNear    = 1 << 20                // bytes of log; and how long it may take to come as near:
+	joinWait    = time.Minute
 	joinFailed  = time.Second // after an error
 	joinWarn    = 30 * time.Second
 	maxFailures = 20 // in a row
@@ -130,7 +136,7 @@ func (s *stream) joined(ctx context.Context) (*cdc.Event, error) {
 	}
 	t.join = nil
 	s.unmap(t.id)
-	j.table, j.pass = nil, nil
+	j.table, j.pass, j.since = nil, nil, time.Time{}
 	p.file = s.file(p.at)
 	s.d.pass.Store(p)
 	s.event = cdc.Event{Op: cdc.Joined, Table: t.id, Origin: p.at.String(), Once: true}
@@ -145,6 +151,10 @@ func (s *stream) divide(ctx context.Context) {
 	if i < 0 || now.Before(j.next) || s.d.pass.Load() != nil {
 		return
 	}
+	if j.since.IsZero() {
+		j.since = now
+	}
+	at, patient := s.at, now.Sub(j.since) < joinWait
 	t := j.tables[i]
 	j.tables = append(slices.Delete(j.tables, i, i+1), t) // the others' turn comes first next time
 	var within context.Context
@@ -152,7 +162,12 @@ func (s *stream) divide(ctx context.Context) {
 	j.table, j.pass, j.crossed, j.taken = t, nil, false, make(chan taken, 1)
 	j.taking.Go(func() {
 		var got taken
-		got.pass, got.err = s.d.takePass(within, t.id)
+		if patient {
+			got.far, got.err = s.d.isFar(within, at)
+		}
+		if !got.far && got.err == nil {
+			got.pass, got.err = s.d.takePass(within, t.id)
+		}
 		j.taken <- got
 	})
 }
@@ -173,6 +188,8 @@ func (s *stream) tookSnapshot(got taken) error {
 	}
 	j.failed = 0
 	switch {
+	case got.far:
+		j.table, j.next = nil, time.Now().Add(joinFar)
 	case got.pass == nil:
 		s.tryAgain(joinEvery)
 	case j.table.join == nil || !j.table.join.seenBy(got.pass.seen):
@@ -213,6 +230,16 @@ func (s *stream) stopJoining() {
 		j.pass.close()
 	}
 	j.table, j.pass = nil, nil
+}
+
+// isFar reports whether a place is far from the end of the log.
+func (d *driver) isFar(ctx context.Context, at place) (far bool, err error) {
+	err = d.conns.with(ctx, func(s *session) error {
+		end, err := d.end(ctx, s)
+		far = end.number() != at.number() || end.at > at.at+joinNear
+		return err
+	})
+	return far, err
 }
 
 // takePass takes a snapshot of a table, on a session of its own, and says what it sees for certain, and beyond which place nothing. It

@@ -280,6 +280,98 @@ func (db *database) tryExec(sql ...string) error {
 	return nil
 }
 
+// A change that is in the log before the place beyond which the snapshot sees nothing, and that it does not see: it is neither taken for one of
+// the backfill's nor left out.
+func TestKeylessTableWithStalledCommit(t *testing.T) {
+	t.Parallel()
+	db := positionDatabase(t, mysqld.MySQL, false) // MariaDB says of which place a snapshot is, and without GTIDs settled places wait for it
+	db.exec("CREATE TABLE t (a BIGINT)", "INSERT INTO t VALUES (1)")
+	stalls := newStaller(db)
+	d := db.driver()
+	table := db.tables(d, "t")[0]
+	s := db.open(d, table)
+	log, ok := s.Stream.(*stream)
+	require.True(t, ok)
+	log.joining.next = time.Now().Add(time.Hour)
+	require.Empty(t, s.fence())
+
+	// The stream is here, and a snapshot is taken while the commit is stalled behind it.
+	here := log.at
+	writer := db.session(db.name)
+	release := stalls.begin()
+	done := make(chan error, 1)
+	go func() { done <- writer.exec(t.Context(), "INSERT INTO t VALUES (2)") }()
+	eventually := func(what string, f func() bool) {
+		require.Eventually(t, f, patience, 5*time.Millisecond, what)
+	}
+	eventually("the commit is not logged", func() bool {
+		mark, err := d.End(t.Context())
+		return err == nil && string(mark) != here.String()
+	})
+	log.joining.next = time.Time{}
+	for deadline := time.Now().Add(patience); log.joining.pass == nil; {
+		require.True(t, time.Now().Before(deadline), "no snapshot is taken")
+		ev, err := log.joined(t.Context())
+		require.NoError(t, err)
+		require.Nil(t, ev)
+	}
+	require.True(t, here.before(log.joining.pass.at))
+	for log.joining.pass != nil {
+		ev, err := s.Next(t.Context(), 5*time.Millisecond)
+		require.NoError(t, err)
+		require.NotEqual(t, cdc.Joined, ev.Op, "with a snapshot that lacks the change")
+	}
+	release()
+	require.NoError(t, <-done)
+	s.join(table)
+	v := newVersions(t)
+	require.Empty(t, v.scanSome(d, table, 10))
+	require.NoError(t, s.each(v.event))
+	v.compare(db, "t")
+}
+
+// While the stream is far behind, nothing holds the definition of a table that waits to join.
+func TestKeylessTableFarBehind(t *testing.T) {
+	t.Parallel()
+	flavors(t, func(t *testing.T, flavor string) {
+		db := newDatabase(t, flavor)
+		db.exec("CREATE TABLE t (a BIGINT)", "INSERT INTO t VALUES (1)", "CREATE TABLE other (id INT PRIMARY KEY, v MEDIUMTEXT)")
+		d := db.driver()
+		tables := db.tables(d, "t", "other")
+		begin := db.open(d, tables...)
+		from := begin.Start()
+		begin.close()
+		const rows = 40
+		for i := range rows {
+			db.exec(fmt.Sprintf("INSERT INTO other VALUES (%d, REPEAT('x', 100000))", i))
+		}
+		s := db.resume(d, from, tables...)
+		locks := db.session(db.name)
+		require.NoError(t, locks.exec(t.Context(), "SET lock_wait_timeout = 1"))
+		for got := 0; got < rows/2; {
+			ev, err := s.Next(t.Context(), 5*time.Millisecond)
+			require.NoError(t, err)
+			require.NotEqual(t, cdc.Joined, ev.Op)
+			if ev.Row == nil {
+				continue
+			}
+			got++
+			require.NoError(t, locks.exec(t.Context(), "LOCK TABLES t WRITE"), "behind row %d", got)
+			require.NoError(t, locks.exec(t.Context(), "UNLOCK TABLES"))
+		}
+		v := newVersions(t)
+		for joined := false; !joined; {
+			ev, err := s.Next(t.Context(), 5*time.Millisecond)
+			require.NoError(t, err)
+			if joined = ev.Op == cdc.Joined; joined {
+				tables[0].Origin = ev.Origin
+			}
+		}
+		require.Empty(t, v.scanSome(d, tables[0], 10))
+		v.compare(db, "t")
+	})
+}
+
 // Places in the logs of two servers are told apart: they are the keys of documents of tables without one.
 func TestPlacesInTwoLogs(t *testing.T) {
 	t.Parallel()

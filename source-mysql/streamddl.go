@@ -123,6 +123,15 @@ func (s *stream) truncated(id cdc.TableID) {
 	s.queue = append(s.queue, cdc.Event{Op: cdc.Truncate, Table: id, Txn: s.txn.id, Mark: cdc.Mark(s.at.String()), CommitTime: s.txn.commit})
 }
 
+// exchanged takes a table that lost rows and got others. Those are read whatever becomes of what it lost; without a key they would be all
+// of its rows once more.
+func (s *stream) exchanged(id cdc.TableID) {
+	s.truncated(id)
+	if t := s.tables[id]; t != nil && len(t.table.Key) > 0 {
+		s.queue = append(s.queue, cdc.Event{Op: cdc.Shape, Table: id, Txn: s.txn.id, Shape: t.table, Rescan: true})
+	}
+}
+
 func (s *stream) dropped(id cdc.TableID, why string) {
 	t := s.tables[id]
 	if t == nil {
@@ -215,13 +224,16 @@ func (s *stream) alteredBy(ctx context.Context, st statement) error {
 		return s.renamed(ctx, st)
 	}
 	for _, other := range st.swapped {
-		s.truncated(other)
+		s.exchanged(other)
 	}
 	t := s.tables[id]
 	if t == nil {
 		return nil
 	}
-	if st.empty {
+	switch {
+	case len(st.swapped) > 0:
+		s.exchanged(id)
+	case st.empty:
 		s.truncated(id)
 	}
 	if !st.columns {
