@@ -146,7 +146,7 @@ func (s *flaky) Open(
 	ctx context.Context, env capture.Env, cfg countingConfig, bs []*capture.Binding[countingResource, countingState],
 ) (capture.Reader, error) {
 	s.opened++
-	lost := usererr.New(capture.ErrDisconnected, "The numbers are out of reach.")
+	lost := capture.Disconnected(usererr.New(io.ErrUnexpectedEOF, "The numbers are out of reach."))
 	if s.opened > 1 && s.opened <= 1+s.refuse || s.opened == 1 && s.refuse < 0 {
 		return nil, lost
 	}
@@ -178,7 +178,7 @@ func TestPullGoesOn(t *testing.T) {
 	require.Equal(t, whole, got)
 	require.Equal(t, 7, s.opened)
 	require.Equal(t, 6, strings.Count(errs, "the connection is lost; the capture is opened again behind what it has written"))
-	require.Contains(t, errs, "The numbers are out of reach.")
+	require.Contains(t, errs, `"waitsFor":"The numbers are out of reach."`)
 }
 
 // It ends where that is not sure, and where it never began.

@@ -64,9 +64,18 @@ type Reader interface {
 }
 
 // ErrDisconnected marks errors of Open and Read that say no more than that the connection to the endpoint is lost, or cannot be made
-// now. A source may wrap it if a session that is opened with what was last committed goes on exactly there. A pull then opens one
+// now. A source may mark errors so if a session that is opened with what was last committed goes on exactly there. A pull then opens one
 // again, where no document of an unfinished transaction was written; anybody else starts the process again, whatever the error.
 var ErrDisconnected = errors.New("the connection is lost")
+
+// Disconnected marks an error by ErrDisconnected. What it says stays as it is.
+func Disconnected(err error) error { return &disconnected{err} }
+
+type disconnected struct{ err error }
+
+func (d *disconnected) Error() string        { return d.err.Error() }
+func (d *disconnected) Unwrap() error        { return d.err }
+func (d *disconnected) Is(target error) bool { return target == ErrDisconnected } //nolint:errorlint // what errors.Is asks for
 
 // ReaderFunc is a Reader that is just a function.
 type ReaderFunc func(ctx context.Context, tx *Tx) error

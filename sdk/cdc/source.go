@@ -122,7 +122,7 @@ func (o Options) disconnected(err error) error {
 	if err == nil || o.Disconnected == nil || !o.Disconnected(err) {
 		return err
 	}
-	return fmt.Errorf("%w: %w", capture.ErrDisconnected, err)
+	return capture.Disconnected(err)
 }
 
 // placeholders reports whether documents may have null for values that are too large.
