@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -130,7 +131,7 @@ func (s *Screen) paint(b *bytes.Buffer) {
 	}
 }
 
-// Metrics serves a board to Prometheus until the context is over. It returns when the address is taken and served, or
+// Metrics serves a board to Prometheus, and to those who ask whether the pipeline is alive (/healthz) and ready (/readyz), until the context is over. It returns when the address is taken and served, or
 // with an error for people.
 func Metrics(ctx context.Context, addr string, board *status.Board, logger *logrus.Logger) error {
 	var config net.ListenConfig
@@ -141,6 +142,8 @@ func Metrics(ctx context.Context, addr string, board *status.Board, logger *logr
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(status.NewCollector(board), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { healthy(w, board) })
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) { ready(w, board) })
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
@@ -151,4 +154,37 @@ func Metrics(ctx context.Context, addr string, board *status.Board, logger *logr
 	}()
 	logger.WithField("address", "http://"+listener.Addr().String()+"/metrics").Info("serving metrics")
 	return nil
+}
+
+// healthy answers once every task could be looked at: a lock that somebody keeps for ever lets the question time out. Tasks that fail are
+// no reason to start the process again: it does that with the tasks.
+func healthy(w http.ResponseWriter, board *status.Board) {
+	board.Snapshot()
+	answer(w, http.StatusOK, "alive")
+}
+
+// ready says whether every connector has its session open, or waits for its next sweep; else which have not.
+func ready(w http.ResponseWriter, board *status.Board) {
+	tasks := board.Snapshot()
+	if len(tasks) == 0 {
+		answer(w, http.StatusServiceUnavailable, "not ready: the pipeline is starting")
+		return
+	}
+	var missing []string
+	for _, t := range tasks {
+		if t.State != status.Running && t.State != status.Waiting {
+			missing = append(missing, fmt.Sprintf("the %s %s is %s", t.Kind, t.Name, t.State))
+		}
+	}
+	if len(missing) > 0 {
+		answer(w, http.StatusServiceUnavailable, "not ready: "+strings.Join(missing, "; "))
+		return
+	}
+	answer(w, http.StatusOK, "ready")
+}
+
+func answer(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(code)
+	_, _ = io.WriteString(w, text+"\n") // who asked may have gone
 }

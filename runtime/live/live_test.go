@@ -3,6 +3,7 @@ package live
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"regexp"
@@ -51,7 +52,8 @@ func TestDisplayWritesTheLastState(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	board := status.NewBoard()
-	board.Task(status.Capture, "acme/source").Checkpoint(3)
+	task := board.Task(status.Capture, "acme/source")
+	task.Checkpoint(3)
 	var text bytes.Buffer
 	logger := logrus.New()
 	logger.SetOutput(&text)
@@ -67,6 +69,26 @@ func TestMetrics(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, response.Body.Close())
 	require.Contains(t, string(body), `sluice_checkpoints_total{kind="capture",task="acme/source"} 3`)
+
+	ask := func(path string) string {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/metrics")+path, nil)
+		require.NoError(t, err)
+		response, err := http.DefaultClient.Do(request)
+		require.NoError(t, err)
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		return fmt.Sprint(response.StatusCode, " ", string(body))
+	}
+	require.Equal(t, "200 alive\n", ask("/healthz"))
+	require.Equal(t, "503 not ready: the capture acme/source is starting\n", ask("/readyz"))
+	task.Set(status.Running)
+	require.Equal(t, "200 ready\n", ask("/readyz"))
+	task.Fail("no password")
+	require.Equal(t, "503 not ready: the capture acme/source is failing\n", ask("/readyz"))
+	require.Equal(t, "200 alive\n", ask("/healthz"))
+	task.Set(status.Waiting)
+	require.Equal(t, "200 ready\n", ask("/readyz"))
 
 	addr := strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/metrics")
 	err = Metrics(ctx, addr, board, process.Discard())
