@@ -18,6 +18,7 @@ type testFlags struct {
 	file     string
 	kind     string
 	resource string
+	verify   string
 	only     []string
 	quiet    time.Duration
 	memory   int64
@@ -54,6 +55,7 @@ sluice_test_…, and keeps them.`,
 	cmd.Flags().StringVar(&f.file, "file", "", "where to write the report (default: standard output)")
 	cmd.Flags().StringVar(&f.kind, "kind", "", "what the connector does: capture or materialize (default: found out)")
 	cmd.Flags().StringVar(&f.resource, "resource", "", `resource of a destination's binding, as JSON in which {table} is replaced (default: made of the schema)`)
+	cmd.Flags().StringVar(&f.verify, "verify", "", `command that prints the rows of a destination's {table}, an object a line with id, region, note and size (default: they are not looked at)`)
 	cmd.Flags().StringSliceVar(&f.only, "only", nil, "check only these rules, and what they need")
 	cmd.Flags().DurationVar(&f.quiet, "quiet", 3*time.Second, "how long a source has to be silent to have given everything")
 	cmd.Flags().Int64Var(&f.memory, "memory", 1024, "how many MiB may be resident")
@@ -85,7 +87,7 @@ func (t *target) test(cmd *cobra.Command, f testFlags) error {
 	c := t.connector("sluice/conformance")
 	c.Log = nil // what the connector says of its kills would hide the report
 	report, err := conformance.Run(cmd.Context(), conformance.Options{
-		Connector: c, Kind: kind, Resource: f.resource, Only: f.only, Quiet: f.quiet, Memory: f.memory << 20,
+		Connector: c, Kind: kind, Resource: f.resource, Verify: f.verify, Only: f.only, Quiet: f.quiet, Memory: f.memory << 20,
 	})
 	if err != nil {
 		return err

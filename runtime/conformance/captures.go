@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -127,7 +128,7 @@ func (s *suite) documents(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	exit := l.read(ctx, s.opts.Quiet, func() bool { return len(l.docs) >= s.opts.Documents })
+	exit := l.read(ctx, l.enough)
 	s.whole = &l.reading
 	s.whole.exit = exit
 	switch {
@@ -139,6 +140,34 @@ func (s *suite) documents(ctx context.Context) error {
 		return errors.New("nothing was captured: name a system that has something to capture")
 	case len(l.points) == 0:
 		return errors.New("there was no checkpoint")
+	case exit != nil: // the rule stop has it
+		return nil
+	}
+	return s.rest(ctx)
+}
+
+// enough bounds a reading.
+func (l *life) enough() bool { return len(l.docs) >= l.s.opts.Documents }
+
+// rest looks whether the silence that ended the reading was the end: opened again, the capture has nothing more to give.
+func (s *suite) rest(ctx context.Context) error {
+	for len(s.whole.docs) < s.opts.Documents {
+		l, err := s.open(ctx, 0, s.whole.points[len(s.whole.points)-1].state)
+		if err != nil {
+			return err
+		}
+		l.rest, l.docs = true, slices.Clone(s.whole.docs)
+		if exit := l.read(ctx, l.enough); exit != nil {
+			return fmt.Errorf("opened again at its last checkpoint: %w", exit)
+		}
+		if l.invalid != nil {
+			return l.invalid
+		}
+		if maps.Equal(final(s.whole.docs), final(l.docs)) {
+			s.whole.complete = true
+			return nil
+		}
+		s.whole.docs, s.whole.points = l.docs, append(s.whole.points, l.points...)
 	}
 	return nil
 }
@@ -188,7 +217,7 @@ func (s *suite) resume(ctx context.Context) error {
 		}
 		l.reading.docs = slices.Clone(s.whole.docs[:at.docs])
 		l.acks = 1
-		exit := l.read(ctx, s.opts.Quiet, func() bool { return s.whole.missing(&l.reading) == "" })
+		exit := l.readWhole(ctx)
 		if missing := s.whole.missing(&l.reading); missing != "" {
 			return fmt.Errorf("resumed behind %d of %d documents: %s", at.docs, len(s.whole.docs), missing)
 		}
@@ -207,6 +236,12 @@ func (s *suite) resumeOnce(context.Context) error {
 		return err
 	}
 	return s.resumed
+}
+
+// readWhole reads until there is all that one reading gave.
+func (l *life) readWhole(ctx context.Context) error {
+	l.want = l.s.whole
+	return l.read(ctx, func() bool { return !l.lacks() })
 }
 
 // killed lives several short lives, each of which begins where the last one was committed.
@@ -233,7 +268,7 @@ func (s *suite) killed(ctx context.Context) error {
 			continue
 		}
 		if step == "" {
-			exit := l.read(ctx, s.opts.Quiet, func() bool { return s.whole.missing(&l.reading) == "" })
+			exit := l.readWhole(ctx)
 			if missing := s.whole.missing(&l.reading); missing != "" {
 				return errors.New(missing)
 			}
@@ -257,9 +292,9 @@ func (s *suite) acknowledgements(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.acks = 2
+	l.acks, l.want = 2, s.whole
 	// Until it is silent: it shall read the last acknowledgement, too.
-	exit := l.read(ctx, s.opts.Quiet, func() bool { return false })
+	exit := l.read(ctx, func() bool { return false })
 	if missing := s.whole.missing(&l.reading); missing != "" {
 		return errors.New(missing)
 	}
@@ -278,7 +313,7 @@ func (s *suite) tooManyAcks(ctx context.Context) error {
 		_ = l.session.Close()
 		return skipped("it wants no acknowledgements")
 	}
-	exit := l.read(ctx, s.opts.Quiet, func() bool {
+	exit := l.read(ctx, func() bool {
 		if len(l.points) == 1 && !l.overdone {
 			l.overdone = true
 			l.session.Acknowledge(1 << 20)
@@ -300,17 +335,28 @@ func (s *suite) slowReader(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.acks = 1
-	exit := l.read(ctx, s.opts.Quiet, func() bool {
+	l.acks, l.want = 1, s.whole
+	var grown int64
+	exit := l.read(ctx, func() bool {
 		if len(l.points) == 1 && !l.overdone {
 			l.overdone = true
-			pause(ctx, s.opts.Quiet)
-			s.watch.sample(l.session.Process())
+			grown = s.unread(ctx, l.session.Process())
 		}
-		return s.whole.missing(&l.reading) == ""
+		return !l.lacks()
 	})
 	if missing := s.whole.missing(&l.reading); missing != "" {
 		return errors.New(missing)
 	}
+	if grown > s.opts.Memory/4 {
+		return fmt.Errorf("%d MiB more were resident after nobody had read for %s", grown>>20, s.opts.Quiet)
+	}
 	return exit
+}
+
+// unread waits while nobody reads, and says by how many bytes the process has grown; 0 where that cannot be seen.
+func (s *suite) unread(ctx context.Context, p *host.Process) int64 {
+	before := peakMemory(p.Pid())
+	pause(ctx, s.opts.Quiet)
+	s.watch.sample(p)
+	return peakMemory(p.Pid()) - before
 }

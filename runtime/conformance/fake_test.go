@@ -1,15 +1,19 @@
 package conformance
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -32,6 +36,10 @@ const (
 type fake struct {
 	mode   string
 	folder string
+	task   string // of a destination's session
+	table  string
+	delta  bool
+	full   bool // its output was, once
 	codec  frame.Codec
 	in     *frame.Reader
 	out    *frame.Writer
@@ -184,6 +192,9 @@ func (f *fake) answer(m *capturepb.Response) {
 	}
 }
 
+// pauseOfFake is how long a source that pauses is silent in the middle of what it has.
+const pauseOfFake = 4 * time.Second
+
 const (
 	fakeDocuments = 40
 	fakeEvery     = 5 // documents to a checkpoint
@@ -208,9 +219,10 @@ func (f *fake) capture(open *capturepb.Request_Open) {
 	f.answer(&capturepb.Response{Opened: &capturepb.Response_Opened{ExplicitAcknowledgements: true}})
 	go f.acknowledged()
 	filler := ""
-	if f.mode == "slow-reader" {
+	if strings.HasPrefix(f.mode, "slow-reader") {
 		filler = strings.Repeat("x", 128<<10)
 	}
+	var ballast []byte
 	queue := make(chan []*capturepb.Response, 1)
 	go func() {
 		for batch := range queue {
@@ -223,7 +235,7 @@ func (f *fake) capture(open *capturepb.Request_Open) {
 		var batch []*capturepb.Response
 		for i := n; i < n+fakeEvery; i++ {
 			doc := fmt.Sprintf(`{"id":%d,"text":"%d%s"}`, i, i, filler)
-			if f.mode == "documents" {
+			if f.mode == "documents" || f.mode == "documents behind a pause" && n >= fakeDocuments/2 {
 				doc = `{"id":"one"}`
 			}
 			batch = append(batch, &capturepb.Response{Captured: &capturepb.Response_Captured{DocJson: []byte(doc)}})
@@ -233,15 +245,23 @@ func (f *fake) capture(open *capturepb.Request_Open) {
 			next = "[1]"
 		}
 		batch = append(batch, &capturepb.Response{Checkpoint: &capturepb.Response_Checkpoint{State: &flowpb.ConnectorState{UpdatedJson: []byte(next), MergePatch: true}}})
-		if f.mode != "slow-reader" {
+		if (f.mode == "pauses" || f.mode == "documents behind a pause") && n == fakeDocuments/2 && n > state.N {
+			time.Sleep(pauseOfFake)
+		}
+		if !strings.HasPrefix(f.mode, "slow-reader") {
 			queue <- batch
 			continue
 		}
 		select {
 		case queue <- batch:
-		case <-time.After(400 * time.Millisecond): // dropped
+		case <-time.After(400 * time.Millisecond): // dropped, or kept with much else
+			if f.mode == "slow-reader grows" {
+				ballast = bytes.Repeat([]byte("x"), 64<<20)
+				queue <- batch
+			}
 		}
 	}
+	runtime.KeepAlive(ballast)
 	select {}
 }
 
@@ -273,24 +293,37 @@ func (f *fake) acknowledged() {
 	}
 }
 
-// fakeStore is what a fake destination keeps, in one file: what is written at once is there at once.
+// fakeStore is what a fake destination keeps of a task, in one file: what is written at once is there at once.
 type fakeStore struct {
 	Position int64
 	Session  int
 	Rows     map[string]json.RawMessage
+	Added    []json.RawMessage // by delta updates
 }
+
+func (f *fake) file() string { return filepath.Join(f.folder, url.PathEscape(f.task)) }
 
 func (f *fake) store() *fakeStore {
 	s := &fakeStore{Rows: map[string]json.RawMessage{}}
-	text, _ := os.ReadFile(filepath.Join(f.folder, "store"))
+	text, _ := os.ReadFile(f.file())
 	_ = json.Unmarshal(text, s)
 	return s
 }
 
 func (f *fake) put(s *fakeStore) {
 	text, _ := json.Marshal(s)
-	file := filepath.Join(f.folder, "store")
-	if err := errors.Join(os.WriteFile(file+".new", text, 0o600), os.Rename(file+".new", file)); err != nil {
+	if err := errors.Join(os.WriteFile(f.file()+".new", text, 0o600), os.Rename(f.file()+".new", f.file())); err != nil {
+		f.die("%v", err)
+	}
+	// What others see of it.
+	var lines []string
+	for _, doc := range append(slices.Collect(maps.Values(s.Rows)), s.Added...) {
+		lines = append(lines, string(doc)+"\n")
+	}
+	if f.mode == "stored" && len(lines) > 0 {
+		lines = lines[1:]
+	}
+	if err := os.WriteFile(filepath.Join(f.folder, f.table+".jsonl"), []byte(strings.Join(lines, "")), 0o600); err != nil {
 		f.die("%v", err)
 	}
 }
@@ -311,7 +344,7 @@ func runFakeSink() {
 		}
 		switch {
 		case r.Spec != nil:
-			s := f.spec(`{"type":"object","required":["table"],"properties":{"table":{"type":"string","title":"Table","description":"Its name.","x-collection-name":true}}}`)
+			s := f.spec(`{"type":"object","x-load-optional":true,"required":["table"],"properties":{"table":{"type":"string","title":"Table","description":"Its name.","x-collection-name":true},"delta":{"type":"boolean","title":"Delta","description":"Append.","x-delta-updates":true}}}`)
 			f.say(&materializepb.Response{Spec: &materializepb.Response_Spec{
 				Protocol: s.Protocol, ConfigSchemaJson: s.ConfigSchemaJson, ResourceConfigSchemaJson: s.ResourceConfigSchemaJson, DocumentationUrl: s.DocumentationUrl,
 			}})
@@ -321,6 +354,8 @@ func runFakeSink() {
 		case r.Apply != nil:
 			f.say(&materializepb.Response{Applied: &materializepb.Response_Applied{}})
 		case r.Open != nil:
+			f.task = r.Open.Materialization.Name
+			f.table, f.delta = fakeResource(r.Open.Materialization.Bindings[0].ResourceConfigJson)
 			f.materialize()
 		default:
 			f.die("a request may not come now, or is empty")
@@ -331,7 +366,8 @@ func runFakeSink() {
 func (f *fake) validate(r *materializepb.Request_Validate) {
 	answer := &materializepb.Response_Validated{}
 	for _, b := range r.Bindings {
-		out := &materializepb.Response_Validated_Binding{ResourcePath: []string{string(b.ResourceConfigJson)}}
+		table, delta := fakeResource(b.ResourceConfigJson)
+		out := &materializepb.Response_Validated_Binding{ResourcePath: []string{table}, DeltaUpdates: delta && f.mode != "delta-updates"}
 		if f.mode == "validate" {
 			out.ResourcePath = []string{"one for all"}
 		}
@@ -350,13 +386,22 @@ func (f *fake) validate(r *materializepb.Request_Validate) {
 	f.say(&materializepb.Response{Validated: answer})
 }
 
+func fakeResource(text []byte) (table string, delta bool) {
+	var r struct {
+		Table string `json:"table"`
+		Delta bool   `json:"delta"`
+	}
+	_ = json.Unmarshal(text, &r)
+	return r.Table, r.Delta
+}
+
 func (f *fake) materialize() {
 	s := f.store()
 	s.Session++
 	session := s.Session
 	f.put(s)
 	f.say(&materializepb.Response{Opened: &materializepb.Response_Opened{RuntimeCheckpoint: checkpoint(s.Position)}})
-	rows, loads := map[string]json.RawMessage{}, 0
+	rows, loads := []fakeRow{}, 0
 	for {
 		var r materializepb.Request
 		if err := f.codec.Unmarshal(f.next(), &r); err != nil {
@@ -369,7 +414,8 @@ func (f *fake) materialize() {
 				f.add(s, rows)
 				f.put(s)
 			}
-			s, rows, loads = f.store(), map[string]json.RawMessage{}, 0
+			s, rows, loads = f.store(), nil, 0
+			f.wait()
 			f.say(&materializepb.Response{Acknowledged: &materializepb.Response_Acknowledged{}})
 		case r.Load != nil:
 			if loads++; loads > 1000 && f.mode == "many-loads" {
@@ -379,15 +425,16 @@ func (f *fake) materialize() {
 				if f.mode == "load" {
 					doc = json.RawMessage(strings.Replace(string(doc), "transaction", "old", 1))
 				}
-				f.say(&materializepb.Response{Loaded: &materializepb.Response_Loaded{DocJson: doc}})
+				f.loaded(doc)
 			}
 		case r.Flush != nil:
 			if f.mode == "transactions" {
 				f.say(&materializepb.Response{StartedCommit: &materializepb.Response_StartedCommit{}})
 			}
+			f.wait()
 			f.say(&materializepb.Response{Flushed: &materializepb.Response_Flushed{}})
 		case r.Store != nil:
-			rows[f.key(r.Store.KeyJson, r.Store.KeyPacked)] = r.Store.DocJson
+			rows = append(rows, fakeRow{f.key(r.Store.KeyJson, r.Store.KeyPacked), r.Store.DocJson, r.Store.Delete, r.Store.Exists})
 		case r.StartCommit != nil:
 			s = f.store()
 			if s.Session != session && f.mode != "fence" {
@@ -405,8 +452,51 @@ func (f *fake) materialize() {
 	}
 }
 
-func (f *fake) add(s *fakeStore, rows map[string]json.RawMessage) {
-	maps.Copy(s.Rows, rows)
+// fakeRow is a row of a transaction.
+type fakeRow struct {
+	key     string
+	doc     json.RawMessage
+	deleted bool
+	exists  bool
+}
+
+func (f *fake) add(s *fakeStore, rows []fakeRow) {
+	for i, r := range rows {
+		_, there := s.Rows[r.key]
+		switch {
+		case f.mode == "beliefs" && r.exists != there: // neither an update nor an insert
+		case f.delta && f.mode == "delta-updates reduced" && i > 0 && rows[i-1].key == r.key:
+			s.Added[len(s.Added)-1] = r.doc
+		case f.delta:
+			s.Added = append(s.Added, r.doc)
+		case r.deleted && f.mode != "deletes":
+			delete(s.Rows, r.key)
+		case !r.deleted:
+			s.Rows[r.key] = r.doc
+		}
+	}
+}
+
+// wait makes a destination slow that shall be.
+func (f *fake) wait() {
+	if f.mode == "pauses" {
+		time.Sleep(pauseOfFake / 10)
+	}
+}
+
+// loaded answers a Load; a broken one drops what is not taken at once.
+func (f *fake) loaded(doc json.RawMessage) {
+	m := &materializepb.Response{Loaded: &materializepb.Response_Loaded{DocJson: doc}}
+	if f.mode != "slow-reader" {
+		f.say(m)
+		return
+	}
+	if f.full {
+		return
+	}
+	began := time.Now()
+	f.say(m)
+	f.full = time.Since(began) > 400*time.Millisecond
 }
 
 // key is the same for both forms of a key.

@@ -36,6 +36,7 @@ type reading struct {
 	invalid  error // the first document or state that breaks a rule
 	badState error
 	exit     error
+	complete bool // it ended since nothing more came
 }
 
 // final is the last document of each key.
@@ -61,6 +62,9 @@ func (r *reading) missing(other *reading) string {
 		case have != text:
 			return fmt.Sprintf("a document is %s where one run gave %s", have, text)
 		}
+	}
+	if len(got) > len(want) && r.complete {
+		return fmt.Sprintf("%d keys came that one run did not give: the source does not stand still, or needs a longer --quiet", len(got)-len(want))
 	}
 	return ""
 }
@@ -89,7 +93,9 @@ type life struct {
 	session  *host.CaptureSession
 	keys     []*jsonscan.Pointers
 	schemas  []*jsonschema.Schema
-	acks     int // so many checkpoints are acknowledged at once; 0 for never
+	want     *reading // what is to come in the end, if that is known
+	rest     bool     // it looks whether anything is left, and most likely nothing is
+	acks     int      // so many checkpoints are acknowledged at once; 0 for never
 	owed     int
 	overdone bool // the rule's own doing was done
 }
@@ -111,45 +117,76 @@ func (s *suite) open(ctx context.Context, i int, state []byte) (*life, error) {
 	return l, nil
 }
 
-// read reads until done, which is asked at each checkpoint, or until nothing came for as long as quiet says; then the capture is told to stop, and read to its end. It
-// returns how that ended.
-func (l *life) read(ctx context.Context, quiet time.Duration, done func() bool) error {
-	var stopping sync.WaitGroup
-	var once sync.Once
-	stop := func() {
-		once.Do(func() {
-			l.s.watch.sample(l.session.Process())
-			stopping.Go(func() { l.session.Stop(l.s.opts.Connector.Answer) })
-		})
+// lacks reports whether it is known that something is still to come.
+func (l *life) lacks() bool { return l.want != nil && l.want.missing(&l.reading) != "" }
+
+// patience is how long the capture may be silent before it counts as being at its end. Silence says little while it has given nothing, or
+// not all that it once gave: there it has the time that any answer has. Otherwise a source that has been silent for a while
+// before may be so again.
+func (l *life) patience(lacks, complete bool) time.Duration {
+	quiet := max(l.s.opts.Quiet, 2*l.s.longest)
+	switch {
+	case complete:
+		return min(quiet, time.Second) // resumed where nothing more will come, unless it comes again
+	case lacks, len(l.points) == 0 && !l.rest:
+		return l.s.opts.Connector.Answer
 	}
-	defer stopping.Wait()
-	defer context.AfterFunc(ctx, l.session.Kill)()
-	complete := len(l.docs) > 0 && done() // resumed where nothing more will come, unless it comes again
-	for {
-		patience := quiet
-		switch {
-		case complete:
-			patience = min(quiet, time.Second)
-		case len(l.points) == 0:
-			patience = l.s.opts.Connector.Answer
+	return quiet
+}
+
+// read reads until done, which is asked at each checkpoint, or until the capture has been silent for too long; then it is told to stop, and
+// read to its end. It returns how that ended.
+func (l *life) read(ctx context.Context, done func() bool) error {
+	asked, over := make(chan struct{}), make(chan struct{})
+	stop := sync.OnceFunc(func() { close(asked) })
+	var stopping sync.WaitGroup
+	stopping.Go(func() {
+		select {
+		case <-asked:
+			l.s.watch.sample(l.session.Process())
+			l.session.Stop(l.s.opts.Connector.Answer)
+		case <-over:
 		}
-		timer := time.AfterFunc(patience, stop)
+	})
+	err := l.receive(ctx, stop, done)
+	close(over)
+	if err != nil {
+		_ = l.session.Close() // the error is known
+	}
+	stopping.Wait()
+	if err != nil {
+		return err
+	}
+	return l.session.Wait(ctx)
+}
+
+// receive takes responses to their end, and calls stop when there are enough. stop may be called by another goroutine, and more than once.
+func (l *life) receive(ctx context.Context, stop func(), done func() bool) error {
+	defer context.AfterFunc(ctx, l.session.Kill)()
+	lacks, complete := l.lacks(), len(l.docs) > 0 && done()
+	for {
+		began := time.Now()
+		timer := time.AfterFunc(l.patience(lacks, complete), stop)
 		r, err := l.session.Next()
-		timer.Stop()
+		silent := !timer.Stop()
 		if ended(err) {
-			break
+			return nil
 		}
 		if err != nil {
-			_ = l.session.Close() // the error is known
 			return err
 		}
+		if !silent && len(l.docs) > 0 {
+			l.s.longest = max(l.s.longest, time.Since(began))
+		}
 		l.add(r)
-		if r.Checkpoint != nil && done() {
+		if r.Checkpoint == nil {
+			continue
+		}
+		lacks = l.lacks()
+		if done() {
 			stop()
 		}
 	}
-	stopping.Wait()
-	return l.session.Wait(ctx)
 }
 
 // dieAt reads up to a step and kills the capture there. One that is silent before has no such step any more.

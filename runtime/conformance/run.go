@@ -26,6 +26,9 @@ type Options struct {
 	// Resource is the resource of a materialization's binding, in which {table} stands for the name of a table. "" makes
 	// one of the resource schema.
 	Resource string
+	// Verify is a shell command that prints the rows of a materialization's {table}, as somebody else sees them: an object a line with
+	// the members id, region, note, size, and _meta/op where rows are marked as deleted. "" leaves out what only it can tell.
+	Verify string
 	// Only are the rules to check, and what they need; empty for all.
 	Only []string
 	// Quiet is how long a capture has to be silent to have given all that is there; 0 is 3 seconds.
@@ -72,7 +75,8 @@ type suite struct {
 	bindings []*capturepb.Request_Validate_Binding
 	task     *flowpb.CaptureSpec
 	whole    *reading
-	resumed  error // what resume-once found
+	resumed  error         // what resume-once found
+	longest  time.Duration // for which a capture was silent between two responses
 	sink     *sink
 }
 
@@ -167,6 +171,7 @@ func (s *suite) checks() map[string]func(context.Context) error {
 		maps.Copy(all, map[string]func(context.Context) error{
 			"validate": s.sink.validate, "constraints": s.sink.constraints, "apply": s.sink.apply, "transactions": s.sink.transactions, "load": s.sink.load,
 			"many-loads": s.sink.manyLoads, "exactly-once": s.sink.exactlyOnce, "fence": s.sink.fence,
+			"slow-reader": s.sink.slowReader, "deletes": s.sink.deletes, "beliefs": s.sink.beliefs, "delta-updates": s.sink.deltaUpdates, "stored": s.sink.stored,
 		})
 	}
 	return all

@@ -43,6 +43,9 @@ func (k *sink) host(i int, name string) *host.Materialization {
 	return &host.Materialization{Connector: c}
 }
 
+// table is the name of one of this run's tables.
+func (k *sink) table(name string) string { return "sluice_test_" + k.mark + "_" + name }
+
 // resource is the configuration of a binding for a table.
 func (k *sink) resource(table string) (json.RawMessage, error) {
 	if template := k.s.opts.Resource; template != "" {
@@ -65,7 +68,7 @@ func (k *sink) resource(table string) (json.RawMessage, error) {
 func (k *sink) request(tables ...string) (*materializepb.Request_Validate, error) {
 	request := &materializepb.Request_Validate{}
 	for _, table := range tables {
-		resource, err := k.resource("sluice_test_" + k.mark + "_" + table)
+		resource, err := k.resource(k.table(table))
 		if err != nil {
 			return nil, err
 		}
@@ -104,17 +107,14 @@ func (k *sink) validate(ctx context.Context) error {
 		paths[path] = true
 	}
 	k.bindings = request.Bindings
-	k.spec, err = k.specify(ctx, "", "a")
+	k.spec, err = k.specify(ctx, "", request)
 	return err
 }
 
-// specify makes the specification of a task with one table.
-func (k *sink) specify(ctx context.Context, task, table string) (*flowpb.MaterializationSpec, error) {
-	request, err := k.request(table)
-	if err != nil {
-		return nil, err
-	}
-	want := host.Fields{Depth: 1, Require: map[string]json.RawMessage{"note": []byte("{}"), "size": []byte("{}")}}
+// specify makes the specification of a task with the first binding of a request.
+func (k *sink) specify(ctx context.Context, task string, request *materializepb.Request_Validate) (*flowpb.MaterializationSpec, error) {
+	request.Bindings = request.Bindings[:1]
+	want := host.Fields{Depth: 1, Require: map[string]json.RawMessage{"note": []byte("{}"), "size": []byte("{}"), "_meta/op": []byte("{}")}}
 	return k.host(0, task).Specify(ctx, request, func(_ int, answer *materializepb.Response_Validated_Binding, last *flowpb.FieldSelection) (*flowpb.FieldSelection, error) {
 		return host.SelectFields(request.Bindings[0].Collection, &want, answer, last)
 	})
@@ -166,7 +166,7 @@ func (k *sink) apply(ctx context.Context) error {
 			return err
 		}
 	}
-	k.task = newTask(k, "", k.spec, state)
+	k.task = &task{k: k, table: k.table("a"), spec: k.spec, state: state}
 	return nil
 }
 
@@ -278,7 +278,7 @@ func (k *sink) fence(ctx context.Context) error {
 		return fmt.Errorf("a second session beside an open one: %w", err)
 	}
 	stale := *k.task
-	stale.rows = map[string]row{}
+	stale.content = content{}
 	err = stale.commitOnly(ctx, older)
 	if err == nil {
 		_ = newer.Close()

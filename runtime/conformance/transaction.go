@@ -35,21 +35,28 @@ type row struct {
 	} `json:"_meta"`
 }
 
-// task is one materialization with one table, and what a runtime keeps of it.
-type task struct {
-	k        *sink
-	name     string
-	spec     *flowpb.MaterializationSpec
-	state    []byte
-	position int64          // transactions that are committed
-	rows     map[string]row // as committed, by packed key
-	// inFlight is what the transaction that was killed would have left, if the destination committed it.
-	inFlight map[string]row
-	next     int // the next row's id
+// deleted says that the row is the deletion of its key.
+func (r row) deleted() bool { return r.Meta.Op == "d" }
+
+// content is what is committed.
+type content struct {
+	rows map[string]row // the last of each key
+	all  []row          // every one that was stored, in order
 }
 
-func newTask(k *sink, name string, spec *flowpb.MaterializationSpec, state []byte) *task {
-	return &task{k: k, name: name, spec: spec, state: state, rows: map[string]row{}}
+// task is one materialization with one table, and what a runtime keeps of it.
+type task struct {
+	content
+	k        *sink
+	name     string
+	table    string
+	spec     *flowpb.MaterializationSpec
+	state    []byte
+	position int64 // transactions that are committed
+	// inFlight is what the transaction that was killed would have left, if the destination committed it.
+	inFlight *content
+	next     int  // the next row's id
+	lies     bool // Store says of each row the contrary of what is so
 }
 
 func (t *task) delta() bool { return t.spec.Bindings[0].DeltaUpdates }
@@ -61,6 +68,7 @@ type session struct {
 	cancel func()
 	mu     sync.Mutex
 	loaded [][]byte // documents of this transaction
+	stall  func()   // if not nil, what is done once before the next document is taken
 }
 
 // open opens the task at what is committed: where the destination keeps the position, it decides whether the transaction that was
@@ -71,6 +79,10 @@ func (t *task) open(ctx context.Context, i int) (*session, error) {
 	s.MaterializeSession, err = t.k.host(i, t.name).Open(ctx, &materializepb.Request_Open{Materialization: t.spec, StateJson: t.state}, func(_ uint32, doc []byte) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		if s.stall != nil {
+			s.stall()
+			s.stall = nil
+		}
 		s.loaded = append(s.loaded, slices.Clone(doc))
 		return nil
 	})
@@ -85,7 +97,7 @@ func (t *task) open(ctx context.Context, i int) (*session, error) {
 		switch {
 		case at == t.position:
 		case at == t.position+1 && t.inFlight != nil:
-			t.rows, t.position = t.inFlight, at
+			t.content, t.position = *t.inFlight, at
 		default:
 			return nil, s.fail(fmt.Errorf("the destination has transaction %d, where %d is committed", at, t.position))
 		}
@@ -122,9 +134,29 @@ func (s *session) finish(ctx context.Context) error {
 	return nil
 }
 
-// transaction stores n rows that were or were not there, and one that was stored last. The connector is killed at the step of that
-// name, if there is one: then the error is errKilled.
+// transaction stores n rows that were or were not there, and one that was stored last; see write.
 func (t *task) transaction(ctx context.Context, s *session, killAt string, n int) error {
+	var changed []row
+	for id := max(0, t.next-1); id < t.next+n; id++ {
+		changed = append(changed, t.row(id, "c"))
+	}
+	position := t.position
+	err := t.write(ctx, s, killAt, changed...)
+	if t.position > position {
+		t.next += n
+	}
+	return err
+}
+
+// row is a row of the transaction that is next.
+func (t *task) row(id int, op string) row {
+	r := row{ID: id, Region: "north", Note: "transaction " + strconv.FormatInt(t.position+1, 10), Size: id}
+	r.Meta.Op = op
+	return r
+}
+
+// write stores rows in one transaction. The connector is killed at the step of that name, if there is one: then the error is errKilled.
+func (t *task) write(ctx context.Context, s *session, killAt string, changed ...row) error {
 	step := func(name string) error {
 		if name != killAt {
 			return nil
@@ -132,12 +164,9 @@ func (t *task) transaction(ctx context.Context, s *session, killAt string, n int
 		s.Kill()
 		return errKilled
 	}
-	rows := maps.Clone(t.rows)
-	var changed []row
-	for id := max(0, t.next-1); id < t.next+n; id++ {
-		r := row{ID: id, Region: "north", Note: "transaction " + strconv.FormatInt(t.position+1, 10), Size: id}
-		r.Meta.Op = "c"
-		changed = append(changed, r)
+	next := content{rows: maps.Clone(t.rows), all: slices.Concat(t.all, changed)}
+	if next.rows == nil {
+		next.rows = map[string]row{}
 	}
 	if err := step("Opened"); err != nil {
 		return err
@@ -165,16 +194,16 @@ func (t *task) transaction(ctx context.Context, s *session, killAt string, n int
 		if err != nil {
 			return err
 		}
-		m.Exists = exists[key]
+		m.Exists, m.Delete = exists[key] != t.lies, r.deleted()
 		if err := s.Store(m); err != nil {
 			return err
 		}
-		rows[key] = r
+		next.rows[key] = r
 	}
 	if err := errors.Join(s.Push(), step("Store")); err != nil {
 		return err
 	}
-	t.inFlight = rows
+	t.inFlight = &next
 	if killAt == "StartCommit" {
 		timer := time.AfterFunc(5*time.Millisecond, s.Kill) // while it commits, perhaps
 		defer timer.Stop()
@@ -195,9 +224,8 @@ func (t *task) transaction(ctx context.Context, s *session, killAt string, n int
 	}
 	if killAt == "" || s.Opened().RuntimeCheckpoint == nil {
 		// The runtime's own commit. Where the destination keeps the position, it says what became of a killed transaction.
-		t.rows, t.inFlight = rows, nil
+		t.content, t.inFlight = next, nil
 		t.position++
-		t.next += n
 	}
 	if killAt != "" {
 		return errKilled
@@ -258,13 +286,16 @@ func (t *task) loadAll(ctx context.Context, s *session, rows []row, step func(st
 			return nil, fmt.Errorf("a document was loaded that nobody asked for, or twice: %.200q", doc)
 		case !stored:
 			return nil, fmt.Errorf("a document was loaded that was never committed: %.200q", doc)
+		case want.deleted() && !got.deleted():
+			return nil, fmt.Errorf("the row was deleted, and is loaded as if it were not: %.200q", doc)
+		case want.deleted(): // of what else a destination keeps of it there is no rule
 		case got.Note != want.Note || got.Size != want.Size:
 			return nil, fmt.Errorf("a loaded document is %.200q, and committed was %+v", doc, want)
 		}
 		exists[key] = true
 	}
 	for key := range asked {
-		if want, stored := t.rows[key]; stored && !exists[key] {
+		if want, stored := t.rows[key]; stored && !exists[key] && !want.deleted() {
 			return nil, fmt.Errorf("a committed document was not loaded: %+v", want)
 		}
 	}

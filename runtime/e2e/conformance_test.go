@@ -13,20 +13,22 @@ import (
 	"github.com/sluicedata/sluice/runtime/conformance"
 	"github.com/sluicedata/sluice/runtime/e2e/launch"
 	"github.com/sluicedata/sluice/runtime/host"
+	"github.com/sluicedata/sluice/sdk/testkit/duckdb"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 	"github.com/sluicedata/sluice/sdk/testkit/server/kafkad"
 	"github.com/sluicedata/sluice/sdk/testkit/server/mysqld"
 )
 
-// conforms runs the conformance suite against a connector, which must keep every rule; those that are skipped are given.
-func conforms(t *testing.T, program, task, resource string, config map[string]any, skipped ...string) {
+// conforms runs the conformance suite against a connector, which must keep every rule; those that are skipped are given. What a
+// destination holds is printed by the command verify.
+func conforms(t *testing.T, program, task, verify string, config map[string]any, skipped ...string) {
 	t.Helper()
 	text, err := json.Marshal(config)
 	require.NoError(t, err)
 	began := time.Now()
 	report, err := conformance.Run(t.Context(), conformance.Options{
 		Connector: host.Connector{Task: task, Endpoint: host.Endpoint{Command: []string{program}, Config: text}, Answer: 2 * time.Minute},
-		Resource:  resource, Quiet: 5 * time.Second,
+		Verify:    verify, Quiet: 5 * time.Second,
 	})
 	require.NoError(t, err)
 	var lines strings.Builder
@@ -102,11 +104,16 @@ func TestConformance(t *testing.T) {
 	t.Run("materialize_postgres", func(t *testing.T) {
 		t.Parallel()
 		s := newSide(t, server.SharedPostgres(t))
-		conforms(t, bins.Path(launch.MaterializePostgres), "conformance/"+s.database, "", conformanceLogin(t, s))
+		rows := fmt.Sprintf(`psql -At '%s' -c 'SELECT row_to_json(t) FROM {table} t'`, s.server.URL(s.database))
+		conforms(t, bins.Path(launch.MaterializePostgres), "conformance/"+s.database, rows, conformanceLogin(t, s))
 	})
 	t.Run("materialize_s3_parquet", func(t *testing.T) {
 		t.Parallel()
-		conforms(t, bins.Path(launch.MaterializeParquet), "conformance/parquet", "",
-			map[string]any{"bucket": "file://" + t.TempDir(), "uploadInterval": "0s"}, "load", "many-loads", "fence", "no-secrets")
+		db, err := duckdb.Find()
+		require.NoError(t, err)
+		folder := t.TempDir()
+		rows := fmt.Sprintf(`'%s' -jsonlines -c "SELECT id, region, note, size FROM read_parquet('%s/{table}/**/*.parquet', union_by_name = true)"`, db, folder)
+		conforms(t, bins.Path(launch.MaterializeParquet), "conformance/parquet", rows,
+			map[string]any{"bucket": "file://" + folder, "uploadInterval": "0s"}, "load", "many-loads", "fence", "no-secrets", "slow-reader", "deletes", "beliefs")
 	})
 }
