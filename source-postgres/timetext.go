@@ -42,9 +42,13 @@ func appendTimestamp(dst, v []byte) ([]byte, error) {
 	case day > lastDay:
 		return append(dst, lastTimestamp...), nil
 	}
-	dst = appendDay(append(dst, '"'), int(day))
-	dst = appendClock(append(dst, 'T'), micros)
-	return append(dst, 'Z', '"'), nil
+	const form = `"0000-00-00T00:00:00.000000Z"`
+	dst = append(dst, form...)
+	text := dst[len(dst)-len(form):]
+	putDay(text[1:], int(day))
+	n := 12 + putClock(text[12:], micros)
+	text[n], text[n+1] = 'Z', '"'
+	return dst[:len(dst)-len(form)+n+2], nil
 }
 
 // appendDate reads the binary form of date: days since 2000-01-01.
@@ -59,30 +63,35 @@ func appendDate(dst, v []byte) ([]byte, error) {
 	case day > lastDay:
 		return append(dst, lastDate...), nil
 	}
-	return append(appendDay(append(dst, '"'), int(day)), '"'), nil
+	const form = `"0000-00-00"`
+	dst = append(dst, form...)
+	putDay(dst[len(dst)-len(form)+1:], int(day))
+	return dst, nil
 }
 
-// appendDay appends the civil date of a day counted from 2000-01-01. The arithmetic counts from 0000-03-01, so that the
-// leap day is the last of its year (Howard Hinnant, "chrono-compatible low-level date algorithms").
-func appendDay(dst []byte, day int) []byte {
-	z := day + 730_425 // days from 0000-03-01 to 2000-01-01; never negative for the years 1 to 9999
-	era := z / 146_097
-	doe := z - era*146_097
-	yoe := (doe - doe/1460 + doe/36_524 - doe/146_096) / 365
-	doy := doe - (365*yoe + yoe/4 - yoe/100)
-	mp := (5*doy + 2) / 153
-	year, month, dom := yoe+era*400, mp+3, doy-(153*mp+2)/5+1
+// putDay puts the digits of the civil date of a day counted from 2000-01-01 into "0000-00-00". The arithmetic counts from 0000-03-01, so
+// that the leap day is the last of its year, and divides by multiplying (Neri and Schneider, "Euclidean affine functions and their
+// application to calendar algorithms").
+func putDay(dst []byte, day int) {
+	n := 4*uint32(day+730_425) + 3 //nolint:gosec // never negative for the years 1 to 9999
+	century := n / 146_097
+	p := 2_939_745 * uint64(n%146_097|3)
+	year := int(p >> 32) // of the century
+	ofYear := uint32(p) / 2_939_745 / 4
+	m := 2141*ofYear + 197_913
+	month := int(m >> 16)
 	if month > 12 {
 		month -= 12
-		year++
+		if year++; year == 100 {
+			year = 0
+			century++
+		}
 	}
-	var text [len("2006-01-02")]byte
-	putPair(text[0:], year/100)
-	putPair(text[2:], year%100)
-	text[4], text[7] = '-', '-'
-	putPair(text[5:], month)
-	putPair(text[8:], dom)
-	return append(dst, text[:]...)
+	_ = dst[9]
+	putPair(dst[0:], int(century))
+	putPair(dst[2:], year)
+	putPair(dst[5:], month)
+	putPair(dst[8:], int(m&0xffff)/2141+1)
 }
 
 func digit(n int) byte { return byte('0' + n%10) }
@@ -94,24 +103,24 @@ func putPair(dst []byte, n int) {
 	dst[0], dst[1] = pairs[2*n], pairs[2*n+1]
 }
 
-// appendClock appends a time of day, with as many digits of the fraction as it needs, like the server.
-func appendClock(dst []byte, micros int64) []byte {
+// putClock puts the digits of a time of day into "00:00:00.000000", and returns how many of these characters it needs: like the server,
+// no more digits of the fraction than there are.
+func putClock(dst []byte, micros int64) int {
 	seconds, fraction := int(micros/1_000_000), int(micros%1_000_000)
-	text := [len("15:04:05.999999")]byte{2: ':', 5: ':', 8: '.'}
-	putPair(text[0:], seconds/3600)
-	putPair(text[3:], seconds/60%60)
-	putPair(text[6:], seconds%60)
+	putPair(dst[0:], seconds/3600)
+	putPair(dst[3:], seconds/60%60)
+	putPair(dst[6:], seconds%60)
 	if fraction == 0 {
-		return append(dst, text[:8]...)
+		return len("15:04:05")
 	}
-	putPair(text[9:], fraction/10_000)
-	putPair(text[11:], fraction/100%100)
-	putPair(text[13:], fraction%100)
-	n := len(text)
-	for text[n-1] == '0' {
+	putPair(dst[9:], fraction/10_000)
+	putPair(dst[11:], fraction/100%100)
+	putPair(dst[13:], fraction%100)
+	n := len("15:04:05.999999")
+	for dst[n-1] == '0' {
 		n--
 	}
-	return append(dst, text[:n]...)
+	return n
 }
 
 // beyond is what becomes of a value that RFC 3339 cannot hold.

@@ -30,6 +30,18 @@ func (f form) appendDocument(dst []byte, h *handle, enc func([]byte) ([]byte, er
 	return capturepb.AppendCaptured(dst, f.codec, h.index, enc)
 }
 
+// appendDoc is appendDocument for a document that is encoded already.
+func (f *form) appendDoc(dst []byte, h *handle, doc []byte) ([]byte, error) {
+	switch {
+	case f.record != nil, f.lines && (f.named || bytes.IndexByte(doc, '\n') >= 0):
+		return f.appendDocument(dst, h, func(dst []byte) ([]byte, error) { return append(dst, doc...), nil })
+	case f.lines:
+		return append(append(dst, doc...), '\n'), nil
+	default:
+		return capturepb.AppendCapturedDoc(dst, f.codec, h.index, doc), nil
+	}
+}
+
 func (f form) appendLine(dst []byte, h *handle, enc func([]byte) ([]byte, error)) ([]byte, error) {
 	start := len(dst)
 	if f.named {

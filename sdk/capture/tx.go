@@ -73,15 +73,17 @@ func (tx *Tx) Append(b Target, enc func(dst []byte) ([]byte, error)) error {
 	}
 	h := b.target()
 	buf, err := tx.form.appendDocument(tx.buf, h, enc)
-	if err != nil {
-		return fmt.Errorf("encoding a document of %s: %w", h.name, err)
-	}
-	return tx.added(h, buf)
+	return tx.added(h, buf, err)
 }
 
 // AppendDoc adds a document that is encoded already. It is copied.
 func (tx *Tx) AppendDoc(b Target, doc []byte) error {
-	return tx.Append(b, func(dst []byte) ([]byte, error) { return append(dst, doc...), nil })
+	if tx.err != nil {
+		return tx.err
+	}
+	h := b.target()
+	buf, err := tx.form.appendDoc(tx.buf, h, doc)
+	return tx.added(h, buf, err)
 }
 
 // Emit adds a document that encoding/json writes. It is the convenient way; sources that move much use Append.
@@ -93,8 +95,11 @@ func (tx *Tx) Emit(b Target, doc any) error {
 	return tx.AppendDoc(b, text)
 }
 
-// added takes over the buffer with one more document in it.
-func (tx *Tx) added(h *handle, buf []byte) error {
+// added takes over the buffer with one more document in it, unless that could not be encoded.
+func (tx *Tx) added(h *handle, buf []byte, err error) error {
+	if err != nil {
+		return fmt.Errorf("encoding a document of %s: %w", h.name, err)
+	}
 	n := len(buf) - len(tx.buf)
 	if n > MaxDocument {
 		return usererr.New(ErrTooLarge, "A document of %s is %.1f MiB large; one document may have %d MiB at most.",

@@ -239,7 +239,7 @@ func (r *reader) emitChunk(c *chunk) error {
 		return nil
 	}
 	for i := range c.ends {
-		r.raw = c.text(i)
+		raw := c.text(i)
 		var patched []string
 		drop := false
 		if !clean && !t.keyless {
@@ -248,10 +248,10 @@ func (r *reader) emitChunk(c *chunk) error {
 				if r.wholeRows {
 					patched = nil // a change that left something out was not sent; the row will be, by a later snapshot
 				}
-				if r.patch, err = appendPatch(r.patch[:0], r.raw, t.shape.Key, patched); err != nil {
+				if r.patch, err = appendPatch(r.patch[:0], raw, t.shape.Key, patched); err != nil {
 					return err
 				}
-				r.raw = r.patch
+				raw = r.patch
 			}
 		}
 		if n, ok := c.noteOf(i); ok && !drop {
@@ -259,10 +259,10 @@ func (r *reader) emitChunk(c *chunk) error {
 		} else if ok {
 			r.patched(t, n, patched)
 		}
-		if len(r.raw) == 0 {
+		if len(raw) == 0 {
 			continue
 		}
-		if err := r.out.Append(t.binding, r.copyRaw); err != nil {
+		if err := r.out.AppendDoc(t.binding, raw); err != nil {
 			return err
 		}
 		r.documents++

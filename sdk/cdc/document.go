@@ -62,13 +62,14 @@ func (d *document) appendTail(dst []byte) ([]byte, error) {
 	dst = append(dst, `,"source":{`...)
 	n := len(dst)
 	dst, err := d.row.AppendSource(dst)
-	if err != nil || !d.snapshot {
+	const end = `,"snapshot":true}}}`
+	switch {
+	case err != nil || !d.snapshot:
 		return append(dst, "}}}"...), err
+	case len(dst) == n:
+		return append(dst, end[1:]...), nil
 	}
-	if len(dst) > n {
-		dst = append(dst, ',')
-	}
-	return append(dst, `"snapshot":true}}}`...), nil
+	return append(dst, end...), nil
 }
 
 // appendHead appends a document up to its operation.
@@ -79,11 +80,14 @@ func appendHead(dst []byte, op byte, row Row) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
+	const meta = `,"_meta":{"op":"u"`
 	if len(dst) > n {
-		dst = append(dst, ',')
+		dst = append(dst, meta...)
+	} else {
+		dst = append(dst, meta[1:]...)
 	}
-	dst = append(dst, `"_meta":{"op":"`...)
-	return append(dst, op, '"'), nil
+	dst[len(dst)-2] = op
+	return dst, nil
 }
 
 // appendPatch appends, of a document by appendSnapshot, an update that holds only the key and some columns. It is for rare

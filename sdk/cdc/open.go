@@ -25,7 +25,6 @@ func open(ctx context.Context, s session) (*reader, error) {
 		goal: goal{wanted: s.env.CatchUp}, wholeRows: s.env.Whole, fences: map[Mark][]*chunk{}, announced: map[*table]string{}, rework: true, progress: &progress{}, heavy: make(chan struct{}, 1),
 	}
 	r.encode = r.doc.append
-	r.copyRaw = func(dst []byte) ([]byte, error) { return append(dst, r.raw...), nil }
 	for _, b := range s.bindings {
 		t := &table{
 			binding: b, state: &b.State, id: b.Resource.Table(),

@@ -27,6 +27,7 @@ const (
 // documents is what a capture.Tx takes of documents, checkpoint what it takes besides. The simulation has its own.
 type documents interface {
 	Append(b capture.Target, enc func(dst []byte) ([]byte, error)) error
+	AppendDoc(b capture.Target, doc []byte) error
 	Size() int
 }
 
@@ -83,8 +84,6 @@ type reader struct {
 
 	doc       document
 	encode    func([]byte) ([]byte, error) // doc.append
-	raw       []byte
-	copyRaw   func([]byte) ([]byte, error) // appends raw
 	key, old  []byte
 	patch     []byte
 	announced map[*table]string

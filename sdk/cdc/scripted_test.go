@@ -157,6 +157,10 @@ type scriptTx struct {
 	fail   error
 }
 
+func (tx *scriptTx) AppendDoc(b capture.Target, doc []byte) error {
+	return tx.Append(b, func(dst []byte) ([]byte, error) { return append(dst, doc...), nil })
+}
+
 func (tx *scriptTx) Append(_ capture.Target, enc func([]byte) ([]byte, error)) error {
 	if tx.fail != nil {
 		return tx.fail

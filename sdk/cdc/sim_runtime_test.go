@@ -30,6 +30,10 @@ func (tx *simTx) Append(b capture.Target, enc func([]byte) ([]byte, error)) erro
 		return err
 	}
 	tx.buf = doc
+	return tx.AppendDoc(b, doc)
+}
+
+func (tx *simTx) AppendDoc(b capture.Target, doc []byte) error {
 	tx.size += len(doc)
 	tx.saved[b] = true
 	return tx.s.apply(b, doc)

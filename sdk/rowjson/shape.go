@@ -18,12 +18,16 @@ type Shape[V any] struct {
 }
 
 type field[V any] struct {
-	index  int    // of the value in a row
-	name   string // for errors
-	first  []byte // "name":
-	next   []byte // ,"name":
+	index  int               // of the value in a row
+	name   string            // for errors
+	first  []byte            // "name":
+	next   []byte            // ,"name":
+	short  *[shortLabel]byte // next, if it is no longer than that
 	encode Encoder[V]
 }
+
+// shortLabel is how long a member's name is, with what is around it, that is copied without a call.
+const shortLabel = 16
 
 // New plans the shape of rows whose i-th value is called names[i] and written by encs[i]. Members are written sorted by
 // name; a value whose encoder is nil is left out of every row. New panics if the lengths differ, which is a mistake of the program, and keeps neither slice.
@@ -37,7 +41,12 @@ func New[V any](names []string, encs []Encoder[V]) *Shape[V] {
 			continue
 		}
 		quoted := append(AppendString([]byte{','}, []byte(name)), ':')
-		s.fields = append(s.fields, field[V]{index: i, name: name, first: quoted[1:], next: quoted, encode: encs[i]})
+		f := field[V]{index: i, name: name, first: quoted[1:], next: quoted, encode: encs[i]}
+		if len(quoted) <= shortLabel {
+			f.short = new([shortLabel]byte)
+			copy(f.short[:], quoted)
+		}
+		s.fields = append(s.fields, f)
 	}
 	slices.SortStableFunc(s.fields, func(a, b field[V]) int {
 		switch {
@@ -64,9 +73,13 @@ func (s *Shape[V]) AppendFields(dst []byte, vals []V, omit func(V) bool) ([]byte
 		if omit != nil && omit(v) {
 			continue
 		}
-		if len(dst) == start {
+		switch n := len(dst); {
+		case n == start:
 			dst = append(dst, f.first...)
-		} else {
+		case f.short != nil && cap(dst)-n >= shortLabel:
+			copy(dst[n:n+shortLabel], f.short[:]) // what is too much is overwritten
+			dst = dst[:n+len(f.next)]
+		default:
 			dst = append(dst, f.next...)
 		}
 		var err error
