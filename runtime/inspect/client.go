@@ -83,7 +83,7 @@ func (c *client) get(ctx context.Context, path string, read func(*http.Response)
 	if err != nil {
 		return c.broken(err)
 	}
-	defer response.Body.Close() //nolint:errcheck // it was read, or the error is known
+	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		why, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
 		return usererr.New(err, "%s", strings.TrimSpace(string(why)))

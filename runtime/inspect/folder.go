@@ -139,7 +139,7 @@ var errEnough = errors.New("there are enough documents")
 func copyDocuments(ctx context.Context, feeds []*feed, limit int, out *bufio.Writer) error {
 	written := 0
 	write := func(doc []byte) error {
-		if _, err := out.Write(append(doc[:len(doc):len(doc)], '\n')); err != nil {
+		if _, err := out.Write(append(slices.Clip(doc), '\n')); err != nil {
 			return fmt.Errorf("writing documents: %w", err)
 		}
 		if written++; written == limit {
