@@ -103,7 +103,7 @@ func TestErrorsNameFileAndLine(t *testing.T) {
 	for name, c := range map[string]struct{ yaml, want string }{
 		"empty":                  {"", "is empty"},
 		"not YAML":               {"a: [", "is not valid YAML: line 1"},
-		"unknown field":          {"captures: {}\ncolections: {}\n", `pipeline.yaml:2: unknown field "colections" in the pipeline; known are captures, collections, materializations, tests`},
+		"unknown field":          {"captures: {}\ncolections: {}\n", `pipeline.yaml:2: unknown field "colections" in the pipeline; known are captures, collections, log, materializations, tests`},
 		"case":                   {"Captures: {}\n", `did you mean captures?`},
 		"unknown in a binding":   {"captures:\n  acme/c:\n    bindings:\n      - resource: {}\n        traget: x\n", `pipeline.yaml:5: unknown field "traget" in a binding of the capture acme/c`},
 		"twice":                  {"captures: {}\ncaptures: {}\n", `pipeline.yaml:2: "captures" stands twice in the pipeline`},
