@@ -235,9 +235,6 @@ func (s *session) checkpoint() {
 // checkpoint, wherever it stands before it: documents of the open checkpoint may need it already.
 func (s *session) announced(ctx context.Context, m *capturepb.Response_SourcedSchema) error {
 	st := s.byIndex[m.Binding].stream
-	if err := s.learn(ctx, st); err != nil {
-		return err
-	}
 	if _, err := s.task.Collections.Announce(ctx, st.collection, m.SchemaJson); err != nil {
 		return err
 	}
@@ -245,6 +242,13 @@ func (s *session) announced(ctx context.Context, m *capturepb.Response_SourcedSc
 	version, watch, err := s.task.Collections.Watch(st.collection)
 	if err != nil {
 		return err
+	}
+	if watch != nil {
+		// The documents that are still at hand are looked at again: of what the source has said now, which may be more than documents
+		// show, such as that a text is a date, nothing is to be learned from them.
+		if err := st.block.Docs(func(doc []byte) error { watch.Valid(doc); return nil }); err != nil {
+			return err
+		}
 	}
 	st.watch = watch
 	if version.Number == st.block.Schema {
@@ -256,7 +260,7 @@ func (s *session) announced(ctx context.Context, m *capturepb.Response_SourcedSc
 			return err
 		}
 	}
-	st.block.Schema = version.Number
+	st.block.Schema = max(st.block.Schema, version.Number) // committing may have brought more
 	return s.writer.Require(st.collection, version.Number)
 }
 

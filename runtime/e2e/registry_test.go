@@ -81,7 +81,10 @@ func (k kcat) raw(t *testing.T, topic string) (values [][]byte) {
 	return values
 }
 
-// readingOf decodes what the test's own schemas say of a record, of which only the second version has a note.
+// price is 123.45, as Avro writes a decimal of scale 2 that is not null.
+var price = []byte{2, 4, 0x30, 0x39} //nolint:gochecknoglobals // a constant
+
+// readingOf decodes what the test's own schemas say of a record, of which only the second version has a note and a price.
 func readingOf(t *testing.T, record []byte, second uint32) string {
 	t.Helper()
 	require.Zero(t, record[0])
@@ -101,8 +104,12 @@ func readingOf(t *testing.T, record []byte, second uint32) string {
 	key, place, note := number(), text(), "none"
 	value := math.Float64frombits(binary.LittleEndian.Uint64(rest))
 	rest = rest[8:]
-	if id == second && number() == 1 {
-		note = text()
+	if id == second {
+		if number() == 1 {
+			note = text()
+		}
+		require.Equal(t, price, rest)
+		rest = nil
 	}
 	require.Empty(t, rest)
 	return fmt.Sprintf("%d|%s|%v|%s", key, place, value, note)
@@ -145,13 +152,14 @@ func TestKafkaWithRegistry(t *testing.T) {
 	w.copy.prints(t, fmt.Sprint(rows), "SELECT count(*) FROM "+readings)
 
 	v2 := register(t, registry, readings+"-value", "AVRO", `{"type":"record","name":"Reading","fields":[{"name":"id","type":"long"},{"name":"place","type":"string"},{"name":"value","type":"double"},
-		{"name":"note","type":["null","string"],"default":null}]}`)
+		{"name":"note","type":["null","string"],"default":null},
+		{"name":"price","type":["null",{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}],"default":null}]}`)
 	for id := range rows {
 		note := []byte{0}
 		if id%2 == 0 {
 			note = append([]byte{2}, avroText(fmt.Sprintf("note %d", id))...)
 		}
-		second = append(second, framed(v2, reading(id+rows), note))
+		second = append(second, framed(v2, reading(id+rows, note, price)))
 	}
 	client.produceFiles(t.Context(), t, readings, second...)
 
@@ -165,6 +173,7 @@ func TestKafkaWithRegistry(t *testing.T) {
 	row := `id || '|' || place || '|' || value || '|' || COALESCE(note, 'none')`
 	w.copy.prints(t, want, `SELECT line FROM (SELECT `+row+` AS line FROM `+readings+`) AS lines ORDER BY line COLLATE "C"`)
 	w.copy.prints(t, fmt.Sprintf("%d|%d|ea|ez|[1, 2]", rows, rows*(rows-1)/2), `SELECT count(*), sum(id), min(what), max(what), min(marks::text) FROM `+events)
+	w.copy.prints(t, fmt.Sprintf("numeric|123.45|%d", rows), `SELECT pg_typeof(max(price)) || '|' || max(price) || '|' || count(price) FROM `+readings)
 	w.copy.prints(t, "bigint|text|double precision|text", `SELECT string_agg(data_type, '|' ORDER BY array_position(ARRAY['id', 'place', 'value', 'note'], column_name::text))
 		FROM information_schema.columns WHERE table_name = '`+readings+`' AND column_name IN ('id', 'place', 'value', 'note')`)
 	if _, err := duckdb.Find(); err == nil {
@@ -176,6 +185,7 @@ func TestKafkaWithRegistry(t *testing.T) {
 			got = fmt.Sprint(duckdb.Query(t, "", `SELECT string_agg(line, chr(10) ORDER BY line) AS lines FROM (SELECT `+row+` AS line FROM `+files(readings)+`)`)[0]["lines"])
 			return got == want
 		}, func() string { return "the files hold\n" + got + "\ninstead of\n" + want })
+		require.Equal(t, fmt.Sprintf("DECIMAL(9,2)|123.45|%d", rows), duckdb.Query(t, "", `SELECT any_value(typeof(price)) || '|' || max(price) || '|' || count(price) AS price FROM `+files(readings))[0]["price"])
 		require.Equal(t, fmt.Sprint(rows*(rows-1)/2), fmt.Sprint(duckdb.Query(t, "", `SELECT CAST(sum(id) AS text) AS ids FROM `+files(events))[0]["ids"]))
 	}
 	require.NoError(t, w.sluice.Stop())
