@@ -60,7 +60,7 @@ func (r *rowReader) begin(ctx context.Context, bytes, limit int, to rowTaker) {
 
 // end hands everything on again. It returns the error of who took the rows, if there was one.
 func (r *rowReader) end() error {
-	r.ctx, r.rows, r.reduced = nil, nil, nil //nolint:staticcheck // no query, no context
+	r.ctx, r.rows, r.reduced = nil, nil, nil
 	r.wire.limit = math.MaxInt
 	r.socket.Expect(0)
 	return r.err

@@ -116,6 +116,7 @@ func (tx *trivialTx) Append(_ capture.Target, enc func([]byte) ([]byte, error)) 
 	tx.docs++
 	return err
 }
+
 func (tx *trivialTx) AppendDoc(b capture.Target, doc []byte) error {
 	return tx.Append(b, func(dst []byte) ([]byte, error) { return append(dst, doc...), nil })
 }

@@ -66,7 +66,7 @@ func readAnswer(t *testing.T, expected int) (reads int) {
 				sent <- err
 				return
 			}
-			time.Sleep(50 * time.Microsecond) // as it takes to make one
+			time.Sleep(50 * time.Microsecond) //nolint:forbidigo // as it takes to make one; nothing is waited for
 		}
 		sent <- nil
 	}()
