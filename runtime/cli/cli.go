@@ -29,7 +29,7 @@ func Run(ctx context.Context, p *process.Process) int {
 A CONNECTOR is the path of a connector's program, its name on the PATH, or a Docker image.`)
 	root.PersistentFlags().StringVar(&a.network, "network", "", "the Docker network that connectors which are images join; host shares this machine's (default: Docker's own)")
 	root.PersistentFlags().StringArrayVar(&a.dockerOptions, "docker-option", nil, "an option of docker run for connectors that are images, such as --memory=1g; may be given several times")
-	root.AddCommand(a.runCommand(), a.statusCommand(), a.logCommand(), a.specCommand(), a.checkCommand(), a.discoverCommand(), a.previewCommand(), a.sqlCommand(), a.testCommand(), a.newCommand())
+	root.AddCommand(a.runCommand(), a.statusCommand(), a.logCommand(), a.specCommand(), a.checkCommand(), a.discoverCommand(), a.previewCommand(), a.sqlCommand(), a.testCommand(), a.newCommand(), a.adapterCommand())
 	return p.Execute(ctx, root)
 }
 
@@ -39,7 +39,9 @@ type app struct {
 	dockerOptions []string
 }
 
-func (a *app) pipelineOptions() pipeline.Options { return pipeline.Options{Getenv: a.p.LookupEnv} }
+func (a *app) pipelineOptions() pipeline.Options {
+	return pipeline.Options{Getenv: a.p.LookupEnv, Airbyte: append(a.airbyteCommand(), "--brief")}
+}
 
 // launcher starts connectors that inherit our environment.
 func (a *app) launcher() connector.Launcher {
@@ -48,7 +50,11 @@ func (a *app) launcher() connector.Launcher {
 		// The address is ours, and so are the keys of our files.
 		return strings.HasPrefix(entry, "SLUICE_PPROF=") || strings.HasPrefix(entry, "SOPS_")
 	})
-	return connector.Launcher{Environ: environ, LogLevel: level, Network: a.network, DockerOptions: a.dockerOptions, Instance: "cli-" + strings.ToLower(rand.Text()[:8])}
+	instance, ok := a.p.LookupEnv(connector.InstanceName) // that of the runtime which started us
+	if !ok {
+		instance = "cli-" + strings.ToLower(rand.Text()[:8])
+	}
+	return connector.Launcher{Environ: environ, LogLevel: level, Network: a.network, DockerOptions: a.dockerOptions, Instance: instance}
 }
 
 func (a *app) entry(connector string) *logrus.Entry { return a.p.Log.WithField("connector", connector) }

@@ -28,11 +28,15 @@ type target struct {
 	endpoint pipeline.Endpoint
 	config   string // file
 	codec    string
+	airbyte  bool              // it is a source of Airbyte
+	form     bool              // what its configuration looks like is to be shown
+	source   pipeline.Endpoint // as it was named, if it is
 	timeout  time.Duration
 }
 
 func (t *target) flags(cmd *cobra.Command, needsConfig bool) {
 	timeoutFlag(cmd, &t.timeout)
+	cmd.Flags().BoolVar(&t.airbyte, "airbyte", false, "CONNECTOR is a source of the Airbyte protocol, program or image")
 	cmd.Flags().StringVar(&t.codec, "codec", "proto", "what a local connector speaks: proto or json")
 	if needsConfig {
 		cmd.Flags().StringVar(&t.config, "config", "", "file with the connector's configuration, YAML or JSON")
@@ -61,6 +65,16 @@ func (t *target) resolve(name string) error {
 		}
 		return usererr.New(lookErr, "%s (an image is written with its tag, such as ghcr.io/acme/source-x:v1)", pipeline.CommandProblem(name, problem))
 	}
+	if t.airbyte {
+		t.source = t.endpoint
+		adapter := t.app.airbyteCommand()
+		if !t.form {
+			adapter = append(adapter, "--brief")
+		}
+		if err := t.endpoint.AdaptAirbyte(adapter); err != nil {
+			return err
+		}
+	}
 	if t.config != "" {
 		t.endpoint.Config, err = pipeline.LoadConfig(t.config, t.app.pipelineOptions())
 	}
@@ -74,6 +88,10 @@ func isImage(name string) bool {
 }
 
 func (t *target) name() string {
+	if t.endpoint.Label != "" {
+		base, _, _ := strings.Cut(path.Base(t.endpoint.Label), ":")
+		return base
+	}
 	if t.endpoint.Image != "" {
 		base, _, _ := strings.Cut(path.Base(t.endpoint.Image), ":")
 		return base
@@ -102,7 +120,7 @@ func (t *target) materializes(spec *capturepb.Response_Spec) bool {
 }
 
 func (a *app) specCommand() *cobra.Command {
-	t := &target{app: a}
+	t := &target{app: a, form: true}
 	cmd := &cobra.Command{
 		Use: "spec CONNECTOR", Short: "Print what a connector's configuration looks like", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -71,6 +71,12 @@ func (t *target) writePipeline(out io.Writer, name string, found []discovered) e
 	if t.endpoint.Image != "" {
 		endpoint = mapping("connector", mapping("image", text(t.endpoint.Image), "config", text(config)))
 	}
+	switch {
+	case t.source.Image != "":
+		endpoint = mapping("airbyte", mapping("image", text(t.source.Image), "config", text(config)))
+	case t.airbyte:
+		endpoint = mapping("airbyte", mapping("command", sequence(t.source.Command...), "config", text(config)))
+	}
 	bindings := &yaml.Node{Kind: yaml.SequenceNode}
 	collections := &yaml.Node{Kind: yaml.MappingNode}
 	for i := range found {

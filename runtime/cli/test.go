@@ -26,7 +26,7 @@ type testFlags struct {
 }
 
 func (a *app) testCommand() *cobra.Command {
-	t := &target{app: a}
+	t := &target{app: a, form: true}
 	var f testFlags
 	cmd := &cobra.Command{
 		Use: "test CONNECTOR --config FILE", Short: "Check that a connector keeps the rules of the protocol", Args: cobra.MaximumNArgs(1),

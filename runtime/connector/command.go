@@ -17,7 +17,9 @@ import (
 )
 
 const (
-	codecName      = "FLOW_RUNTIME_CODEC"
+	codecName = "FLOW_RUNTIME_CODEC"
+	// InstanceName is the environment variable that tells a program which runtime started it, see [Launcher.Instance].
+	InstanceName   = "SLUICE_INSTANCE"
 	pullTimeout    = 15 * time.Minute
 	inspectTimeout = time.Minute
 )
@@ -35,7 +37,7 @@ func (l *Launcher) command(ctx context.Context, e *pipeline.Endpoint, task strin
 	cmd := exec.Command(e.Command[0], e.Command[1:]...) //nolint:gosec,noctx // running the user's command is the purpose
 	cmd.Env = append(append([]string{}, l.Environ...), "LOG_FORMAT=json", "LOG_LEVEL="+level,
 		// Both names, since one of them may stand in our own environment and would win.
-		codecName+"="+e.Codec.String(), "SLUICE_CODEC="+e.Codec.String())
+		codecName+"="+e.Codec.String(), "SLUICE_CODEC="+e.Codec.String(), InstanceName+"="+l.Instance)
 	for _, name := range sortedNames(e.Env) {
 		cmd.Env = append(cmd.Env, name+"="+e.Env[name])
 	}
@@ -50,6 +52,16 @@ func (l *Launcher) container(ctx context.Context, image, task, level string) (cm
 	}
 	name = l.containerName(image, task)
 	l.remove(ctx, name)
+	args := l.runArgs(name)
+	args = append(args, "--env", "LOG_FORMAT=json", "--env", "LOG_LEVEL="+level)
+	args = append(append(args, l.DockerOptions...), image)
+	cmd = exec.Command(l.docker(), args...) //nolint:gosec,noctx // as for local commands
+	cmd.Env = l.Environ
+	return cmd, codec, name, nil
+}
+
+// runArgs are the arguments of docker with which a container of a name begins.
+func (l *Launcher) runArgs(name string) []string {
 	args := []string{"run", "--interactive", "--rm", "--name", name, "--log-driver", "none"}
 	here := "host-gateway"
 	if l.Network != "" {
@@ -58,11 +70,7 @@ func (l *Launcher) container(ctx context.Context, image, task, level string) (cm
 	if l.Network == "host" {
 		here = "127.0.0.1"
 	}
-	args = append(args, "--add-host", "host.docker.internal:"+here, "--env", "LOG_FORMAT=json", "--env", "LOG_LEVEL="+level)
-	args = append(append(args, l.DockerOptions...), image)
-	cmd = exec.Command(l.docker(), args...) //nolint:gosec,noctx // as for local commands
-	cmd.Env = l.Environ
-	return cmd, codec, name, nil
+	return append(args, "--add-host", "host.docker.internal:"+here)
 }
 
 // containerName is one for each task and image of this runtime: the task for people, who find it in the engine's lists, and a hash, since not
@@ -139,6 +147,9 @@ func (l *Launcher) docker() string {
 
 // displayName is what a connector is called in messages.
 func displayName(e *pipeline.Endpoint) string {
+	if e.Label != "" {
+		return e.Label
+	}
 	if e.Image != "" {
 		return e.Image
 	}

@@ -12,6 +12,9 @@ func isolate(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
+// dieWithUs lets a program that stays in our process group be killed when we are.
+func dieWithUs(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
+
 // widen makes a pipe hold a megabyte: fewer wake-ups for a connector in a hurry. It is a favour, not a need.
 func widen(pipe syscall.Conn) {
 	const setPipeSize = 1031 // F_SETPIPE_SZ

@@ -11,4 +11,6 @@ import (
 // stop in order.
 func isolate(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
+func dieWithUs(*exec.Cmd) {}
+
 func widen(syscall.Conn) {}

@@ -298,7 +298,11 @@ func (s *source) shards(disabled *bool) field {
 func (s *source) endpoint(e *Endpoint) field {
 	config := func(n *yaml.Node) (err error) { e.Config, err = s.config(n); return err }
 	return func(n *yaml.Node) error {
+		if len(n.Content) > 2 {
+			return s.fail(n, "an endpoint is one of local, connector and airbyte")
+		}
 		return s.members(n, "endpoint", map[string]field{
+			"airbyte": s.airbyte(e),
 			"connector": func(n *yaml.Node) error {
 				return s.members(n, "connector", map[string]field{"image": s.text(&e.Image, "image"), "config": config})
 			},
@@ -370,16 +374,32 @@ func (s *source) json(dst *json.RawMessage, what string) field {
 func (s *source) complete(n *yaml.Node, kind, name string, e *Endpoint) error {
 	switch {
 	case e.Image == "" && len(e.Command) == 0:
-		return s.fail(n, "the %s %s needs an endpoint: local with a command, or connector with an image", kind, name)
+		return s.fail(n, "the %s %s needs an endpoint: local with a command, connector with an image, or airbyte with either", kind, name)
 	case e.Image != "" && len(e.Command) > 0:
-		return s.fail(n, "the %s %s has two endpoints: choose local or connector", kind, name)
+		return s.fail(n, "the %s %s has a command and an image: choose one", kind, name)
 	}
 	if e.Config == nil {
 		e.Config = json.RawMessage("{}")
 	}
-	if e.Image != "" {
+	if e.Image == "" {
+		if err := s.find(n, kind, name, e); err != nil {
+			return err
+		}
+	}
+	if len(e.adapter) == 0 {
 		return nil
 	}
+	if kind != "capture" {
+		return s.fail(n, "the %s %s cannot be a source of Airbyte", kind, name)
+	}
+	if err := e.AdaptAirbyte(e.adapter); err != nil {
+		return s.fail(n, "%s", usererr.Message(err))
+	}
+	return nil
+}
+
+// find makes a command's path absolute, and looks whether it is there.
+func (s *source) find(n *yaml.Node, kind, name string, e *Endpoint) error {
 	if command := e.Command[0]; strings.ContainsRune(command, filepath.Separator) {
 		abs, err := filepath.Abs(s.near(command))
 		if err != nil {

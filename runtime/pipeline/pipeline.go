@@ -39,6 +39,9 @@ type Endpoint struct {
 	Env     map[string]string // added to the process' environment
 	Codec   frame.Codec       // of a local process; images say it themselves
 	Config  json.RawMessage   // the connector's own configuration: may hold secrets, never log it
+	Label   string            // what messages call it; "" is the program's or image's name
+
+	adapter []string // of an endpoint that is to be adapted
 }
 
 // Capture reads a system into collections.
@@ -100,4 +103,6 @@ type Fields struct {
 type Options struct {
 	// Getenv looks up the ${NAME} that stand in endpoint configurations; ok is false for one that is not set.
 	Getenv func(name string) (value string, ok bool)
+	// Airbyte is the command that is a connector for sources of Airbyte (see [Endpoint.AdaptAirbyte]); without it there can be none.
+	Airbyte []string
 }

@@ -96,6 +96,29 @@ func TestLoad(t *testing.T) {
 	require.Equal(t, map[string]string{"the_id": "/id", "total": "/sum"}, p.Collections["acme/orders"].Projections)
 }
 
+// A source of Airbyte is a connector by the adapter's command.
+func TestAirbyte(t *testing.T) {
+	t.Parallel()
+	load := func(endpoint string) Endpoint {
+		p, err := Load(files(t, "captures: {acme/c: {endpoint: {airbyte: "+endpoint+"}, bindings: [{resource: {}, target: acme/x}]}}\ncollections: {acme/x: {key: [/id], schema: true}}", map[string]string{"bin/source": "#!/bin/sh\n"}),
+			Options{Getenv: getenv, Airbyte: []string{"/bin/sluice", "airbyte-adapter"}})
+		require.NoError(t, err)
+		return p.Captures[0].Endpoint
+	}
+	e := load(`{command: [bin/source, x], env: {A: b}, timeout: 2h, config: {password: "${PASSWORD}"}}`)
+	require.Equal(t, "/bin/sluice airbyte-adapter --timeout 2h --", strings.Join(e.Command[:5], " "))
+	require.True(t, filepath.IsAbs(e.Command[5]), e.Command[5])
+	require.Equal(t, []string{"x"}, e.Command[6:])
+	require.Equal(t, map[string]string{"A": "b"}, e.Env)
+	require.Equal(t, "source", e.Label)
+	require.JSONEq(t, `{"password":"s3cret: #x"}`, string(e.Config))
+	require.Equal(t, frame.Proto, e.Codec)
+	e = load(`{image: "airbyte/source-faker:7.2.1"}`)
+	require.Equal(t, []string{"/bin/sluice", "airbyte-adapter", "--image", "airbyte/source-faker:7.2.1"}, e.Command)
+	require.Empty(t, e.Image)
+	require.Equal(t, "airbyte/source-faker:7.2.1", e.Label)
+}
+
 func TestErrorsNameFileAndLine(t *testing.T) {
 	t.Parallel()
 	const capture = "captures:\n  acme/c:\n    endpoint: {local: {command: [sh]}}\n    bindings: [{resource: {a: 1}, target: acme/x}]\n"
@@ -125,7 +148,12 @@ func TestErrorsNameFileAndLine(t *testing.T) {
 		"missing config":         {"captures:\n  acme/c:\n    endpoint: {local: {command: [sh], config: none.yaml}}\n", "none.yaml: no such file or directory"},
 		"config of another kind": {"captures:\n  acme/c:\n    endpoint: {local: {command: [sh], config: [1]}}\n", "config must be a mapping, or the name of a file"},
 		"infinity":               {"captures:\n  acme/c:\n    endpoint: {local: {command: [sh], config: {a: .inf}}}\n", "has no form in JSON"},
-		"two endpoints":          {"captures:\n  acme/c:\n    endpoint: {local: {command: [sh]}, connector: {image: x}}\n", "has two endpoints"},
+		"two endpoints":          {"captures:\n  acme/c:\n    endpoint: {local: {command: [sh]}, connector: {image: x}}\n", "pipeline.yaml:3: an endpoint is one of local, connector and airbyte"},
+		"airbyte: two":           {"captures:\n  acme/c:\n    endpoint: {airbyte: {command: [sh], image: x}}\n", "the capture acme/c has a command and an image: choose one"},
+		"airbyte: none":          {"captures:\n  acme/c:\n    endpoint: {airbyte: {config: {}}}\n", "the capture acme/c needs an endpoint: local with a command, connector with an image, or airbyte with either"},
+		"airbyte: time":          {"captures:\n  acme/c:\n    endpoint: {airbyte: {command: [sh], timeout: long}}\n", "pipeline.yaml:3: timeout must be a duration such as 30m or 2h: how long the source may say nothing"},
+		"airbyte: env":           {"captures:\n  acme/c:\n    endpoint: {airbyte: {image: x, env: {A: b}}}\n", "pipeline.yaml:3: env is for a command. Give an image its environment by --docker-option=--env=NAME=VALUE."},
+		"airbyte: destination":   {capture + collection + "materializations:\n  acme/m:\n    endpoint: {airbyte: {command: [sh]}}\n    bindings: []\n", "the materialization acme/m cannot be a source of Airbyte"},
 		"backfill":               {"captures:\n  acme/c:\n    bindings: [{backfill: -1}]\n", "backfill must be a whole number, zero or more"},
 		"no source":              {capture + collection + "materializations:\n  acme/m:\n    endpoint: {local: {command: [sh]}}\n    bindings: [{resource: {}, source: acme/z}]\n", "reads the collection acme/z, which is not defined"},
 		"one name for two":       {capture + collection + "materializations:\n  acme/c:\n    endpoint: {local: {command: [sh]}}\n    bindings: [{resource: {}, source: acme/x}]\n", "a capture and a materialization are both called acme/c"},
@@ -134,13 +162,15 @@ func TestErrorsNameFileAndLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := Load(files(t, c.yaml, map[string]string{"plain/file": "x"}), Options{Getenv: getenv})
+			_, err := Load(files(t, c.yaml, map[string]string{"plain/file": "x"}), Options{Getenv: getenv, Airbyte: []string{"adapter"}})
 			require.Error(t, err)
 			require.Contains(t, usererr.Message(err), c.want)
 			require.NotContains(t, usererr.Message(err), "yaml.")
 		})
 	}
-	_, err := Load("/no/such/file.yaml", Options{})
+	_, err := Load(files(t, "captures: {a: {endpoint: {airbyte: {}}}}", nil), Options{})
+	require.ErrorContains(t, err, "this program cannot run sources of Airbyte")
+	_, err = Load("/no/such/file.yaml", Options{})
 	require.Equal(t, "cannot read /no/such/file.yaml: no such file or directory", usererr.Message(err))
 }
 

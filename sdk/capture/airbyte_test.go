@@ -10,8 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluicedata/sluice/sdk/airbyte"
 	"github.com/sluicedata/sluice/sdk/capture"
-	"github.com/sluicedata/sluice/sdk/capture/airbyte"
 )
 
 // sync is what Airbyte's platform has of a source: it calls commands, and reads their messages.

@@ -15,7 +15,7 @@ import (
 
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
-	"github.com/sluicedata/sluice/sdk/capture/airbyte"
+	"github.com/sluicedata/sluice/sdk/airbyte"
 	"github.com/sluicedata/sluice/sdk/process"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )

@@ -14,7 +14,7 @@ import (
 
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
-	"github.com/sluicedata/sluice/sdk/capture/airbyte"
+	"github.com/sluicedata/sluice/sdk/airbyte"
 )
 
 // stateEvery is how often a sync tells a state while records come: at the end of a transaction, so a little later where one

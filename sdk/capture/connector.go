@@ -6,7 +6,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
-	"github.com/sluicedata/sluice/sdk/capture/airbyte"
+	"github.com/sluicedata/sluice/sdk/airbyte"
 )
 
 // Connector is a Source without its types: what a session of the protocol talks to. New makes it.

@@ -19,6 +19,18 @@ type Message struct {
 	Trace            *Trace            `json:"trace,omitempty"`
 }
 
+// The types of messages.
+const (
+	TypeLog     = "LOG"
+	TypeSpec    = "SPEC"
+	TypeStatus  = "CONNECTION_STATUS"
+	TypeCatalog = "CATALOG"
+	TypeRecord  = "RECORD"
+	TypeState   = "STATE"
+	TypeTrace   = "TRACE"
+	TypeControl = "CONTROL"
+)
+
 // Log is a line of the log.
 type Log struct {
 	Level   string `json:"level"`
