@@ -180,10 +180,10 @@ func (o *offer) documents() (json.RawMessage, []string, error) {
 			"sync": map[string]any{"type": "string", "description": "When the sync began that read the record."},
 			"row":  map[string]any{"type": "integer", "description": "The number of the record in its stream and sync."},
 		})
-		require(root, "_meta")
+		demand(root, "_meta")
 	case deletes:
 		properties["_meta"] = object(map[string]any{"op": map[string]any{"enum": []string{"u", "d"}, "description": "d in the record of a row that was deleted."}})
-		require(root, "_meta")
+		demand(root, "_meta")
 		root["if"] = json.RawMessage(`{"properties":{"_meta":{"properties":{"op":{"const":"d"}},"required":["op"]}},"required":["_meta"]}`)
 		root["then"] = json.RawMessage(`{"reduce":{"strategy":"lastWriteWins","delete":true}}`)
 	}
@@ -194,12 +194,12 @@ func (o *offer) documents() (json.RawMessage, []string, error) {
 func object(properties map[string]any) map[string]any {
 	o := map[string]any{"type": "object", "properties": properties}
 	for name := range properties {
-		require(o, name)
+		demand(o, name)
 	}
 	return o
 }
 
-func require(node map[string]any, name string) {
+func demand(node map[string]any, name string) {
 	required, _ := node["required"].([]any)
 	if !slices.Contains(required, any(name)) {
 		node["required"] = append(required, name)
@@ -251,7 +251,7 @@ func (o *offer) key(root map[string]any) ([]string, bool) {
 			if !ok {
 				return nil, false
 			}
-			require(node, name)
+			demand(node, name)
 			if types, ok := inner["type"].([]any); ok {
 				inner["type"] = slices.DeleteFunc(types, func(t any) bool { return t == "null" })
 			}

@@ -36,7 +36,7 @@ type sync struct {
 	began       time.Time
 	open        bool // something came after the last checkpoint
 	records     int  // of all streams since the last global state
-	buf         []byte
+	line, buf   []byte
 }
 
 // stream is one stream of a sync.
@@ -47,9 +47,10 @@ type stream struct {
 	backfill uint32
 	full     bool // it is read from its beginning by every sync
 	keyless  bool
-	deletes  bool // records tell of deleted rows
-	row      int  // records in this sync
-	records  int  // since its last state
+	deletes  bool            // records tell of deleted rows
+	times    map[string]bool // fields
+	row      int             // records in this sync
+	records  int             // since its last state
 }
 
 // newSync reads what a session is opened with.
@@ -137,6 +138,7 @@ func (s *sync) begin(config json.RawMessage, log *logrus.Entry) ([]file, error) 
 		problems = append(problems, st.checkMode(c.SyncMode, c.CursorField))
 		st.full = c.SyncMode == airbyte.FullRefresh
 		st.deletes = jsonscan.Member(jsonscan.Member(st.JSONSchema, "properties"), deletedField) != nil
+		st.times = timesOf(st.JSONSchema)
 		streams = append(streams, c)
 	}
 	problems = slices.DeleteFunc(problems, func(err error) bool { return err == nil })
@@ -208,7 +210,8 @@ func (s *sync) record(record []byte) error {
 
 // document is a record's data on one line, with _meta where the collection needs it. It is valid until the next call.
 func (s *sync) document(st *stream, data []byte) ([]byte, error) {
-	s.buf = jsonscan.AppendLine(s.buf[:0], jsonscan.Trim(data))
+	s.line = jsonscan.AppendLine(s.line[:0], jsonscan.Trim(data))
+	s.buf = appendZoned(s.buf[:0], s.line, st.times)
 	if !st.keyless && !st.deletes {
 		return s.buf, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -139,6 +140,15 @@ type Env struct {
 	// Dormant are the state keys of bindings that are not part of this session but have left state behind, sorted. A
 	// source that would resume such a binding wrongly, if it came back later, drops its state with Tx.Forget.
 	Dormant []string
+}
+
+// Idle is what Read of a source that polls returns when there is nothing new: it waits for d until the source is asked again; a session that is to end
+// ends (io.EOF).
+func (e Env) Idle(ctx context.Context, d time.Duration) error {
+	if e.CatchUp {
+		return io.EOF
+	}
+	return Sleep(ctx, d)
 }
 
 // KeyRange is an inclusive range of 32-bit hashes. What is hashed is up to the source.

@@ -1,0 +1,126 @@
+// Package httpapi asks HTTP APIs that answer in JSON, for sources that poll them. It knows no API in particular: paths, queries and answers are the
+// source's.
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/sluicedata/sluice/sdk/retry"
+	"github.com/sluicedata/sluice/sdk/schema"
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+const (
+	// MaxAnswer bounds an answer, in bytes.
+	MaxAnswer = 256 << 20
+	// maxWait is the longest that an API may ask us to wait.
+	maxWait = 5 * time.Minute
+)
+
+// Client asks one API. Its fields are set before use; its methods may be called by many goroutines.
+type Client struct {
+	// URL is where the API begins, such as https://api.example.com/v1.
+	URL string
+	// Token is sent as a bearer token, if there is one. It is in no error.
+	Token schema.Secret
+	// HTTP does the asking; nil is a client that gives up after a minute.
+	HTTP *http.Client
+	// Retry says how often and after what time it is asked again where that may help: the API cannot be reached, is overloaded (429), or fails (5xx).
+	// Its zero value asks five times within half a minute. A wait that the API names (Retry-After) counts if it is longer.
+	Retry retry.Backoff
+}
+
+// CheckURL is for Validate: it says what is wrong with where an API begins.
+func CheckURL(text string) error {
+	if u, err := url.Parse(text); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return usererr.New(nil, "The address %q is not one. Write it like https://api.example.com/v1.", text)
+	}
+	return nil
+}
+
+// Get asks for a path, which begins with a slash, with a query, and decodes the answer into what answer points to. Values of the query that
+// are empty are left out. Errors are for people, and name the path without the query.
+func (c *Client) Get(ctx context.Context, path string, query url.Values, answer any) error {
+	address := c.URL + path
+	given := url.Values{}
+	for name, values := range query {
+		if len(values) > 0 && values[0] != "" {
+			given[name] = values
+		}
+	}
+	if len(given) > 0 {
+		address += "?" + given.Encode()
+	}
+	backoff := c.Retry
+	if backoff == (retry.Backoff{}) {
+		backoff = retry.Backoff{Min: time.Second, Max: 15 * time.Second, Attempts: 5}
+	}
+	for attempt := 1; ; attempt++ {
+		wait, err := c.get(ctx, address, path, answer)
+		if err == nil || wait < 0 || attempt == backoff.Attempts {
+			return err
+		}
+		t := time.NewTimer(max(wait, backoff.Delay(attempt, rand.Float64())))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return err
+		case <-t.C:
+		}
+	}
+}
+
+// get asks once. Below zero, wait says that asking again does not help.
+func (c *Client) get(ctx context.Context, address, path string, answer any) (wait time.Duration, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return -1, usererr.New(err, "The API cannot be asked for %q at the address %q. Check url.", path, c.URL)
+	}
+	req.Header.Set("Accept", "application/json")
+	if token := c.Token.Reveal(); token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	client := c.HTTP
+	if client == nil {
+		client = &http.Client{Timeout: time.Minute}
+	}
+	res, err := client.Do(req)
+	if err != nil && ctx.Err() != nil {
+		client.CloseIdleConnections() // the one that was being made would be kept, by nobody's wish
+	}
+	if err != nil {
+		return 0, usererr.New(err, "The API at %s cannot be reached. Check url, and that this machine may connect there.", c.URL)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		err := usererr.New(nil, "The API at %s answers %s to %q. Check url and token.", c.URL, res.Status, path)
+		if res.StatusCode != http.StatusTooManyRequests && res.StatusCode < http.StatusInternalServerError {
+			return -1, err
+		}
+		seconds, _ := strconv.Atoi(res.Header.Get("Retry-After"))
+		return min(time.Duration(seconds)*time.Second, maxWait), err
+	}
+	text, err := io.ReadAll(io.LimitReader(res.Body, MaxAnswer+1))
+	if err == nil && len(text) > MaxAnswer {
+		return -1, usererr.New(nil, "The API at %s answers more than %d MiB to %q. Ask for smaller pages.", c.URL, MaxAnswer>>20, path)
+	}
+	if err != nil {
+		return 0, usererr.New(err, "The API at %s broke off its answer to %q.", c.URL, path)
+	}
+	if err := json.Unmarshal(text, answer); err != nil {
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			return -1, usererr.New(err, "The API at %s answers %q with something that is not JSON. Check url.", c.URL, path)
+		}
+		return -1, usererr.New(err, "The API at %s answers %q with JSON of another form than expected: %v.", c.URL, path, err)
+	}
+	return 0, nil
+}

@@ -1,0 +1,89 @@
+package httpapi_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/sdk/httpapi"
+	"github.com/sluicedata/sluice/sdk/retry"
+	"github.com/sluicedata/sluice/sdk/schema"
+	"github.com/sluicedata/sluice/sdk/usererr"
+)
+
+func client(t *testing.T, handle http.HandlerFunc) *httpapi.Client {
+	t.Helper()
+	server := httptest.NewServer(handle)
+	t.Cleanup(server.Close)
+	return &httpapi.Client{URL: server.URL, Token: schema.NewSecret("hunter2"), HTTP: server.Client(), Retry: retry.Backoff{Min: time.Millisecond, Attempts: 3}}
+}
+
+func TestGet(t *testing.T) {
+	t.Parallel()
+	c := client(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer hunter2" || r.URL.String() != "/list?after=a%26b" {
+			w.WriteHeader(http.StatusTeapot)
+		}
+		_, _ = w.Write([]byte(`["x"]`))
+	})
+	var got []string
+	require.NoError(t, c.Get(t.Context(), "/list", url.Values{"after": {"a&b"}, "page": {""}}, &got))
+	require.Equal(t, []string{"x"}, got)
+}
+
+// What may pass is asked again, a bounded number of times; what will not is not.
+func TestRetry(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]int64{http.StatusTooManyRequests: 3, http.StatusBadGateway: 3, http.StatusUnauthorized: 1, http.StatusNotFound: 1} {
+		var asked atomic.Int64
+		c := client(t, func(w http.ResponseWriter, _ *http.Request) {
+			asked.Add(1)
+			w.WriteHeader(status)
+		})
+		err := c.Get(t.Context(), "/list", url.Values{"key": {"s3cret"}}, nil)
+		require.Regexp(t, `^The API at http://\S+ answers \d+ .* to "/list"\. Check url and token\.$`, usererr.Message(err))
+		require.NotContains(t, err.Error(), "hunter2")
+		require.Equal(t, want, asked.Load(), status)
+	}
+	var asked atomic.Int64
+	c := client(t, func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1) == 1 {
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(http.StatusTooManyRequests)
+			return
+		}
+		_, _ = w.Write([]byte(`1`))
+	})
+	var n int
+	began := time.Now()
+	require.NoError(t, c.Get(t.Context(), "/", nil, &n))
+	require.GreaterOrEqual(t, time.Since(began), time.Second, "the API said how long to wait")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Error(t, c.Get(ctx, "/", nil, &n))
+}
+
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"", "nowhere", "ftp://x", "http://"} {
+		require.ErrorContains(t, httpapi.CheckURL(address), "is not one. Write it like https://api.example.com/v1.")
+	}
+	require.NoError(t, httpapi.CheckURL("http://localhost:1/x"))
+	answer := func(text string) error {
+		var list []string
+		return client(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(text)) }).Get(t.Context(), "/x", nil, &list)
+	}
+	require.Regexp(t, `^The API at \S+ answers "/x" with something that is not JSON\. Check url\.$`, usererr.Message(answer("<html>")))
+	require.Regexp(t, `^The API at \S+ answers "/x" with JSON of another form than expected: json: cannot unmarshal object .*\.$`, usererr.Message(answer("{}")))
+	gone := client(t, nil)
+	gone.URL = "http://127.0.0.1:1"
+	require.Equal(t, "The API at http://127.0.0.1:1 cannot be reached. Check url, and that this machine may connect there.", usererr.Message(gone.Get(t.Context(), "/", nil, nil)))
+	gone.URL = "http://a b"
+	require.Equal(t, `The API cannot be asked for "/" at the address "http://a b". Check url.`, usererr.Message(gone.Get(t.Context(), "/", nil, nil)))
+}
