@@ -39,7 +39,8 @@ func (w jsonWriter) value(depth int) string {
 		}
 		return "JSON_ARRAY(" + strings.Join(items, ", ") + ")"
 	case n < 9:
-		return fmt.Sprintf("CAST(%d AS SIGNED)", w.Int64()>>w.IntN(64)-w.Int64()>>w.IntN(64))
+		plus, minus := w.Int64()>>w.IntN(64), w.Int64()>>w.IntN(64)
+		return fmt.Sprintf("CAST(%d AS SIGNED)", plus-minus)
 	case n == 9:
 		return fmt.Sprintf("CAST(%d AS UNSIGNED)", w.Uint64()>>w.IntN(64))
 	case n < 12:

@@ -58,7 +58,7 @@ func (a *Adapter) Serve(ctx context.Context, in io.Reader, out io.Writer) error 
 	for {
 		request, err := next(ctx, requests)
 		if errors.Is(err, io.EOF) || err != nil && ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the end, or the echo of the stop
 		}
 		if err != nil {
 			return fmt.Errorf("reading a request: %w", err)

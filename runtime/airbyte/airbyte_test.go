@@ -139,7 +139,7 @@ checkpoint$`, strings.Join(got, "\n"))
 // A state that has nulls is kept as it is, and replaces the one before.
 func TestStatesAreKeptWhole(t *testing.T) {
 	t.Parallel()
-	global := func(shared, states string, count string) string {
+	global := func(shared, states, count string) string {
 		return `{"type":"STATE","state":{"type":"GLOBAL","global":{"shared_state":` + shared + `,"stream_states":[` + states + `]},"sourceStats":{"recordCount":` + count + `}}}`
 	}
 	const ofUsers = `{"stream_descriptor":{"name":"users","namespace":"shop"},"stream_state":{"a":null}}`

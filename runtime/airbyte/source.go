@@ -198,7 +198,7 @@ func (c *call) read(in *bufio.Reader, clock *time.Timer, silence time.Duration) 
 			}
 		}
 		if err != nil {
-			return nil //nolint:nilerr // the end of the output, however it came; the exit code tells more
+			return nil // the end of the output, however it came; the exit code tells more
 		}
 	}
 }

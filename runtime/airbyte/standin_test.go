@@ -87,7 +87,7 @@ func standIn(dir string, args []string) int {
 			_, _ = fmt.Sscan(rest, &code)
 			return code
 		case "!hang":
-			time.Sleep(time.Hour)
+			time.Sleep(time.Hour) //nolint:forbidigo // it is killed
 		default:
 			fmt.Println(lines.Text())
 		}
@@ -232,15 +232,6 @@ func (w *world) rest(t *testing.T, session *host.CaptureSession) (got []string, 
 			got = append(got, "checkpoint")
 		}
 	}
-}
-
-// waitFor waits until the source has been called with a command.
-func (w *world) waitFor(t *testing.T, verb string) {
-	t.Helper()
-	require.Eventually(t, func() bool {
-		verbs, _ := w.calls(t)
-		return strings.Contains(verbs, verb)
-	}, 30*time.Second, 5*time.Millisecond)
 }
 
 func record(stream, data string) string {

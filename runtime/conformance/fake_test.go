@@ -246,7 +246,7 @@ func (f *fake) capture(open *capturepb.Request_Open) {
 		}
 		batch = append(batch, &capturepb.Response{Checkpoint: &capturepb.Response_Checkpoint{State: &flowpb.ConnectorState{UpdatedJson: []byte(next), MergePatch: true}}})
 		if (f.mode == "pauses" || f.mode == "documents behind a pause") && n == fakeDocuments/2 && n > state.N {
-			time.Sleep(pauseOfFake)
+			time.Sleep(pauseOfFake) //nolint:forbidigo // a source has its pace
 		}
 		if !strings.HasPrefix(f.mode, "slow-reader") {
 			queue <- batch
@@ -480,7 +480,7 @@ func (f *fake) add(s *fakeStore, rows []fakeRow) {
 // wait makes a destination slow that shall be.
 func (f *fake) wait() {
 	if f.mode == "pauses" {
-		time.Sleep(pauseOfFake / 10)
+		time.Sleep(pauseOfFake / 10) //nolint:forbidigo // a destination has its pace
 	}
 }
 

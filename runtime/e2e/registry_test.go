@@ -82,7 +82,7 @@ func (k kcat) raw(t *testing.T, topic string) (values [][]byte) {
 }
 
 // price is 123.45, as Avro writes a decimal of scale 2 that is not null.
-var price = []byte{2, 4, 0x30, 0x39} //nolint:gochecknoglobals // a constant
+var price = []byte{2, 4, 0x30, 0x39}
 
 // readingOf decodes what the test's own schemas say of a record, of which only the second version has a note and a price.
 func readingOf(t *testing.T, record []byte, second uint32) string {

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"path/filepath"
+	"slices"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -25,7 +26,7 @@ func (s *source) airbyte(e *Endpoint) field {
 				if err != nil || d <= 0 {
 					return s.fail(n, "timeout must be a duration such as 30m or 2h: how long the source may say nothing")
 				}
-				e.adapter = append(e.adapter[:len(e.adapter):len(e.adapter)], "--timeout", n.Value)
+				e.adapter = append(slices.Clip(e.adapter), "--timeout", n.Value)
 				return nil
 			},
 		})

@@ -61,6 +61,7 @@ func (e *Embedded) commits(number uint32) (commits, error) {
 // last, through (the one that ends at an offset or before) and beyond (the first that ends behind it) find one; ok is false
 // if there is none.
 func (c commits) last() (Commit, bool, error) { return c.at(c.iter.Last()) }
+
 func (c commits) through(number uint32, offset int64) (Commit, bool, error) {
 	return c.at(c.iter.SeekLT(commitKey(number, offset+1)))
 }

@@ -37,7 +37,7 @@ func TestGivenUpTransactionsLeaveLittle(t *testing.T) {
 	size := func() (sum int64) {
 		require.NoError(t, filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() {
-				return nil // files come and go
+				return nil //nolint:nilerr // files come and go
 			}
 			if info, err := entry.Info(); err == nil {
 				sum += info.Size()

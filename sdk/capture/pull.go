@@ -138,7 +138,7 @@ func (t *cli) sessions(ctx context.Context, spec *flowpb.CaptureSpec, o pullOpti
 		t.log().WithFields(logrus.Fields{"eventType": "connectorStatus", "phase": "waiting", "waitsFor": usererr.Message(err), "wait": wait.Round(time.Millisecond).String()}).
 			Warn("the connection is lost; the capture is opened again behind what it has written")
 		if Sleep(ctx, wait) != nil {
-			return nil
+			return nil //nolint:nilerr // it was told to stop
 		}
 	}
 }

@@ -76,7 +76,7 @@ type disconnected struct{ err error }
 
 func (d *disconnected) Error() string        { return d.err.Error() }
 func (d *disconnected) Unwrap() error        { return d.err }
-func (d *disconnected) Is(target error) bool { return target == ErrDisconnected } //nolint:errorlint // what errors.Is asks for
+func (d *disconnected) Is(target error) bool { return target == ErrDisconnected }
 
 // ReaderFunc is a Reader that is just a function.
 type ReaderFunc func(ctx context.Context, tx *Tx) error

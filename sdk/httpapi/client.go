@@ -116,8 +116,7 @@ func (c *Client) get(ctx context.Context, address, path string, answer any) (wai
 		return 0, usererr.New(err, "The API at %s broke off its answer to %q.", c.URL, path)
 	}
 	if err := json.Unmarshal(text, answer); err != nil {
-		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) {
+		if _, ok := errors.AsType[*json.SyntaxError](err); ok {
 			return -1, usererr.New(err, "The API at %s answers %q with something that is not JSON. Check url.", c.URL, path)
 		}
 		return -1, usererr.New(err, "The API at %s answers %q with JSON of another form than expected: %v.", c.URL, path, err)
