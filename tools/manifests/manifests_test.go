@@ -1,0 +1,119 @@
+package manifests
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+)
+
+const folder = "../../deploy/kubernetes"
+
+// objects are what a manifest may have, by kind.
+func object(kind string) any {
+	switch kind {
+	case "ConfigMap":
+		return &corev1.ConfigMap{}
+	case "Service":
+		return &corev1.Service{}
+	case "StatefulSet":
+		return &appsv1.StatefulSet{}
+	}
+	return nil
+}
+
+// parse reads a document as the API server does that is told to be strict: no field that is unknown, none twice, none of another type.
+func parse(t *testing.T, text []byte) (any, error) {
+	t.Helper()
+	var head struct{ APIVersion, Kind string }
+	require.NoError(t, yaml.Unmarshal(text, &head))
+	into := object(head.Kind)
+	require.NotNil(t, into, "nobody knows the kind %q", head.Kind)
+	return into, yaml.UnmarshalStrict(text, into)
+}
+
+func documents(t *testing.T) [][]byte {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	var all [][]byte
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		all = append(all, bytes.Split(text, []byte("\n---\n"))...)
+	}
+	return all
+}
+
+func TestSchemas(t *testing.T) {
+	t.Parallel()
+	for _, text := range documents(t) {
+		_, err := parse(t, text)
+		require.NoError(t, err)
+		// What the API would refuse is found.
+		_, err = parse(t, bytes.Replace(text, []byte("\nmetadata:"), []byte("\nmetadatum:"), 1))
+		require.ErrorContains(t, err, `unknown field "metadatum"`)
+	}
+}
+
+// TestReferences: what the schemas cannot say, names that must be those of something else.
+func TestReferences(t *testing.T) {
+	t.Parallel()
+	var set *appsv1.StatefulSet
+	configs, services := map[string]*corev1.ConfigMap{}, map[string]*corev1.Service{}
+	for _, text := range documents(t) {
+		parsed, err := parse(t, text)
+		require.NoError(t, err)
+		switch o := parsed.(type) {
+		case *appsv1.StatefulSet:
+			set = o
+		case *corev1.ConfigMap:
+			configs[o.Name] = o
+		case *corev1.Service:
+			services[o.Name] = o
+		}
+	}
+	require.NotNil(t, set)
+	pod := set.Spec.Template
+	require.EqualValues(t, 1, *set.Spec.Replicas, "the log is of one process")
+	require.Equal(t, set.Spec.Selector.MatchLabels, pod.Labels)
+	require.Contains(t, services, set.Spec.ServiceName)
+	require.Equal(t, pod.Labels, services[set.Spec.ServiceName].Spec.Selector)
+	require.GreaterOrEqual(t, *pod.Spec.TerminationGracePeriodSeconds, int64(60))
+
+	volumes := map[string]bool{}
+	for _, v := range pod.Spec.Volumes {
+		volumes[v.Name] = true
+		if v.ConfigMap != nil {
+			require.Contains(t, configs, v.ConfigMap.Name)
+		}
+	}
+	for _, v := range set.Spec.VolumeClaimTemplates {
+		volumes[v.Name] = true
+	}
+	c := pod.Spec.Containers[0]
+	mounts := map[string]string{}
+	for _, m := range c.VolumeMounts {
+		require.True(t, volumes[m.Name], "no volume %s", m.Name)
+		mounts[m.Name] = m.MountPath
+	}
+	require.Len(t, mounts, len(volumes))
+	require.True(t, strings.HasPrefix(c.Args[3], mounts["data"]+"/"))
+	require.Equal(t, mounts["pipeline"]+"/pipeline.yaml", c.Args[1])
+	ports := map[string]int32{}
+	for _, p := range c.Ports {
+		ports[p.Name] = p.ContainerPort
+	}
+	require.EqualValues(t, 9400, ports["metrics"])
+	require.Equal(t, ":9400", c.Args[5])
+	for _, probe := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe} {
+		require.Contains(t, ports, probe.HTTPGet.Port.StrVal)
+	}
+}
