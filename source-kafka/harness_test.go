@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
@@ -64,18 +66,24 @@ func (b *bench) create(name string, partitions int, settings ...string) {
 		res, err := b.admin.CreateTopic(b.t.Context(), int32(partitions), -1, all, name)
 		return err == nil && res.Err == nil
 	}, 30*time.Second, 50*time.Millisecond)
-	require.Eventually(b.t, func() bool {
-		found, err := b.admin.ListTopics(b.t.Context(), name)
-		if err != nil || len(found[name].Partitions) != partitions {
-			return false
-		}
-		for _, p := range found[name].Partitions {
-			if p.Leader < 0 {
-				return false
-			}
-		}
-		return true
-	}, 30*time.Second, 20*time.Millisecond)
+	brokers, err := b.admin.ListBrokers(b.t.Context())
+	require.NoError(b.t, err)
+	for _, broker := range brokers {
+		require.Eventually(b.t, func() bool { return b.led(int(broker.NodeID), name, partitions) }, 30*time.Second, 20*time.Millisecond, "broker %d does not know the topic", broker.NodeID)
+	}
+}
+
+// led tells whether a broker, each of which learns of topics by itself, knows the leaders of all partitions of one.
+func (b *bench) led(broker int, topic string, partitions int) bool {
+	req := kmsg.NewPtrMetadataRequest()
+	req.Topics = []kmsg.MetadataRequestTopic{{Topic: &topic}}
+	answer, err := b.client.Broker(broker).Request(b.t.Context(), req)
+	if err != nil {
+		return false
+	}
+	found := answer.(*kmsg.MetadataResponse).Topics //nolint:forcetypeassert // the answer to this request
+	return len(found) == 1 && len(found[0].Partitions) == partitions &&
+		!slices.ContainsFunc(found[0].Partitions, func(p kmsg.MetadataResponseTopicPartition) bool { return p.Leader < 0 })
 }
 
 // produce writes records, in their order within each partition.
@@ -131,7 +139,9 @@ type run struct {
 func open(t testing.TB, cfg config, state json.RawMessage) *run {
 	t.Helper()
 	s := session.Start(t, connector(), frame.Proto)
-	s.Open(s.Task(cfg), state)
+	task := s.Task(cfg)
+	require.NotEmpty(t, task.Bindings, "no topic was found")
+	s.Open(task, state)
 	return &run{Session: s, t: t, state: state}
 }
 
