@@ -112,6 +112,16 @@ func (c *LowWater) until() time.Time {
 	return time.Time{}
 }
 
+// restoreDeadline gives the connection the reader's deadline back, also if that is set anew meanwhile: it may be how the read is cancelled.
+func (c *LowWater) restoreDeadline() error {
+	for {
+		n := c.deadline.Load()
+		if err := c.Conn.SetReadDeadline(c.until()); err != nil || c.deadline.Load() == n {
+			return err
+		}
+	}
+}
+
 // Read implements net.Conn.
 func (c *LowWater) Read(p []byte) (int, error) {
 	if c.r == c.w {
@@ -200,7 +210,7 @@ func (c *LowWater) fillBulk(b []byte, now time.Time) (n int, err error) {
 		n, err = readRest(c.raw, b)
 	}
 	if hurry {
-		if err := c.Conn.SetReadDeadline(c.until()); err != nil {
+		if err := c.restoreDeadline(); err != nil {
 			return n, err
 		}
 	}

@@ -113,3 +113,36 @@ func TestAnswersThatDoNotCome(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "a little", string(got))
 }
+
+// cancelledConn is cancelled the moment before its second deadline is set: that is the one that the reader gets back when it has waited.
+type cancelledConn struct {
+	net.Conn
+	cancel func()
+	set    int
+}
+
+func (c *cancelledConn) SetReadDeadline(t time.Time) error {
+	if c.set++; c.set == 2 {
+		c.cancel()
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// A deadline that is set while another one is put back counts.
+func TestDeadlineSetMeanwhile(t *testing.T) {
+	t.Parallel()
+	client, _ := lowWaterPair(t)
+	client.Conn = &cancelledConn{Conn: client.Conn, cancel: func() { _ = client.SetDeadline(time.Unix(1, 0)) }}
+	client.Expect(1 << 20)
+	read := make(chan error, 1)
+	go func() {
+		_, err := client.Read(make([]byte, 64<<10))
+		read <- err
+	}()
+	select {
+	case err := <-read:
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	case <-time.After(10 * time.Second):
+		require.Fail(t, "the read was not cancelled")
+	}
+}
