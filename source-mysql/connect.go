@@ -16,6 +16,7 @@ import (
 	"github.com/sluicedata/sluice/sdk/endpoint"
 	"github.com/sluicedata/sluice/sdk/tunnel"
 	"github.com/sluicedata/sluice/sdk/usererr"
+	"github.com/sluicedata/sluice/source-mysql/internal/binlog"
 )
 
 const connectTimeout = 20 * time.Second
@@ -236,8 +237,11 @@ func isLost(err error) bool {
 }
 
 // isDisconnected reports whether an error ends a session of which another one can go on: also if somebody ended the sending of the log, or
-// the server cannot be reached now.
+// the server cannot be reached now. What is compressed in the log may end early, too, but that it does again.
 func isDisconnected(err error) bool {
+	if errors.Is(err, binlog.ErrFormat) {
+		return false
+	}
 	return isLost(err) || endpoint.Lost(err) || code(err) == errInterrupted || errors.Is(err, errEnded)
 }
 

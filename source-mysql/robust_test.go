@@ -2,6 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"syscall"
 	"testing"
 	"time"
 
@@ -11,6 +14,7 @@ import (
 	"github.com/sluicedata/sluice/sdk/testkit/fault"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 	"github.com/sluicedata/sluice/sdk/usererr"
+	"github.com/sluicedata/sluice/source-mysql/internal/binlog"
 )
 
 // Whatever ends the connection on which the log comes is said in words, and the capture goes on behind its last checkpoint (hard
@@ -100,4 +104,17 @@ func TestPullGoesOn(t *testing.T) {
 			},
 		})
 	})
+}
+
+// Only errors of the connection are taken for such: what the log itself lacks it would lack again.
+func TestDisconnected(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{&lostError{io.ErrUnexpectedEOF}, errEnded, &serverError{code: errInterrupted}, fmt.Errorf("connecting: %w", syscall.ECONNREFUSED)} {
+		require.True(t, isDisconnected(err), "%v", err)
+	}
+	_, early := binlog.Decompress([]byte("\x81\x05"))
+	require.ErrorIs(t, early, io.ErrUnexpectedEOF)
+	for _, err := range []error{nil, early, &serverError{code: errDeadlock}} {
+		require.False(t, isDisconnected(err), "%v", err)
+	}
 }

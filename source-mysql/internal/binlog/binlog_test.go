@@ -2,6 +2,8 @@ package binlog_test
 
 import (
 	"encoding/binary"
+	"errors"
+	"io"
 	"runtime"
 	"testing"
 
@@ -86,7 +88,7 @@ func TestNextPart(t *testing.T) {
 	require.ErrorIs(t, err, binlog.ErrFormat)
 }
 
-// A compressed transaction that claims a huge event does not get the memory for it.
+// A compressed transaction that claims a huge event does not get the memory for it, and what it lacks is not taken for its end.
 func TestHostilePayload(t *testing.T) {
 	t.Parallel()
 	event := make([]byte, binlog.HeaderSize)
@@ -106,7 +108,16 @@ func TestHostilePayload(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		require.ErrorIs(t, err, binlog.ErrFormat)
 		require.ErrorContains(t, err, c.want)
+		require.NotErrorIs(t, err, io.EOF)
 		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(16<<20))
+		p.Close()
+	}
+	for n := range binlog.HeaderSize {
+		p, err := binlog.OpenPayload(append([]byte{2, 1, 0, 0}, enc.EncodeAll(event[:n], nil)...))
+		require.NoError(t, err)
+		_, err = p.Next()
+		require.Equal(t, n == 0, errors.Is(err, io.EOF), "%d bytes", n)
+		require.Equal(t, n > 0, errors.Is(err, binlog.ErrFormat), "%d bytes", n)
 		p.Close()
 	}
 }

@@ -44,7 +44,7 @@ func inflate(data []byte, most int, what string) ([]byte, error) {
 		r, err = zlib.NewReader(bytes.NewReader(c.b))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("decompressing a compressed %s: %w", what, err)
+		return nil, fmt.Errorf("%w: decompressing a compressed %s: %w", ErrFormat, what, err)
 	}
 	var out bytes.Buffer
 	if n, err := io.Copy(&out, io.LimitReader(r, int64(size)+1)); err != nil || n != int64(size) {
@@ -106,11 +106,11 @@ func OpenPayload(body []byte) (*Payload, error) {
 // After the last one it returns io.EOF.
 func (p *Payload) Next() ([]byte, error) {
 	var head [HeaderSize]byte
-	if _, err := io.ReadFull(p.decoder, head[:]); err != nil {
-		if errors.Is(err, io.EOF) {
+	if n, err := io.ReadFull(p.decoder, head[:]); err != nil {
+		if n == 0 && errors.Is(err, io.EOF) {
 			return nil, io.EOF
 		}
-		return nil, fmt.Errorf("decompressing a transaction: %w", err)
+		return nil, fmt.Errorf("%w: decompressing a transaction: %w", ErrFormat, err)
 	}
 	size := int(binary.LittleEndian.Uint32(head[9:]))
 	if size < HeaderSize || size > maxInflated {
@@ -121,6 +121,9 @@ func (p *Payload) Next() ([]byte, error) {
 		from := len(p.event)
 		p.event = slices.Grow(p.event, min(size-from, 1<<20))[:min(size, from+1<<20)]
 		if _, err := io.ReadFull(p.decoder, p.event[from:]); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF // it is not the end of the transaction
+			}
 			return nil, fmt.Errorf("%w: an event of %d bytes in a compressed transaction ends early: %w", ErrFormat, size, err)
 		}
 	}
