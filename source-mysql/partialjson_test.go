@@ -12,6 +12,7 @@ import (
 	"github.com/sluicedata/sluice/sdk/cdc"
 	"github.com/sluicedata/sluice/sdk/testkit/cdctest"
 	"github.com/sluicedata/sluice/sdk/testkit/server/mysqld"
+	"github.com/sluicedata/sluice/source-mysql/internal/binlog"
 )
 
 // jsonWriter writes random expressions of JSON in the server's SQL.
@@ -173,6 +174,23 @@ func TestPartialJSONIsCaptured(t *testing.T) {
 	require.NoError(t, c.run("s a 1 v="+value(0)))
 	db.exec("SET binlog_row_value_options = PARTIAL_JSON", "UPDATE a SET v = JSON_SET(v, '$.b', 1)", "SET binlog_row_image = MINIMAL", "UPDATE a SET v = JSON_SET(v, '$.b', 2)")
 	require.NoError(t, c.run("u a 1 v="+value(1), "s a 1 v="+value(2)))
+}
+
+// A new value that is null is null, also where the log says that it is told by what changed.
+func TestPartialJSONThatIsNull(t *testing.T) {
+	t.Parallel()
+	table, err := binlog.ParseTable([]byte("\x01\x00\x00\x00\x00\x00\x01\x00\x01s\x00\x01t\x00\x02\x03\xf5\x01\x04\x02"), false)
+	require.NoError(t, err)
+	const head, old = "\x01\x00\x00\x00\x00\x00\x01\x00\x02\x00\x02\x03\x03", "\x00\x07\x00\x00\x00\x03\x00\x00\x00\x05\x01\x00"
+	rows, err := binlog.ParseRows(binlog.PartialUpdateRows, []byte(head+old+"\x01\x01\x02\x07\x00\x00\x00"))
+	require.NoError(t, err)
+	m := &mapping{log: table, table: &streamed{}, rows: &rowPlan{names: []string{"id", "a"}, kept: []bool{true, true}}}
+	s := &stream{rows: rows, rowsOf: m, op: cdc.Update}
+	ev, err := s.nextPart()
+	require.NoError(t, err)
+	require.False(t, ev.Unlogged)
+	require.Equal(t, []byte{5, 1, 0}, s.before.vals[1])
+	require.Nil(t, s.row.vals[1])
 }
 
 // What does not fit the old value ends the capture.

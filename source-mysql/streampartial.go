@@ -50,7 +50,7 @@ func (s *stream) complete(m *mapping) error {
 		switch old := s.before.vals[i]; {
 		case binlog.IsAbsent(v):
 			s.row.vals[i] = old
-		case !s.rows.IsDiff(i) || !m.rows.kept[i]:
+		case v == nil || !s.rows.IsDiff(i) || !m.rows.kept[i]:
 		case binlog.IsAbsent(old):
 			s.row.vals[i], s.event.Unlogged = old, true
 		default:
