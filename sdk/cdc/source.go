@@ -256,7 +256,7 @@ func (s *source[C]) Open(
 		rand:     rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	})
 	if err != nil {
-		return nil, opts.disconnected(errors.Join(err, d.Close()))
+		return nil, errors.Join(opts.disconnected(err), d.Close()) // what closing says is no reason
 	}
 	m := newMonitor(r, env.Outlet)
 	m.start(ctx)
