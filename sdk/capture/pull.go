@@ -118,7 +118,7 @@ func (t *cli) pull(ctx context.Context, o pullOptions) error {
 func (t *cli) sessions(ctx context.Context, spec *flowpb.CaptureSpec, o pullOptions, out *lineOutput) error {
 	var r reopening
 	for again := false; ; again = true {
-		opened, commits := time.Now(), out.commits
+		opened, documents := time.Now(), out.documents
 		s, err := t.c.open(ctx, t.log(), &capturepb.Request_Open{
 			Capture: spec, Version: "pull", Range: flowpb.FullRange(), StateJson: out.stored.State,
 		}, opening{ephemeral: o.stateFile == "", catchUp: o.catchUp})
@@ -131,7 +131,7 @@ func (t *cli) sessions(ctx context.Context, spec *flowpb.CaptureSpec, o pullOpti
 		if !again || !errors.Is(err, ErrDisconnected) {
 			return err
 		}
-		wait, ok := r.lost(opened, time.Now(), out.commits > commits)
+		wait, ok := r.lost(opened, time.Now(), out.documents > documents)
 		if !ok {
 			return err
 		}
@@ -150,11 +150,12 @@ type reopening struct {
 }
 
 const (
-	// reopenFor is how long sessions are opened again before one of them has captured something, or stood for steady.
+	// reopenFor is how long sessions are opened again before one of them has captured documents, or stood for steady.
 	reopenFor, steady = 10 * time.Minute, time.Minute
 )
 
-// lost takes a session that was opened at a time and is lost now, and whether it has captured something.
+// lost takes a session that was opened at a time and is lost now, and whether it has captured documents: positions alone are no
+// progress, for a session commits them even where each of them ends at the same place.
 func (r *reopening) lost(opened, now time.Time, captured bool) (wait time.Duration, ok bool) {
 	if r.since.IsZero() || captured || now.Sub(opened) >= steady {
 		*r = reopening{since: now}
@@ -216,8 +217,8 @@ type lineOutput struct {
 	out  io.Writer
 	file string // "" keeps nothing
 	// progress is nil if nobody looks.
-	progress *pullProgress
-	commits  int // of all sessions; of the goroutine that writes
+	progress  *pullProgress
+	documents int // of whole transactions, of all sessions; of the goroutine that writes
 
 	mu     sync.Mutex
 	stored storedState
@@ -233,7 +234,7 @@ func (l *lineOutput) write(_ context.Context, buf []byte, c *commit) error {
 	if c == nil {
 		return nil
 	}
-	l.commits++
+	l.documents += c.docs
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	state, err := flowpb.MergePatch(l.stored.State, c.patch)

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"io"
 	"testing"
 	"time"
 
@@ -29,4 +30,15 @@ func TestReopening(t *testing.T) {
 	now = now.Add(reopenFor)
 	_, ok = r.lost(now.Add(-steady), now, false)
 	require.True(t, ok, "it stood")
+}
+
+// What counts as captured are documents of whole transactions: a session that is lost at the same place each time commits positions all the same.
+func TestCaptured(t *testing.T) {
+	t.Parallel()
+	out := &lineOutput{out: io.Discard}
+	require.NoError(t, out.write(t.Context(), nil, &commit{patch: []byte(`{"at":1}`)}))
+	require.NoError(t, out.write(t.Context(), []byte("{}\n"), nil))
+	require.Zero(t, out.documents)
+	require.NoError(t, out.write(t.Context(), []byte("{}\n"), &commit{patch: []byte(`{"at":2}`), docs: 2}))
+	require.Equal(t, 2, out.documents)
 }
