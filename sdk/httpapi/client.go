@@ -40,7 +40,11 @@ type Client struct {
 
 // CheckURL is for Validate: it says what is wrong with where an API begins.
 func CheckURL(text string) error {
-	if u, err := url.Parse(text); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+	u, err := url.Parse(text)
+	switch {
+	case err == nil && u.User != nil:
+		return usererr.New(nil, "The address of the API at %s has a login in it. Addresses are shown in messages: leave the login out.", u.Host)
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
 		return usererr.New(nil, "The address %q is not one. Write it like https://api.example.com/v1.", text)
 	}
 	return nil
@@ -106,7 +110,7 @@ func (c *Client) get(ctx context.Context, address, path string, answer any) (wai
 			return -1, err
 		}
 		seconds, _ := strconv.Atoi(res.Header.Get("Retry-After"))
-		return min(time.Duration(seconds)*time.Second, maxWait), err
+		return time.Duration(min(max(seconds, 0), int(maxWait/time.Second))) * time.Second, err
 	}
 	text, err := io.ReadAll(io.LimitReader(res.Body, MaxAnswer+1))
 	if err == nil && len(text) > MaxAnswer {

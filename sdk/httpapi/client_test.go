@@ -64,6 +64,16 @@ func TestRetry(t *testing.T) {
 	began := time.Now()
 	require.NoError(t, c.Get(t.Context(), "/", nil, &n))
 	require.GreaterOrEqual(t, time.Since(began), time.Second, "the API said how long to wait")
+	for _, wait := range []string{"-1", "soon"} { // is none
+		asked.Store(0)
+		c := client(t, func(w http.ResponseWriter, _ *http.Request) {
+			asked.Add(1)
+			w.Header().Set("Retry-After", wait)
+			w.WriteHeader(http.StatusTooManyRequests)
+		})
+		require.Error(t, c.Get(t.Context(), "/", nil, &n))
+		require.Equal(t, int64(3), asked.Load(), wait)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.Error(t, c.Get(ctx, "/", nil, &n))
@@ -74,6 +84,8 @@ func TestMistakes(t *testing.T) {
 	for _, address := range []string{"", "nowhere", "ftp://x", "http://"} {
 		require.ErrorContains(t, httpapi.CheckURL(address), "is not one. Write it like https://api.example.com/v1.")
 	}
+	require.EqualError(t, httpapi.CheckURL("https://me:s3cret@example.com/x"),
+		"The address of the API at example.com has a login in it. Addresses are shown in messages: leave the login out.")
 	require.NoError(t, httpapi.CheckURL("http://localhost:1/x"))
 	answer := func(text string) error {
 		var list []string
