@@ -185,12 +185,12 @@ func (s *stream) fill(ctx context.Context, deadline time.Time) (idle bool, err e
 			return false, s.whyCut(fmt.Errorf("reading the replication stream: %w", err))
 		}
 		n, err := s.wire.read()
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			return false, s.whyCut(err)
-		}
-		if n > 0 {
+		switch {
+		case n > 0: // with an error, too: TLS gives the end of a connection with its last words, which say why
 			s.heard.Store(int64(time.Since(s.opened)))
 			return false, nil
+		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+			return false, s.whyCut(err)
 		}
 		s.nudge(ctx)
 		if !time.Now().Before(deadline) {

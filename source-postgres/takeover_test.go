@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -174,4 +176,24 @@ func TestTakenConnectionBeginsWithWhatWasReadAhead(t *testing.T) {
 		}
 		require.Equal(t, want, string(body))
 	}
+}
+
+// unhurried is a connection that nobody waits for.
+type unhurried struct{ net.Conn }
+
+func (unhurried) SetReadDeadline(time.Time) error { return nil }
+
+// What the server says before it ends the connection is heard, also if the end is told with it, as by TLS.
+func TestLastWords(t *testing.T) {
+	t.Parallel()
+	const words = "E\x00\x00\x00\x05\x00"
+	conn := takenConn{r: iotest.DataErrReader(strings.NewReader(words)), Conn: unhurried{}}
+	s := &stream{conn: conn, wire: newWire(conn, 1<<20, nil), guard: &guard{}, feedback: &feedback{}}
+	_, err := s.fill(t.Context(), time.Now().Add(time.Minute))
+	require.NoError(t, err)
+	kind, _, ok := s.wire.next()
+	require.True(t, ok)
+	require.Equal(t, byte('E'), kind)
+	_, err = s.fill(t.Context(), time.Now().Add(time.Minute))
+	require.EqualError(t, err, "reading the replication stream: the server closed the connection: unexpected EOF")
 }
