@@ -122,8 +122,12 @@ func (e *Embedded) Span(name Journal) (s Span, err error) {
 	first := Commit{Start: j.head} // the oldest that was counted
 	if counted {
 		s.Last, s.Commits, s.Documents = last.Time, last.Commits, last.Documents
-		if first, _, err = list.beyond(j.number, j.start); err != nil {
+		oldest, left, err := list.beyond(j.number, j.start)
+		if err != nil {
 			return s, err
+		}
+		if left {
+			first = oldest
 		}
 		before, dropped, err := list.through(j.number, j.start)
 		if err != nil {

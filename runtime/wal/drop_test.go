@@ -73,6 +73,12 @@ func TestDrop(t *testing.T) {
 	require.NoError(t, log.Close())
 	log = clocked(t, dir, &now)
 	check()
+
+	// All of it may go: then there is nothing, and nothing that was not counted.
+	require.NoError(t, log.Drop(t.Context(), j, offsets[119]))
+	span, err := log.Span(j)
+	require.NoError(t, err)
+	require.Equal(t, Span{Journal: j, Start: offsets[119], Head: offsets[119], Last: epoch.Add(120 * time.Second).Local()}, span)
 	require.NoError(t, log.Close())
 }
 
