@@ -212,6 +212,28 @@ func TestRetentionHolds(t *testing.T) {
 	require.NoError(t, log.Close())
 }
 
+// TestRetentionHoldsForNewBindings: what a binding needs that was added, or whose counter was raised, is kept from the start on, also
+// while the destination cannot be reached to hear of it.
+func TestRetentionHoldsForNewBindings(t *testing.T) {
+	t.Parallel()
+	r, _ := older(t)
+	one := r.p.Materializations[0]
+	for i := range one.Bindings {
+		one.Bindings[i].Backfill = 1
+	}
+	command := one.Endpoint.Command
+	one.Endpoint.Command = []string{"/bin/false"}
+	r.p.Retention = pipeline.Retention{Bytes: 100}
+	stop := r.start()
+	r.waitLog("the log keeps more than log.retention wants, because a materialization, or a binding that it had, has not read it yet")
+	stop()
+	require.NotContains(t, r.log.String(), "dropped old documents")
+	one.Endpoint.Command = command
+	stop = r.start()
+	r.since("one", 0)
+	stop()
+}
+
 // TestRetentionDropsUnread: if the pipeline wants it, and the materialization that had not read it stops.
 func TestRetentionDropsUnread(t *testing.T) {
 	t.Parallel()

@@ -72,21 +72,22 @@ func Begin(ctx context.Context, log timed, defs []*pipeline.Materialization, at 
 
 // hasNew tells whether a materialization has a binding that has committed nothing yet: one that is new, or whose backfill counter was raised.
 func hasNew(log readable, def *pipeline.Materialization) (bool, error) {
-	t := &Task{Def: def, Store: log}
-	committed, err := log.Get(t.record("checkpoint"))
+	committed, err := log.Get(record(def.Name, "checkpoint"))
 	if err != nil || committed == nil {
 		return true, err
 	}
-	last, _, err := t.lastSpec()
+	last, _, err := stored(log, def.Name)
 	if err != nil {
 		return false, err
 	}
-	known := append(last.GetBindings(), last.GetInactiveBindings()...)
-	return slices.ContainsFunc(def.Bindings, func(b pipeline.MaterializationBinding) bool {
-		return !slices.ContainsFunc(known, func(old *flowpb.MaterializationSpec_Binding) bool {
-			return old.Collection.GetName() == b.Source && string(old.ResourceConfigJson) == string(b.Resource) && old.Backfill >= b.Backfill
-		})
-	}), nil
+	return slices.ContainsFunc(def.Bindings, func(b pipeline.MaterializationBinding) bool { return isNew(last, &b) }), nil
+}
+
+// isNew tells whether a binding, or its backfill counter, is none of the last specification.
+func isNew(last *flowpb.MaterializationSpec, b *pipeline.MaterializationBinding) bool {
+	return !slices.ContainsFunc(slices.Concat(last.GetBindings(), last.GetInactiveBindings()), func(old *flowpb.MaterializationSpec_Binding) bool {
+		return old.Collection.GetName() == b.Source && string(old.ResourceConfigJson) == string(b.Resource) && old.Backfill >= b.Backfill
+	})
 }
 
 func (at *Beginning) says() string {

@@ -29,8 +29,8 @@ type readable interface {
 }
 
 // Readers lists who reads the log: every binding that a materialization has, or has had and may have again, since its position is kept; also
-// of materializations that the pipeline does not have, or not now. defs are those that it has: one that never ran needs all of its
-// collections.
+// of materializations that the pipeline does not have, or not now. defs are those that it has: of those, bindings that have not run yet need
+// all of their collections.
 func Readers(log readable, defs []*pipeline.Materialization) ([]Reader, error) {
 	names, err := log.Names(recordPrefix)
 	if err != nil {
@@ -40,25 +40,18 @@ func Readers(log readable, defs []*pipeline.Materialization) ([]Reader, error) {
 	for _, j := range log.Journals() {
 		l.journals[j.Collection] = append(l.journals[j.Collection], j)
 	}
-	known := map[string]bool{}
 	for _, name := range names {
 		task, isSpec := strings.CutSuffix(strings.TrimPrefix(name, recordPrefix), "/spec")
 		if !isSpec {
 			continue
 		}
-		known[task] = true
 		if err := l.add(task); err != nil {
 			return nil, err
 		}
 	}
 	for _, def := range defs {
-		if known[def.Name] {
-			continue
-		}
-		for _, b := range def.Bindings {
-			if err := l.addBinding(def.Name, b.Source, "", nil); err != nil {
-				return nil, err
-			}
+		if err := l.addNew(def); err != nil {
+			return nil, err
 		}
 	}
 	slices.SortFunc(l.readers, func(a, b Reader) int {
@@ -82,6 +75,22 @@ func (l *readerList) add(task string) error {
 	for _, b := range append(spec.Bindings, spec.InactiveBindings...) {
 		if err := l.addBinding(task, b.Collection.GetName(), b.StateKey, cp); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// addNew lists the bindings of a materialization that its last specification does not have, since it did not get to apply them yet.
+func (l *readerList) addNew(def *pipeline.Materialization) error {
+	last, _, err := stored(l.log, def.Name)
+	if err != nil {
+		return err
+	}
+	for i := range def.Bindings {
+		if b := &def.Bindings[i]; isNew(last, b) {
+			if err := l.addBinding(def.Name, b.Source, "", nil); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
