@@ -135,12 +135,14 @@ func (o *Options) run(ctx context.Context, log *wal.Embedded) error {
 	for _, task := range tasks {
 		captures.Go(func() { o.keep(ctx, task.Status, task.Logger, task.Def.Interval, task.Run) })
 	}
+	running := map[string]*materialize.Task{}
 	for _, def := range o.Pipeline.Materializations {
 		task := &materialize.Task{
 			Def: def, Launcher: &o.Launcher, Log: log, Store: log, Collections: collections, Timeouts: o.Materialize,
 			Status: o.Board.Task(status.Materialization, def.Name), Logger: o.entry("materialization", def.Name),
 			MaxTransactionBytes: o.MaxTransactionBytes,
 		}
+		running[def.Name] = task
 		materializations.Go(func() {
 			if anew.wait(behind, def, task.Logger) {
 				o.keep(behind, task.Status, task.Logger, 0, task.Run)
@@ -150,7 +152,7 @@ func (o *Options) run(ctx context.Context, log *wal.Embedded) error {
 	if o.Pipeline.Retention.Limited() {
 		r := &retention{
 			log: log, rule: o.Pipeline.Retention, defs: o.Pipeline.Materializations, board: o.Board, now: o.Now,
-			logger: logrus.NewEntry(o.Logger), warned: map[string]time.Time{},
+			tasks: running, logger: logrus.NewEntry(o.Logger), warned: map[string]time.Time{},
 		}
 		captures.Go(func() { r.run(ctx, o.RetentionEvery) })
 	}

@@ -61,6 +61,7 @@ type fakeConfig struct {
 	Silent  bool   `json:"silent"`  // never announce the new field
 	Members int    `json:"members"` // how many documents from AlterAt on bring one more member each, beside
 	From    int    `json:"from"`    // where a new state begins: what came before was deleted in the source
+	Started bool   `json:"started"` // answer StartedCommit, and end before the commit
 	Paced   bool   `json:"paced"`   // send a checkpoint only when the last one is acknowledged
 }
 

@@ -366,6 +366,9 @@ func (f *fakeSink) commit(r *materializepb.Request_StartCommit) error {
 		f.at("staged")
 		return f.respond(&materializepb.Response{StartedCommit: started})
 	}
+	if f.config.Started {
+		return errors.Join(f.respond(&materializepb.Response{StartedCommit: started}), errors.New("the commit failed"))
+	}
 	var err error
 	if f.db.Checkpoint, err = proto.Marshal(r.RuntimeCheckpoint); err != nil {
 		return err

@@ -22,7 +22,8 @@ type retention struct {
 	board  *status.Board
 	logger *logrus.Entry
 	now    func() time.Time
-	warned map[string]time.Time // by materialization: when it was last said that it holds the log back
+	tasks  map[string]*materialize.Task // those that run, by materialization
+	warned map[string]time.Time         // by materialization: when it was last said that it holds the log back
 }
 
 const (
@@ -135,20 +136,27 @@ func (r *retention) drop(ctx context.Context, name wal.Journal, cut int64, reade
 	start := r.log.Start(name)
 	keep := cut
 	for _, reader := range readers {
-		if reader.Journal != name || reader.Offset >= cut || reader.Offset < start {
+		has := r.confirmed(&reader)
+		if reader.Journal != name || has >= cut || reader.Offset < start {
 			continue // it needs nothing of it, or has lost its place already
 		}
+		unread := cut - reader.Offset
 		if r.rule.DropUnread {
-			r.logger.WithFields(logrus.Fields{"materialization": reader.Materialization, "collection": name.Collection, "bytes": cut - reader.Offset}).
+			if unread <= 0 {
+				continue
+			}
+			r.logger.WithFields(logrus.Fields{"materialization": reader.Materialization, "collection": name.Collection, "bytes": unread}).
 				Error("dropped documents from the log that a materialization has not read, as log.retention wants it: it stops until its backfill counter and that of the capture are raised")
 			continue
 		}
-		through, err := r.log.Through(name, reader.Offset)
+		through, err := r.log.Through(name, has)
 		if err != nil {
 			return err
 		}
 		keep = min(keep, max(through.End, start))
-		held[reader.Materialization] += cut - reader.Offset
+		if unread > 0 {
+			held[reader.Materialization] += unread
+		}
 	}
 	if keep <= start {
 		return nil
@@ -158,6 +166,14 @@ func (r *retention) drop(ctx context.Context, name wal.Journal, cut int64, reade
 	}
 	r.logger.WithFields(logrus.Fields{"collection": name.Collection, "capture": name.Capture, "bytes": keep - start}).Info("dropped old documents from the log")
 	return nil
+}
+
+// confirmed is how far a reader's destination has committed for certain, as far as anybody who runs can tell.
+func (r *retention) confirmed(reader *materialize.Reader) int64 {
+	if task := r.tasks[reader.Materialization]; task != nil {
+		return task.Confirmed(reader)
+	}
+	return reader.Offset
 }
 
 // warn says, at first and then every hour, who holds the log back.

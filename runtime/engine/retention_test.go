@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -104,6 +106,7 @@ func TestFromATime(t *testing.T) {
 	r.more(170)
 	stop = r.start()
 	r.since("late", 100)
+	r.wait("one")
 	stop()
 	r.same("one")
 
@@ -234,6 +237,31 @@ func TestRetentionHoldsForNewBindings(t *testing.T) {
 	stop()
 }
 
+// TestRetentionWaitsForTheDestination: a destination that keeps positions itself may say that its commit has started, and then fail. What
+// it did not get is still there, also after another start.
+func TestRetentionWaitsForTheDestination(t *testing.T) {
+	t.Parallel()
+	r, _ := older(t)
+	one := r.p.Materializations[0]
+	config := one.Endpoint.Config
+	one.Endpoint.Config = bytes.Replace(config, []byte(`"started":false`), []byte(`"started":true`), 1)
+	r.p.Retention = pipeline.Retention{Bytes: 1}
+	for range 2 {
+		r.log.reset()
+		stop := r.start()
+		require.Eventually(t, func() bool {
+			return strings.Count(r.log.String(), "the commit failed") >= 3 || strings.Contains(r.log.String(), "had not read")
+		}, patience, 5*time.Millisecond)
+		stop()
+		require.NotContains(t, r.log.String(), "had not read")
+	}
+	one.Endpoint.Config = config
+	stop := r.start()
+	r.wait("one")
+	r.same("one")
+	stop()
+}
+
 // TestRetentionDropsUnread: if the pipeline wants it, and the materialization that had not read it stops.
 func TestRetentionDropsUnread(t *testing.T) {
 	t.Parallel()
@@ -252,7 +280,7 @@ func TestRetentionDropsUnread(t *testing.T) {
 	stop()
 	r.p.Materializations = paused
 	stop = r.start()
-	r.waitLog("of the collection acme/things which the materialization acme/one had not read: it was further behind than the pipeline's log.retention, which says unread: drop. " +
+	r.waitLog("of the collection acme/things which the materialization acme/one had not read: it was further behind than the pipeline's log.retention, which says unread: drop, or its destination was put back to an earlier state. " +
 		"Raise the backfill counters of the capture's binding and of the materialization's, to fill it anew")
 	stop()
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -37,6 +38,22 @@ type Task struct {
 	// Where all bindings are delta updates nothing is kept in memory, and a transaction may have 32 times as much, which
 	// bounds what is repeated after a crash.
 	MaxTransactionBytes int
+
+	confirmed atomic.Pointer[map[string]int64] // what the destination is known to have of each source; nil before it was asked
+}
+
+// Confirmed is how far the destination has committed a journal for certain: not what is on its way to a destination that keeps positions
+// itself, since that is read again if it does not get there. Zero before the destination was asked. It may be called
+// by any goroutine while the task runs.
+func (t *Task) Confirmed(r *Reader) int64 {
+	has := t.confirmed.Load()
+	if has == nil {
+		return 0
+	}
+	if offset, ok := (*has)[sourceName(r.Journal, r.StateKey)]; ok {
+		return min(offset, r.Offset)
+	}
+	return r.Offset
 }
 
 // streamedFactor is how many times larger transactions are that are not kept in memory.

@@ -112,7 +112,14 @@ func (s *session) resume(opened *materializepb.Response_Opened) (err error) {
 			s.positions.sources[name], b.known[name] = offset, offset
 		}
 	}
+	s.confirm()
 	return nil
+}
+
+// confirm notes that the destination has what was committed.
+func (s *session) confirm() {
+	has := maps.Clone(s.positions.sources)
+	s.task.confirmed.Store(&has)
 }
 
 // abandon ends a connector that failed.
@@ -244,5 +251,6 @@ func (s *session) end(ctx context.Context) error {
 // onAcknowledged keeps the state that comes with Acknowledged, a best effort by the protocol, before the next commit does.
 func (s *session) onAcknowledged(update *flowpb.ConnectorState) error {
 	s.acknowledged = true
+	s.confirm()
 	return s.keepState(context.Background(), update)
 }
