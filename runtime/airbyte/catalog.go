@@ -81,9 +81,13 @@ func redactor(config json.RawMessage, names []string) (*strings.Replacer, error)
 				walk(secret, inner)
 			}
 		case string:
-			if secret && len(v) >= minSecret {
-				quoted, _ := json.Marshal(v) // a string
-				found = append(found, v, url.QueryEscape(v), strings.Trim(string(quoted), `"`))
+			if secret {
+				// Those of several lines, such as keys, are also written line by line.
+				for _, text := range append(strings.Split(v, "\n"), v) {
+					if text = strings.TrimSpace(text); len(text) >= minSecret {
+						found = append(found, text, url.QueryEscape(text), url.PathEscape(text), quoted(text), strings.ReplaceAll(text, `"`, `\"`))
+					}
+				}
 			}
 		}
 	}
@@ -94,6 +98,12 @@ func redactor(config json.RawMessage, names []string) (*strings.Replacer, error)
 		pairs = append(pairs, secret, "(secret)")
 	}
 	return strings.NewReplacer(pairs...), nil
+}
+
+// quoted is a text as it stands in JSON, without the quotes around it.
+func quoted(text string) string {
+	in, _ := json.Marshal(text) // a string
+	return string(in[1 : len(in)-1])
 }
 
 // offer is a stream of a catalog.

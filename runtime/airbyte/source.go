@@ -218,9 +218,9 @@ func appendLine(dst []byte, in *bufio.Reader) ([]byte, error) {
 func (c *call) message(line []byte) error {
 	if !jsonscan.Valid(line) || jsonscan.Kind(line) != '{' {
 		if bytes.Contains(line, []byte(`"RECORD"`)) || bytes.Contains(line, []byte(`"STATE"`)) {
-			return usererr.New(nil, "%s wrote a message that is not JSON, and would be lost: %s", c.Endpoint.Label, c.redact(cut(string(line), 300)))
+			return usererr.New(nil, "%s wrote a message that is not JSON, and would be lost: %s", c.Endpoint.Label, cut(c.redact(string(line)), 300))
 		}
-		c.Log.Info(c.redact(cut(string(line), maxWords)))
+		c.Log.Info(c.clean(string(line)))
 		return nil
 	}
 	kind, _ := jsonscan.Text(jsonscan.Member(line, "type"))
@@ -260,12 +260,15 @@ func (s *Source) redact(text string) string {
 	return s.secrets.Replace(text)
 }
 
+// clean is a text that may be shown. It is cut behind the redaction, which would not know half a secret.
+func (s *Source) clean(text string) string { return cut(s.redact(text), maxWords) }
+
 func (c *call) log(m *airbyte.Log) {
 	if m == nil {
 		return
 	}
 	level := levelOf(m.Level)
-	message := c.redact(cut(m.Message, maxWords))
+	message := c.clean(m.Message)
 	if level <= logrus.ErrorLevel {
 		c.last = message
 	}
@@ -293,11 +296,11 @@ func (c *call) trace(t *airbyte.Trace) {
 	case t.Error != nil:
 		fields := logrus.Fields{"failure": t.Error.FailureType}
 		if t.Error.InternalMessage != "" {
-			fields["internal"] = c.redact(cut(t.Error.InternalMessage, maxWords))
+			fields["internal"] = c.clean(t.Error.InternalMessage)
 		}
-		message := c.redact(cut(t.Error.Message, maxWords))
+		message := c.clean(t.Error.Message)
 		if message == "" {
-			message = c.redact(cut(t.Error.InternalMessage, maxWords))
+			message = c.clean(t.Error.InternalMessage)
 		}
 		c.Log.WithFields(fields).Error(message)
 		c.problems = append(c.problems, usererr.New(nil, "%s", message))
@@ -312,7 +315,7 @@ func (c *call) trace(t *airbyte.Trace) {
 
 // stderr takes one line of the source's standard error.
 func (c *call) stderr(line string) {
-	c.words = c.redact(cut(line, maxWords))
+	c.words = c.clean(line)
 	c.Log.WithField("stream", "stderr").Info(c.words)
 }
 
