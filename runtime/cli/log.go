@@ -51,7 +51,7 @@ func (a *app) logForget(data *string) *cobra.Command {
 	return &cobra.Command{
 		Use: "forget PIPELINE.yaml MATERIALIZATION [BINDING]", Short: "Forget a materialization that was given up, so that the log keeps nothing for it", Args: cobra.RangeArgs(2, 3),
 		Long: `Forget how far a materialization that was given up has read, so that the log keeps nothing for it any more; or only one of its bindings that it
-does not have any more, by the name that stats shows in brackets. Nothing is changed in the destination. What comes back later begins anew. sluice run must not be running.`,
+does not have any more, by the name that stats shows in brackets. Nothing is changed in the destination. What comes back later begins anew, unless its destination keeps its positions. sluice run must not be running.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := *data
 			if dir == "" {

@@ -165,7 +165,7 @@ func engineOptions(log pebble.Logger) *pebble.Options {
 	const (
 		large       = 4 << 10 // what is smaller stays with its key: a record, or a few small documents
 		mergeNever  = 1 << 20 // files that a table may refer to before its values are merged
-		rewriteFrom = 0.5     // share of all files' bytes that is garbage before files are rewritten; only transactions that were given up leave some
+		rewriteFrom = 0.5     // share of all files' bytes that is garbage before files are rewritten: of transactions that were given up, and of what was dropped
 	)
 	o := &pebble.Options{
 		FormatMajorVersion:    pebble.FormatNewest,
