@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -117,6 +118,10 @@ func TestParseBeginning(t *testing.T) {
 	}
 	_, err := parseBeginning("soon", now)
 	require.ErrorContains(t, err, `--from "soon" is no time`)
+	for _, text := range []string{"acme/copy=", "checkpoint:", "acme/copy=checkpoint:", "=2h"} { // such as of a variable that is not set
+		_, err = parseBeginning(text, now)
+		require.ErrorContains(t, err, fmt.Sprintf("--from %q says only a part of where a materialization begins: write WHEN or NAME=WHEN, with a time, now, or checkpoint:NAME", text))
+	}
 	_, err = parseBeginning("2026-11-23", now)
 	require.ErrorContains(t, err, `--from "2026-11-23" has not come yet`)
 }

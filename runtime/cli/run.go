@@ -82,20 +82,24 @@ func parseBeginning(text string, now time.Time) (*materialize.Beginning, error) 
 	if text == "" {
 		return nil, nil
 	}
-	b := &materialize.Beginning{}
-	if name, rest, ok := strings.Cut(text, "="); ok {
-		b.Materialization, text = name, rest
+	name, when, named := strings.Cut(text, "=")
+	if !named {
+		name, when = "", text
 	}
-	var checkpoint bool
-	if b.Checkpoint, checkpoint = strings.CutPrefix(text, "checkpoint:"); checkpoint {
+	checkpoint, isCheckpoint := strings.CutPrefix(when, "checkpoint:")
+	b := &materialize.Beginning{Materialization: name}
+	switch {
+	case checkpoint == "" || named && name == "":
+		return nil, usererr.New(nil, "--from %q says only a part of where a materialization begins: write WHEN or NAME=WHEN, with a time, now, or checkpoint:NAME", text)
+	case isCheckpoint:
+		b.Checkpoint = checkpoint
 		return b, nil
-	}
-	if b.Checkpoint = ""; text == "now" {
+	case when == "now":
 		b.Time = now
 		return b, nil
 	}
 	var err error
-	b.Time, err = parseWhen("--from", text, now)
+	b.Time, err = parseWhen("--from", when, now)
 	if err == nil && b.Time.After(now) {
 		err = usererr.New(nil, "--from %q has not come yet: a new materialization begins with what was committed at a time that is over", text)
 	}
