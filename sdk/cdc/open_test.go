@@ -3,6 +3,8 @@ package cdc
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"net"
 	"testing"
 
@@ -28,4 +30,12 @@ func TestOpenThatCannotBeClosed(t *testing.T) {
 	require.ErrorContains(t, err, "The stored position of this capture cannot be read")
 	require.ErrorIs(t, err, net.ErrClosed)
 	require.NotErrorIs(t, err, capture.ErrDisconnected)
+}
+
+// The end of a session that catches up is no lost connection, which would be opened again for ever; that of a connection is one.
+func TestEndIsNoLoss(t *testing.T) {
+	t.Parallel()
+	o := Options{Disconnected: endpoint.Lost}
+	require.Equal(t, io.EOF, o.disconnected(io.EOF))
+	require.ErrorIs(t, o.disconnected(fmt.Errorf("reading the log: %w", io.EOF)), capture.ErrDisconnected)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"path"
 	"runtime"
@@ -117,9 +118,9 @@ func (o Options) Validate() error {
 	return usererr.Join("", errs)
 }
 
-// disconnected marks an error that says no more than that the connection is lost.
+// disconnected marks an error that says no more than that the connection is lost. The end of a session that catches up is io.EOF itself.
 func (o Options) disconnected(err error) error {
-	if err == nil || o.Disconnected == nil || !o.Disconnected(err) {
+	if err == nil || err == io.EOF || o.Disconnected == nil || !o.Disconnected(err) { //nolint:errorlint // a connection's is wrapped
 		return err
 	}
 	return capture.Disconnected(err)
