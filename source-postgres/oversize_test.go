@@ -447,6 +447,16 @@ func TestRowReaderRefusals(t *testing.T) {
 	require.Equal(t, busy, err)
 	require.NoError(t, r.end())
 
+	r.read(bytes.NewReader(appendDataRow(nil, 4*cdc.HeavyRow)))
+	taken = &rowsTaken{busy: busy}
+	r.begin(t.Context(), 0, cdc.MaxRow, taken)
+	r.refuse(refused)
+	_, err = io.ReadAll(r)
+	require.NoError(t, err)
+	require.Empty(t, taken.rows)
+	require.Less(t, len(r.wire.buf), 2*cdc.HeavyRow, "a row that nobody takes is not held")
+	require.Equal(t, refused, r.end())
+
 	r.read(bytes.NewReader(row))
 	got, err = io.ReadAll(r)
 	require.NoError(t, err)

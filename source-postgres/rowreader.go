@@ -58,6 +58,9 @@ func (r *rowReader) begin(ctx context.Context, bytes, limit int, to rowTaker) {
 	r.wire.limit = min(cdc.HeavyRow, r.held())
 }
 
+// refuse passes over all rows that come until end, which returns the error. They take no more memory than others.
+func (r *rowReader) refuse(err error) { r.err = err }
+
 // end hands everything on again. It returns the error of who took the rows, if there was one.
 func (r *rowReader) end() error {
 	r.ctx, r.rows, r.reduced = nil, nil, nil
@@ -74,11 +77,13 @@ func (r *rowReader) large(kind byte, size int) (taker, error) {
 	if kind != 'D' {
 		return nil, nil //nolint:nilnil // held
 	}
-	if err := r.rows.heavy(r.ctx); err != nil {
-		return nil, err
-	}
-	if size <= r.held() {
-		return nil, nil //nolint:nilnil // held
+	if r.err == nil {
+		if err := r.rows.heavy(r.ctx); err != nil {
+			return nil, err
+		}
+		if size <= r.held() {
+			return nil, nil //nolint:nilnil // held
+		}
 	}
 	r.reduced = newReducer(size, r.limit, func(_ uint32, column, n int) int { return r.rows.inDocument(column, n) })
 	return r.reduced, nil

@@ -285,13 +285,14 @@ func nextResult(pipeline *pgconn.Pipeline) (*pgconn.ResultReader, error) {
 
 // rowsOf has the rows of the chunk yielded.
 func (s *scan) rowsOf(ctx context.Context, result *pgconn.ResultReader) error {
-	for i, f := range result.FieldDescriptions()[s.plan.hidden:] {
-		if f.DataTypeOID != s.plan.types[i] {
-			return fmt.Errorf("reading table %s: column %q: %w", s.chunk.Table.ID, f.Name, cdc.ErrReshaped)
-		}
-	}
 	rows := rowsOf(s.conn)
 	rows.begin(ctx, s.plan.size.surely(s.units), s.d.maxRow, s)
+	for i, f := range result.FieldDescriptions()[s.plan.hidden:] {
+		if f.DataTypeOID != s.plan.types[i] {
+			rows.refuse(fmt.Errorf("reading table %s: column %q: %w", s.chunk.Table.ID, f.Name, cdc.ErrReshaped))
+			break
+		}
+	}
 	_, err := result.Close() // reads them all
 	if refused := rows.end(); refused != nil {
 		return refused
