@@ -28,21 +28,26 @@ func (k *sink) deletes(ctx context.Context) error {
 		for n := range change {
 			change[n].Note = fmt.Sprintf("deletes %d", i) // another one each time
 		}
-		s, err := k.task.open(ctx, i)
-		if err != nil {
-			return err
-		}
-		if err := k.task.write(ctx, s, "", change...); err != nil {
-			return s.fail(err)
-		}
-		if err := s.finish(ctx); err != nil {
-			return err
-		}
-		if err := k.task.check(ctx, i); err != nil {
+		if err := k.task.session(ctx, i, change...); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// session stores rows in a session of their own, the n-th, and looks at what the destination has then.
+func (t *task) session(ctx context.Context, n int, rows ...row) error {
+	s, err := t.open(ctx, n)
+	if err != nil {
+		return err
+	}
+	if err := t.write(ctx, s, "", rows...); err != nil {
+		return s.fail(err)
+	}
+	if err := s.finish(ctx); err != nil {
+		return err
+	}
+	return t.check(ctx, n)
 }
 
 // beliefs says of each row that is stored the contrary of whether it is there.
@@ -56,17 +61,7 @@ func (k *sink) beliefs(ctx context.Context) error {
 	k.task.lies = true
 	defer func() { k.task.lies = false }()
 	for i, ops := range []string{"cc", "cd"} {
-		s, err := k.task.open(ctx, i)
-		if err != nil {
-			return err
-		}
-		if err := k.task.write(ctx, s, "", k.task.row(25_000, ops[:1]), k.task.row(25_001, ops[1:])); err != nil {
-			return s.fail(err)
-		}
-		if err := s.finish(ctx); err != nil {
-			return err
-		}
-		if err := k.task.check(ctx, i); err != nil {
+		if err := k.task.session(ctx, i, k.task.row(25_000, ops[:1]), k.task.row(25_001, ops[1:])); err != nil {
 			return err
 		}
 	}
