@@ -169,8 +169,22 @@ func (r *reader) shell(ctx context.Context, script string) (string, error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
 	cmd.Dir, cmd.Env = r.dir, r.env
+	// What the shell has started ends with it; it would hold the output open.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	out, err := cmd.CombinedOutput()
 	return string(out), err
+}
+
+// A command that does not end is ended, with all that it has started.
+func TestCommandsEnd(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	_, err := (&reader{dir: t.TempDir(), env: os.Environ()}).shell(ctx, "sleep 60; true")
+	require.Error(t, err)
+	require.Less(t, time.Since(began), 30*time.Second)
 }
 
 // background is a `sluice run` in its second terminal.
