@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -122,6 +124,30 @@ func TestVanishedDraft(t *testing.T) {
 		s.tables = []*table{{path: "t", leaving: true}}
 		require.NoError(t, s.Apply(t.Context(), work{Files: []file{f}}))
 	})
+}
+
+// A store that crashed while it completed an upload may say ever after that it is complete, and not have it. That is no success: it is
+// tried again, and comes out right when the store was mended.
+func TestCompletedByNobody(t *testing.T) {
+	t.Parallel()
+	g := newBucketGround(t)
+	f := sealed(t, g.place(t), "x/1.parquet", []byte("content"))
+	uploads, err := filepath.Glob(filepath.Join(g.root, ".sgwtmp", "multipart", "*", f.Draft))
+	require.NoError(t, err)
+	require.Len(t, uploads, 1)
+	// As versitygw leaves it: the name has what the entity tag of the whole will be.
+	tag, err := hex.DecodeString(strings.Trim(f.Parts[0], `"`))
+	require.NoError(t, err)
+	require.NoError(t, os.Rename(uploads[0], fmt.Sprintf("%s.%x-1.inprogress", uploads[0], md5.Sum(tag))))
+	for range 2 {
+		require.Equal(t, "s3://"+g.bucket+" says that x/1.parquet is complete, but does not give it back. It will be tried again.",
+			usererr.Message(g.place(t).finish(t.Context(), f)))
+	}
+	g.s3.Stop()
+	g.s3.Start(t)
+	require.NoError(t, g.place(t).finish(t.Context(), f))
+	require.Equal(t, []string{"x/1.parquet"}, g.files(t))
+	require.Empty(t, g.drafts(t))
 }
 
 // A name that is taken by something else is never overwritten: not when the file begins, and not when it is finished.

@@ -90,7 +90,8 @@ func connect(ctx context.Context, env capture.Env, cfg config) (cdc.Driver, cdc.
 		options.Disconnected = isDisconnected
 	}
 	if err := d.look(ctx); err != nil {
-		return nil, options, errors.Join(err, d.Close())
+		_ = d.Close() // the first error counts: what closing says is no reason
+		return nil, options, err
 	}
 	return d, options, nil
 }

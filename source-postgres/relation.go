@@ -37,7 +37,7 @@ const describeAgain = time.Second
 // inForce reports whether rows are read by this description, and the catalog was asked about it just now.
 func (s *stream) inForce(id uint32, m []byte) bool {
 	t := s.relations[id]
-	return t != nil && t.oid == id && bytes.Equal(t.described, m) && time.Since(t.describedAt) < describeAgain
+	return t != nil && t.oid == id && bytes.Equal(t.described, m) && time.Since(t.describedAt) < s.describeAgain
 }
 
 // bind makes the tables known to the stream. Those without a key are divided: with a new slot by the snapshot that it was made

@@ -39,7 +39,7 @@ func (d *driver) stream(ctx context.Context, conn *pgconn.PgConn, socket *endpoi
 		return nil, err
 	}
 	s := &stream{
-		d: d, socket: socket, pid: conn.PID(), cursorAt: time.Now(), opened: time.Now(),
+		d: d, socket: socket, pid: conn.PID(), cursorAt: time.Now(), opened: time.Now(), describeAgain: describeAgain,
 		tables: map[cdc.TableID]*streamed{}, relations: map[uint32]*streamed{}, latest: map[uint32][]byte{}, pieces: map[uint32]*inProgress{},
 	}
 	if d.server.standby {

@@ -45,6 +45,8 @@ type stream struct {
 	kept   *redelivery // what is being delivered now that it has committed
 	again  *wire       // that redeliveries read by
 
+	describeAgain time.Duration // the constant, but in tests
+
 	// The transaction that is being delivered, or was last.
 	open    bool
 	begin   pgoutput.Begin

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -176,17 +177,9 @@ func TestRetentionHolds(t *testing.T) {
 	t.Parallel()
 	r, _ := older(t)
 	r.sink("slow", "atomic", frame.Proto, fakeConfig{})
-	slow := r.p.Materializations[1]
-	slow.Endpoint.Command = []string{"/bin/false"} // never gets to read
-	r.p.Retention = pipeline.Retention{Bytes: 100}
-	stop := r.start()
-	r.wait("one")
-	r.waitLog("the log keeps more than log.retention wants, because a materialization, or a binding that it had, has not read it yet")
-	stop()
-	require.NotContains(t, r.log.String(), "dropped old documents")
-	slow.Endpoint.Command = r.p.Materializations[0].Endpoint.Command
+	r.holdsFor(r.p.Materializations[1])
 	r.p.Retention = pipeline.Retention{}
-	stop = r.start()
+	stop := r.start()
 	r.wait("slow")
 	stop()
 	r.more(160)
@@ -224,17 +217,57 @@ func TestRetentionHoldsForNewBindings(t *testing.T) {
 	for i := range one.Bindings {
 		one.Bindings[i].Backfill = 1
 	}
-	command := one.Endpoint.Command
-	one.Endpoint.Command = []string{"/bin/false"}
+	r.holdsFor(one)
+	stop := r.start()
+	r.since("one", 0)
+	stop()
+}
+
+// TestForgottenBinding: a binding that was taken out is remembered until it is forgotten, by itself; the others go on where they were.
+// (This destination keeps positions, also that of the forgotten one: when it comes back, it repeats nothing.)
+func TestForgottenBinding(t *testing.T) {
+	t.Parallel()
+	r, _ := older(t)
+	one := r.p.Materializations[0]
+	both := one.Bindings
+	one.Bindings = both[:1]
+	stop := r.start()
+	require.Eventually(t, func() bool {
+		things, _ := r.rows("one")
+		return fmt.Sprint(things) == fmt.Sprint(r.expect().rows)
+	}, patience, 5*time.Millisecond)
+	stop()
+	one.Bindings = both
+	log := r.open()
+	keys := func() (keys []string) {
+		readers, err := materialize.Readers(log, nil)
+		require.NoError(t, err)
+		for _, reader := range readers {
+			keys = append(keys, reader.StateKey)
+		}
+		return keys
+	}
+	require.Equal(t, []string{"history", "things"}, keys())
+	require.NoError(t, materialize.Forget(t.Context(), log, "acme/one", "history"))
+	require.Equal(t, []string{"things"}, keys())
+	require.NoError(t, log.Close())
+	stop = r.start()
+	r.wait("one")
+	stop()
+	r.same("one")
+}
+
+// holdsFor runs with hardly any retention, and a destination that cannot be reached: nothing may be dropped, and that is said.
+func (r *rig) holdsFor(m *pipeline.Materialization) {
+	r.t.Helper()
+	command := m.Endpoint.Command
+	m.Endpoint.Command = []string{"/bin/false"}
 	r.p.Retention = pipeline.Retention{Bytes: 100}
 	stop := r.start()
 	r.waitLog("the log keeps more than log.retention wants, because a materialization, or a binding that it had, has not read it yet")
 	stop()
-	require.NotContains(t, r.log.String(), "dropped old documents")
-	one.Endpoint.Command = command
-	stop = r.start()
-	r.since("one", 0)
-	stop()
+	require.NotContains(r.t, r.log.String(), "dropped old documents")
+	m.Endpoint.Command = command
 }
 
 // TestRetentionWaitsForTheDestination: a destination that keeps positions itself may say that its commit has started, and then fail. What

@@ -139,7 +139,11 @@ var errEnough = errors.New("there are enough documents")
 func copyDocuments(ctx context.Context, feeds []*feed, limit int, out *bufio.Writer) error {
 	written := 0
 	write := func(doc []byte) error {
-		if _, err := out.Write(append(slices.Clip(doc), '\n')); err != nil {
+		_, err := out.Write(doc)
+		if err == nil {
+			err = out.WriteByte('\n')
+		}
+		if err != nil {
 			return fmt.Errorf("writing documents: %w", err)
 		}
 		if written++; written == limit {

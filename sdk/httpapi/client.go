@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sluicedata/sluice/sdk/retry"
@@ -44,6 +45,8 @@ func CheckURL(text string) error {
 	switch {
 	case err == nil && u.User != nil:
 		return usererr.New(nil, "The address of the API at %s has a login in it. Addresses are shown in messages: leave the login out.", u.Host)
+	case err != nil && strings.Contains(text, "@"): // it may have a login, so it is not shown
+		return usererr.New(nil, "The address of the API is not one. Write it like https://api.example.com/v1, without a login.")
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
 		return usererr.New(nil, "The address %q is not one. Write it like https://api.example.com/v1.", text)
 	}

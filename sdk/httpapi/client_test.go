@@ -86,6 +86,8 @@ func TestMistakes(t *testing.T) {
 	}
 	require.EqualError(t, httpapi.CheckURL("https://me:s3cret@example.com/x"),
 		"The address of the API at example.com has a login in it. Addresses are shown in messages: leave the login out.")
+	require.EqualError(t, httpapi.CheckURL("https://me:s3%cret@example.com/x"),
+		"The address of the API is not one. Write it like https://api.example.com/v1, without a login.")
 	require.NoError(t, httpapi.CheckURL("http://localhost:1/x"))
 	answer := func(text string) error {
 		var list []string

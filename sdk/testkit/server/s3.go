@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -158,6 +159,9 @@ func (s *S3Server) start() error {
 		return err
 	}
 	defer log.Close()
+	if err := s.mend(); err != nil {
+		return fmt.Errorf("mending what a crash of versitygw left: %w", err)
+	}
 	// No CommandContext: the server outlives the call that starts it.
 	cmd := exec.Command("sh", "-c", s3Script, "sluice-s3", s.program, "--port", s.Address(), "--access", S3AccessKey, "--secret", S3SecretKey,
 		"--region", S3Region, "posix", "--sidecar", filepath.Join(s.dir, "metadata"), filepath.Join(s.dir, "buckets"))
@@ -179,6 +183,25 @@ func (s *S3Server) start() error {
 		return fmt.Errorf("starting versitygw: %w; its log says:\n%s", err, tail(string(text), 20))
 	}
 	s.running = p
+	return nil
+}
+
+// mend gives uploads whose completion a crash interrupted their names back. versitygw renames an upload while it completes it, and
+// takes any upload with that name for one that another request is completing: it would answer for ever that all is well, and never
+// make the object (https://github.com/versity/versitygw/pull/1993, as of v1.8.0).
+func (s *S3Server) mend() error {
+	for _, root := range []string{"buckets", "metadata"} {
+		left, err := filepath.Glob(filepath.Join(s.dir, root, "*", ".sgwtmp", "multipart", "*", "*.inprogress"))
+		if err != nil {
+			return err
+		}
+		for _, name := range left {
+			id, _, _ := strings.Cut(filepath.Base(name), ".")
+			if err := os.Rename(name, filepath.Join(filepath.Dir(name), id)); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
