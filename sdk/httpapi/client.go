@@ -32,7 +32,8 @@ type Client struct {
 	URL string
 	// Token is sent as a bearer token, if there is one. It is in no error.
 	Token schema.Secret
-	// HTTP does the asking; nil is a client that gives up after a minute.
+	// HTTP does the asking; nil is a client that gives up after a minute. However it is set up, a redirect from https to http is an error, and the token
+	// does not follow a redirect to another host or port.
 	HTTP *http.Client
 	// Retry says how often and after what time it is asked again where that may help: the API cannot be reached, is overloaded (429), or fails (5xx).
 	// Its zero value asks five times within half a minute. A wait that the API names (Retry-After) counts if it is longer.
@@ -95,13 +96,15 @@ func (c *Client) get(ctx context.Context, address, path string, answer any) (wai
 	if token := c.Token.Reveal(); token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	client := c.HTTP
-	if client == nil {
-		client = &http.Client{Timeout: time.Minute}
-	}
+	client := c.client()
 	res, err := client.Do(req)
 	if err != nil && ctx.Err() != nil {
 		client.CloseIdleConnections() // the one that was being made would be kept, by nobody's wish
+	}
+	if down, ok := errors.AsType[*downgradeError](err); ok {
+		// The cause names the whole address, which may have a secret in its query.
+		return -1, usererr.New(nil, "The API at %s sends us on to %s without encryption, where anybody on the way could read what is sent. "+
+			"Nothing was sent there. Check url: it may be an old address of the API.", c.URL, down.to)
 	}
 	if err != nil {
 		return 0, usererr.New(err, "The API at %s cannot be reached. Check url, and that this machine may connect there.", c.URL)
@@ -129,4 +132,59 @@ func (c *Client) get(ctx context.Context, address, path string, answer any) (wai
 		return -1, usererr.New(err, "The API at %s answers %q with JSON of another form than expected: %v.", c.URL, path, err)
 	}
 	return 0, nil
+}
+
+// client is what asks once: [Client.HTTP], as careful with redirects as carefully says.
+func (c *Client) client() *http.Client {
+	if c.HTTP == nil {
+		return &http.Client{Timeout: time.Minute, CheckRedirect: carefully(nil)}
+	}
+	careful := *c.HTTP // which is its owner's, and may be used by others
+	careful.CheckRedirect = carefully(c.HTTP.CheckRedirect)
+	return &careful
+}
+
+// maxRedirects is how often net/http lets itself be sent on if nobody says otherwise.
+const maxRedirects = 10
+
+// downgradeError says that an API sends those who ask it with encryption on to where there is none.
+type downgradeError struct{ to string }
+
+func (e *downgradeError) Error() string { return "redirected to " + e.to + " without encryption" }
+
+// carefully is a policy for redirects: never from https to http, not even on the same host; and what is secret goes nowhere but where it was
+// meant to go, which is one host and port. (net/http keeps secret headers for other ports and schemes of a host and for its subdomains:
+// https://pkg.go.dev/net/http#Client.) What more says, which may be nil, counts besides.
+func carefully(more func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
+	return func(req *http.Request, via []*http.Request) error {
+		home := via[0].URL
+		if via[len(via)-1].URL.Scheme == "https" && req.URL.Scheme != "https" {
+			return &downgradeError{req.URL.Host}
+		}
+		away := !sameService(req.URL, home)
+		for _, before := range via { // net/http starts from the first request's headers each time
+			away = away || !sameService(before.URL, home)
+		}
+		if away {
+			for _, name := range []string{"Authorization", "Proxy-Authorization", "Cookie"} {
+				req.Header.Del(name)
+			}
+		}
+		if more != nil {
+			return more(req, via)
+		}
+		if len(via) >= maxRedirects {
+			return errors.New("the API sends us on and on")
+		}
+		return nil
+	}
+}
+
+// sameService tells whether two addresses are of one host and port. A host that sends us from its http to its https, at their usual ports,
+// is the same.
+func sameService(u, home *url.URL) bool {
+	if u.Scheme == home.Scheme {
+		return u.Host == home.Host
+	}
+	return u.Scheme == "https" && u.Hostname() == home.Hostname() && (u.Port() == "" || u.Port() == "443") && (home.Port() == "" || home.Port() == "80")
 }

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -100,4 +102,73 @@ func TestMistakes(t *testing.T) {
 	require.Equal(t, "The API at http://127.0.0.1:1 cannot be reached. Check url, and that this machine may connect there.", usererr.Message(gone.Get(t.Context(), "/", nil, nil)))
 	gone.URL = "http://a b"
 	require.Equal(t, `The API cannot be asked for "/" at the address "http://a b". Check url.`, usererr.Message(gone.Get(t.Context(), "/", nil, nil)))
+}
+
+// The token goes where it was meant to go, and nowhere else that the API sends us; without encryption nothing goes if it began with it.
+func TestRedirects(t *testing.T) {
+	t.Parallel()
+	var seen sync.Map // of what the places were asked with, by path
+	place := func(w http.ResponseWriter, r *http.Request) {
+		seen.Store(r.URL.Path, r.Header.Get("Authorization"))
+		_, _ = w.Write([]byte(`"there"`))
+	}
+	plain := httptest.NewServer(http.HandlerFunc(place))
+	t.Cleanup(plain.Close)
+	other := httptest.NewTLSServer(http.HandlerFunc(place))
+	t.Cleanup(other.Close)
+	var to atomic.Value
+	api := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/list" {
+			http.Redirect(w, r, to.Load().(string), http.StatusTemporaryRedirect)
+			return
+		}
+		place(w, r)
+	}))
+	t.Cleanup(api.Close)
+	ask := func(address string) (string, error) {
+		to.Store(address)
+		c := &httpapi.Client{URL: api.URL, Token: schema.NewSecret("hunter2"), HTTP: api.Client(), Retry: retry.Backoff{Min: time.Millisecond, Attempts: 3}}
+		var answer string
+		err := c.Get(t.Context(), "/list", nil, &answer)
+		require.Nil(t, api.Client().CheckRedirect, "a client that is given is its owner's")
+		return answer, err
+	}
+
+	for name, address := range map[string]string{
+		"another port of the same host": plain.URL + "/down?key=s3cret", "the same host and port": "http://" + strings.TrimPrefix(api.URL, "https://") + "/down?key=s3cret",
+	} {
+		_, err := ask(address)
+		u, parseErr := url.Parse(address)
+		require.NoError(t, parseErr)
+		require.Equal(t, "The API at "+api.URL+" sends us on to "+u.Host+" without encryption, where anybody on the way could read what is sent. "+
+			"Nothing was sent there. Check url: it may be an old address of the API.", usererr.Message(err), name)
+		require.NotContains(t, err.Error(), "s3cret")
+	}
+	_, asked := seen.Load("/down")
+	require.False(t, asked, "nothing is sent without encryption")
+
+	for path, want := range map[string]struct{ address, token string }{
+		"/same":  {"/same", "Bearer hunter2"},
+		"/other": {other.URL + "/other", ""},
+	} {
+		answer, err := ask(want.address)
+		require.NoError(t, err, path)
+		require.Equal(t, "there", answer)
+		token, asked := seen.Load(path)
+		require.True(t, asked, path)
+		require.Equal(t, want.token, token, path)
+	}
+}
+
+func TestEndlessRedirects(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	c := client(t, func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		http.Redirect(w, r, "/again", http.StatusFound)
+	})
+	c.Retry.Attempts = 1
+	err := c.Get(t.Context(), "/x", nil, nil)
+	require.ErrorContains(t, err, "the API sends us on and on")
+	require.Equal(t, int64(10), asked.Load())
 }
