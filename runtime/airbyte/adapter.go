@@ -12,7 +12,6 @@ import (
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	"github.com/sluicedata/sluice/protocol/frame"
-	"github.com/sluicedata/sluice/runtime/specs"
 	"github.com/sluicedata/sluice/sdk/airbyte"
 	"github.com/sluicedata/sluice/sdk/schema"
 	"github.com/sluicedata/sluice/sdk/usererr"
@@ -159,7 +158,7 @@ func (a *Adapter) spec(ctx context.Context) (*capturepb.Response_Spec, error) {
 func (a *Adapter) prepare(ctx context.Context, config json.RawMessage) error {
 	f, err := a.asForm(ctx)
 	if err == nil {
-		a.Source.secrets, err = redactor(config, f.Secrets)
+		a.Source.secrets, err = findSecrets(config, f.Secrets)
 	}
 	return err
 }
@@ -267,12 +266,16 @@ func (a *Adapter) open(ctx context.Context, request *capturepb.Request_Open, out
 			return usererr.New(nil, "A source of Airbyte cannot be divided: run the capture %s in one shard.", request.Capture.Name)
 		}
 	}
-	s, err := newSync(request, out, a.fingerprint(request.Capture.ConfigJson))
+	s, err := newSync(request, out, a.identity())
 	if err != nil {
 		return err
 	}
-	if s.known() {
-		a.Source.secrets, err = redactor(request.Capture.ConfigJson, s.stored.Shared.Source.Secrets)
+	known, err := s.known()
+	if err != nil {
+		return err
+	}
+	if known {
+		a.Source.secrets, err = findSecrets(request.Capture.ConfigJson, s.stored.Shared.Source.Secrets)
 	} else if err = a.prepare(ctx, request.Capture.ConfigJson); err == nil {
 		err = a.learn(ctx, request, s)
 	}
@@ -309,8 +312,8 @@ func (a *Adapter) learn(ctx context.Context, request *capturepb.Request_Open, s 
 	return s.choose(offers, a.form.Secrets)
 }
 
-// fingerprint changes with the source and its configuration.
-func (a *Adapter) fingerprint(config json.RawMessage) string {
+// identity is what is run.
+func (a *Adapter) identity() string {
 	e := a.Source.Endpoint
-	return specs.Fingerprint([]byte(e.Image + "\x00" + strings.Join(e.Command, "\x00") + "\x00" + string(config)))
+	return e.Image + "\x00" + strings.Join(e.Command, "\x00")
 }

@@ -1,6 +1,7 @@
 package airbyte_test
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -166,6 +167,85 @@ func TestStatesAreKeptWhole(t *testing.T) {
 	require.JSONEq(t, `{"users":8}`, given(usersBinding(), other))
 	require.JSONEq(t, `[{"type":"STREAM","stream":{"stream_descriptor":{"name":"users","namespace":"shop"},"stream_state":{"x":[null]}}}]`, given(usersBinding(), other))
 	require.Empty(t, given(raised, other))
+}
+
+// A global state that has all of its streams in the shared part is handed back, though no stream has a state of its own.
+func TestGlobalStateWithoutStreams(t *testing.T) {
+	t.Parallel()
+	global := func(streams string) string {
+		return `{"type":"STATE","state":{"type":"GLOBAL","global":{"shared_state":{"lsn":1},"stream_states":[` + streams + `]}}}`
+	}
+	const own = `{"stream_descriptor":{"name":"users","namespace":"shop"},"stream_state":{"a":1}}`
+	both := strings.Replace(events, `["full_refresh"]`, `["full_refresh","incremental"],"source_defined_cursor":true`, 1)
+	second := binding{resource: `{"stream":"events","syncMode":"incremental"}`, key: []string{"/_meta/sync", "/_meta/row"}}
+	w := newWorld(t, script{
+		"discover": {`{"type":"CATALOG","catalog":{"streams":[` + users + `,` + both + `]}}`},
+		"read":     {record("users", `{"id":1}`), global("")},
+	})
+	given := func(b ...binding) string {
+		t.Helper()
+		_, err := w.sync(t, b...)
+		require.NoError(t, err)
+		_, calls := w.calls(t)
+		return calls[len(calls)-1].Files["state"]
+	}
+	const shared = `[{"type":"GLOBAL","global":{"shared_state":{"lsn":1},"stream_states":[]}}]`
+	raised, raisedSecond := usersBinding(), second
+	raised.backfill, raisedSecond.backfill = 1, 1
+	require.Empty(t, given(usersBinding()))
+	require.JSONEq(t, shared, given(usersBinding()))
+	require.Empty(t, given(raised), "a state that says that the stream was read would keep it from being read anew")
+	require.Contains(t, w.logged(), "a stream is to be backfilled, and the source has one state for all: all streams are read anew")
+
+	require.JSONEq(t, shared, given(raised, second), "a stream that is new takes nothing from the others")
+	// From here on users has a state of its own, and events has none.
+	kept := `[{"type":"GLOBAL","global":{"shared_state":{"lsn":1},"stream_states":[` + own + `]}}]`
+	w.script(t, "read", global(own))
+	require.JSONEq(t, shared, given(raised, second))
+	require.JSONEq(t, kept, given(raised, second))
+	require.JSONEq(t, shared, given(usersBinding(), second), "a stream with a state of its own is taken out alone")
+	require.JSONEq(t, kept, given(usersBinding(), second))
+	require.Empty(t, given(usersBinding(), raisedSecond), "that of events is nowhere by itself")
+}
+
+// What was learned of a source is asked again when its configuration changes, and not when only a password does: nothing that the state keeps
+// depends on what is secret.
+func TestFingerprint(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, script{"read": {}}, "--brief")
+	next := func(from, to string) string {
+		t.Helper()
+		w.capture.Endpoint.Config = json.RawMessage(strings.Replace(string(w.capture.Endpoint.Config), from, to, 1))
+		_, before := w.calls(t)
+		_, err := w.sync(t, usersBinding())
+		require.NoError(t, err)
+		_, after := w.calls(t)
+		verbs := ""
+		for _, c := range after[len(before):] {
+			verbs += c.Args[0] + " "
+		}
+		return verbs
+	}
+	kept := func() (fingerprint, salt string) {
+		var state struct {
+			Shared struct {
+				Source struct{ Fingerprint, Salt string }
+			}
+		}
+		require.NoError(t, json.Unmarshal(w.state, &state))
+		require.Len(t, state.Shared.Source.Salt, 32)
+		return state.Shared.Source.Fingerprint, state.Shared.Source.Salt
+	}
+	require.Contains(t, next("", ""), "discover read ")
+	first, salt := kept()
+	require.NotContains(t, next(`"hunter2 & co"`, `"another, hunter2"`), "discover")
+	same, _ := kept()
+	require.Equal(t, first, same)
+	require.NotContains(t, next(`{"host"`, `{ "host"`), "discover", "written in another way")
+	require.Contains(t, next("db.example", "db2.example"), "discover read ")
+	other, fresh := kept()
+	require.NotEqual(t, first, other)
+	require.NotEqual(t, salt, fresh)
 }
 
 // A stream that is read as a whole goes on where it was only until it has been read to its end.

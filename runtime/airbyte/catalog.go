@@ -3,7 +3,6 @@ package airbyte
 import (
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"unicode"
@@ -57,53 +56,6 @@ func (f *form) markSecrets(name string, node any) {
 			f.markSecrets(name, value)
 		}
 	}
-}
-
-// minSecret is how long a text has to be to be a secret that is looked for: shorter ones would be found in every other word.
-const minSecret = 4
-
-// redactor replaces the secrets of a configuration in texts.
-func redactor(config json.RawMessage, names []string) (*strings.Replacer, error) {
-	var root any
-	if err := json.Unmarshal(config, &root); err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w", err)
-	}
-	var found []string
-	var walk func(secret bool, node any)
-	walk = func(secret bool, node any) {
-		switch v := node.(type) {
-		case map[string]any:
-			for name, inner := range v {
-				walk(secret || slices.Contains(names, name), inner)
-			}
-		case []any:
-			for _, inner := range v {
-				walk(secret, inner)
-			}
-		case string:
-			if secret {
-				// Those of several lines, such as keys, are also written line by line.
-				for _, text := range append(strings.Split(v, "\n"), v) {
-					if text = strings.TrimSpace(text); len(text) >= minSecret {
-						found = append(found, text, url.QueryEscape(text), url.PathEscape(text), quoted(text), strings.ReplaceAll(text, `"`, `\"`))
-					}
-				}
-			}
-		}
-	}
-	walk(false, root)
-	slices.SortFunc(found, func(x, y string) int { return len(y) - len(x) }) // one may begin with another
-	var pairs []string
-	for _, secret := range found {
-		pairs = append(pairs, secret, "(secret)")
-	}
-	return strings.NewReplacer(pairs...), nil
-}
-
-// quoted is a text as it stands in JSON, without the quotes around it.
-func quoted(text string) string {
-	in, _ := json.Marshal(text) // a string
-	return string(in[1 : len(in)-1])
 }
 
 // offer is a stream of a catalog.

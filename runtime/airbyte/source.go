@@ -45,7 +45,7 @@ type Source struct {
 	// Log gets the source's log.
 	Log *logrus.Entry
 
-	secrets *strings.Replacer // nil as long as none are known
+	secrets *secrets // nil as long as none are known
 }
 
 // file is what a command is given by the name of a flag.
@@ -253,12 +253,7 @@ func cut(text string, size int) string {
 	return text
 }
 
-func (s *Source) redact(text string) string {
-	if s.secrets == nil {
-		return text
-	}
-	return s.secrets.Replace(text)
-}
+func (s *Source) redact(text string) string { return s.secrets.replace(text) }
 
 // clean is a text that may be shown. It is cut behind the redaction, which would not know half a secret.
 func (s *Source) clean(text string) string { return cut(s.redact(text), maxWords) }

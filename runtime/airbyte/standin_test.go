@@ -152,6 +152,17 @@ func newWorld(t *testing.T, s script, options ...string) *world {
 	return w
 }
 
+// script replaces the lines of a command, and of those that have its number.
+func (w *world) script(t *testing.T, verb string, lines ...string) {
+	t.Helper()
+	numbered, err := filepath.Glob(filepath.Join(w.dir, verb+"[0-9]*"))
+	require.NoError(t, err)
+	for _, name := range numbered {
+		require.NoError(t, os.Remove(name))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(w.dir, verb), []byte(strings.Join(lines, "\n")+"\n"), 0o600))
+}
+
 func (w *world) logged() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()

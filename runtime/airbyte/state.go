@@ -14,11 +14,12 @@ import (
 // stored is the capture's state.
 //
 //	{"bindingStateV1": {"<state key>": {"state": "<of the stream>"}},
-//	 "shared": {"global": "<what all streams share>", "legacy": {…}, "source": {…}}}
+//	 "shared": {"global": "<what all streams share>", "whole": "<counters>", "legacy": {…}, "source": {…}}}
 type stored struct {
 	Bindings map[string]bindingState `json:"bindingStateV1"`
 	Shared   struct {
 		Global *string    `json:"global"`
+		Whole  *string    `json:"whole"` // backfill counters of the streams that have no state but the global one, as an object
 		Legacy *legacy    `json:"legacy"`
 		Source *knowledge `json:"source"`
 	} `json:"shared"`
@@ -38,7 +39,8 @@ type legacy struct {
 
 // knowledge is what a sync that ended well knew of the source.
 type knowledge struct {
-	Fingerprint string    `json:"fingerprint"` // of the source and its configuration
+	Salt        string    `json:"salt"`
+	Fingerprint string    `json:"fingerprint"` // of the source and its configuration, without secrets
 	Learned     time.Time `json:"learned"`
 	Secrets     []string  `json:"secrets"` // names of fields
 	Streams     []string  `json:"streams"` // as in the catalog, by binding
@@ -59,10 +61,14 @@ func parseStored(text json.RawMessage) (stored, error) {
 // input is the state as read takes it; nil if there is none.
 func (s *stored) input(streams []*stream, log *logrus.Entry) []byte {
 	if l := s.Shared.Legacy; l != nil {
-		if l.covers(streams) {
+		if !backfilled(l.Backfills, streams) {
 			return []byte(l.State)
 		}
-		log.Warn("a stream is to be backfilled, and the source has one state for all: all streams are read anew")
+		log.Warn(readAnew)
+		return nil
+	}
+	if w := s.Shared.Whole; w != nil && backfilled(*w, streams) {
+		log.Warn(readAnew)
 		return nil
 	}
 	states := []airbyte.StreamState{}
@@ -72,7 +78,7 @@ func (s *stored) input(streams []*stream, log *logrus.Entry) []byte {
 			states = append(states, airbyte.StreamState{Descriptor: st.Descriptor(), State: json.RawMessage(kept.State)})
 		}
 	}
-	if len(states) == 0 {
+	if len(states) == 0 && (s.Shared.Global == nil || s.Shared.Whole == nil) {
 		return nil
 	}
 	list := []airbyte.State{}
@@ -91,18 +97,20 @@ func (s *stored) input(streams []*stream, log *logrus.Entry) []byte {
 	return text
 }
 
-// covers tells whether no stream was to be backfilled since.
-func (l *legacy) covers(streams []*stream) bool {
-	var backfills map[string]uint32
-	if json.Unmarshal([]byte(l.Backfills), &backfills) != nil {
-		return false
+const readAnew = "a stream is to be backfilled, and the source has one state for all: all streams are read anew"
+
+// backfilled tells whether one of the streams has another backfill counter than before. Those that had none are new.
+func backfilled(counters string, streams []*stream) bool {
+	var before map[string]uint32
+	if json.Unmarshal([]byte(counters), &before) != nil {
+		return true
 	}
 	for _, st := range streams {
-		if before, ok := backfills[st.Descriptor().String()]; ok && before != st.backfill {
-			return false
+		if n, ok := before[st.Descriptor().String()]; ok && n != st.backfill {
+			return true
 		}
 	}
-	return true
+	return false
 }
 
 func present(text json.RawMessage) bool { return len(text) > 0 && string(text) != "null" }

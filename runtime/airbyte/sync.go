@@ -27,16 +27,17 @@ const (
 
 // sync is one run of read: a session.
 type sync struct {
-	out         *frame.Writer
-	stored      stored
-	fingerprint string
-	resources   []resource
-	streams     []*stream // by binding
-	byName      map[airbyte.Descriptor]*stream
-	began       time.Time
-	open        bool // something came after the last checkpoint
-	records     int  // of all streams since the last global state
-	line, buf   []byte
+	out       *frame.Writer
+	stored    stored
+	source    string // what is run
+	config    json.RawMessage
+	resources []resource
+	streams   []*stream // by binding
+	byName    map[airbyte.Descriptor]*stream
+	began     time.Time
+	open      bool // something came after the last checkpoint
+	records   int  // of all streams since the last global state
+	line, buf []byte
 }
 
 // stream is one stream of a sync.
@@ -54,8 +55,8 @@ type stream struct {
 }
 
 // newSync reads what a session is opened with.
-func newSync(request *capturepb.Request_Open, out *frame.Writer, fingerprint string) (*sync, error) {
-	s := &sync{out: out, fingerprint: fingerprint, byName: map[airbyte.Descriptor]*stream{}, began: time.Now().UTC()}
+func newSync(request *capturepb.Request_Open, out *frame.Writer, source string) (*sync, error) {
+	s := &sync{out: out, source: source, config: request.Capture.ConfigJson, byName: map[airbyte.Descriptor]*stream{}, began: time.Now().UTC()}
 	var err error
 	if s.stored, err = parseStored(request.StateJson); err != nil {
 		return nil, err
@@ -77,25 +78,32 @@ func newSync(request *capturepb.Request_Open, out *frame.Writer, fingerprint str
 }
 
 // known tells whether what was learned of the source by the sync before still holds.
-func (s *sync) known() bool {
+func (s *sync) known() (bool, error) {
 	k := s.stored.Shared.Source
-	if k == nil || k.Fingerprint != s.fingerprint || s.began.Sub(k.Learned) > knownFor || len(k.Streams) != len(s.streams) {
-		return false
+	if k == nil || s.began.Sub(k.Learned) > knownFor || len(k.Streams) != len(s.streams) {
+		return false, nil
+	}
+	if sum, err := fingerprint(s.source, k.Salt, s.config, k.Secrets); err != nil || sum != k.Fingerprint {
+		return false, err
 	}
 	for i, st := range s.streams {
 		offers, err := parseCatalog([]byte(`{"catalog":{"streams":[` + k.Streams[i] + `]}}`))
 		if err != nil || offers[0].Descriptor() != s.resources[i].descriptor() {
-			return false
+			return false, nil //nolint:nilerr // it is asked again
 		}
 		st.offer = offers[0]
 	}
-	return true
+	return true, nil
 }
 
 // choose finds the streams of the bindings in a catalog.
 func (s *sync) choose(offers []*offer, secrets []string) error {
 	var problems []error
-	known := &knowledge{Fingerprint: s.fingerprint, Learned: s.began, Secrets: secrets}
+	known := &knowledge{Salt: newSalt(), Learned: s.began, Secrets: secrets}
+	var err error
+	if known.Fingerprint, err = fingerprint(s.source, known.Salt, s.config, secrets); err != nil {
+		return err
+	}
 	for i, st := range s.streams {
 		d := s.resources[i].descriptor()
 		found := slices.IndexFunc(offers, func(o *offer) bool { return o.Descriptor() == d })
@@ -255,7 +263,22 @@ func (s *sync) state(state *airbyte.State) error {
 				bindings[st.key] = bindingState{string(orNull(one.State))}
 			}
 		}
-		patch["shared"] = map[string]any{"global": string(orNull(state.Global.Shared)), "legacy": nil}
+		// Streams without a state of their own are in the shared one, from which nobody can take them.
+		whole := map[string]uint32{}
+		for _, st := range s.streams {
+			if bindings[st.key] == nil && !st.full {
+				whole[st.Descriptor().String()] = st.backfill
+			}
+		}
+		var counters any
+		if len(whole) > 0 {
+			text, err := json.Marshal(whole)
+			if err != nil {
+				return err
+			}
+			counters = string(text)
+		}
+		patch["shared"] = map[string]any{"global": string(orNull(state.Global.Shared)), "whole": counters, "legacy": nil}
 	case state.Stream != nil:
 		st := s.byName[state.Stream.Descriptor]
 		if st == nil {
@@ -268,7 +291,7 @@ func (s *sync) state(state *airbyte.State) error {
 		if present(state.Stream.State) {
 			bindings[st.key] = bindingState{string(state.Stream.State)}
 		}
-		patch["shared"] = map[string]any{"global": nil, "legacy": nil}
+		patch["shared"] = map[string]any{"global": nil, "whole": nil, "legacy": nil}
 	case present(state.Data):
 		backfills := map[string]uint32{}
 		for _, st := range s.streams {
@@ -278,7 +301,7 @@ func (s *sync) state(state *airbyte.State) error {
 		if err != nil {
 			return err
 		}
-		patch["shared"] = map[string]any{"global": nil, "legacy": map[string]any{"state": string(state.Data), "backfills": string(text)}}
+		patch["shared"] = map[string]any{"global": nil, "whole": nil, "legacy": map[string]any{"state": string(state.Data), "backfills": string(text)}}
 	default:
 		return usererr.New(nil, "The source wrote a state that is none of a stream, of all streams, or of an old source.")
 	}

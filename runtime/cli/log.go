@@ -51,7 +51,8 @@ func (a *app) logForget(data *string) *cobra.Command {
 	return &cobra.Command{
 		Use: "forget PIPELINE.yaml MATERIALIZATION [BINDING]", Short: "Forget a materialization that was given up, so that the log keeps nothing for it", Args: cobra.RangeArgs(2, 3),
 		Long: `Forget how far a materialization that was given up has read, so that the log keeps nothing for it any more; or only one of its bindings that it
-does not have any more, by the name that stats shows in brackets. Nothing is changed in the destination. What comes back later begins anew, unless its destination keeps its positions. sluice run must not be running.`,
+does not have any more, by the name that stats shows in brackets. Nothing is changed in the destination. What comes back later begins anew, unless its destination keeps its positions. What the pipeline's file still has is not forgotten,
+also where it is disabled: take it out first. sluice run must not be running.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := *data
 			if dir == "" {
@@ -64,11 +65,15 @@ does not have any more, by the name that stats shows in brackets. Nothing is cha
 			if err != nil {
 				return err
 			}
+			p, err := pipeline.Load(args[0], a.pipelineOptions())
+			if err != nil {
+				return err
+			}
 			log, err := wal.Open(wal.Options{Dir: dir, Log: logrus.NewEntry(a.p.Log)})
 			if err != nil {
 				return err
 			}
-			return errors.Join(materialize.Forget(cmd.Context(), log, args[1], strings.Join(args[2:], "")), log.Close())
+			return errors.Join(materialize.Forget(cmd.Context(), log, p, args[1], strings.Join(args[2:], "")), log.Close())
 		},
 	}
 }

@@ -138,5 +138,29 @@ func TestLogForgetProblems(t *testing.T) {
 	require.Contains(t, errs, "is in use by another sluice run")
 	require.NoError(t, log.Close())
 	_, _, errs = sluice(t, "log", "forget", file, "acme/old")
+	require.Contains(t, errs, "cannot read "+file+": no such file or directory", "only the file tells what was given up")
+	const pipeline = `
+captures: {acme/shop: {endpoint: {local: {command: ["true"]}}, bindings: [{resource: {name: orders}, target: acme/orders}]}}
+collections: {acme/orders: {key: [/id], schema: {type: object, properties: {id: {type: integer}}, required: [id]}}}
+`
+	require.NoError(t, os.WriteFile(file, []byte(pipeline), 0o600))
+	_, _, errs = sluice(t, "log", "forget", file, "acme/old")
 	require.Contains(t, errs, "the log knows no materialization acme/old: sluice log stats shows those that it knows")
+
+	// One that is in the file is not given up, also where it is disabled.
+	log, err = wal.Open(wal.Options{Dir: filepath.Join(filepath.Dir(file), "shop.data"), Log: logrus.NewEntry(process.Discard()), MinFreeBytes: 1})
+	require.NoError(t, err)
+	require.NoError(t, log.Put(t.Context(), wal.Records{"materialization/acme/old/spec": {}}))
+	require.NoError(t, log.Close())
+	for _, shards := range []string{"", "shards: {disable: true}, "} {
+		require.NoError(t, os.WriteFile(file, []byte(pipeline+`materializations: {acme/old: {`+shards+`endpoint: {local: {command: ["true"]}}, bindings: [{resource: {table: orders}, source: acme/orders}]}}`), 0o600))
+		code, _, errs = sluice(t, "log", "forget", file, "acme/old")
+		require.Equal(t, 1, code)
+		require.Contains(t, errs, "the pipeline's file still has the materialization acme/old ("+file+":4), which would begin anew: it is forgotten only when it was given up. Take it out of the file first")
+	}
+	require.NoError(t, os.WriteFile(file, []byte(pipeline), 0o600))
+	code, _, errs = sluice(t, "log", "forget", file, "acme/old")
+	require.Zero(t, code, errs)
+	_, _, errs = sluice(t, "log", "forget", file, "acme/old")
+	require.Contains(t, errs, "the log knows no materialization acme/old")
 }

@@ -195,9 +195,14 @@ func TestRetentionHolds(t *testing.T) {
 	log := r.open()
 	size := func() int64 { return log.Heads("acme/things")[0].Offset - log.Heads("acme/things")[0].Start }
 	require.Greater(t, size(), int64(100))
-	require.ErrorContains(t, materialize.Forget(t.Context(), log, "acme/slaw", ""), "the log knows no materialization acme/slaw: sluice log stats shows those that it knows")
-	require.ErrorContains(t, materialize.Forget(t.Context(), log, "acme/slow", "things"), "the materialization acme/slow has no binding things that it could forget")
-	require.NoError(t, materialize.Forget(t.Context(), log, "acme/slow", ""))
+	require.ErrorContains(t, materialize.Forget(t.Context(), log, r.p, "acme/slaw", ""), "the log knows no materialization acme/slaw: sluice log stats shows those that it knows")
+	require.ErrorContains(t, materialize.Forget(t.Context(), log, r.p, "acme/slow", "things"), "the materialization acme/slow has no binding things that it could forget")
+	paused := &pipeline.Pipeline{Paused: []*pipeline.Materialization{{Name: "acme/slow", At: "shop.yaml:7"}}}
+	require.ErrorContains(t, materialize.Forget(t.Context(), log, paused, "acme/slow", ""),
+		"the pipeline's file still has the materialization acme/slow (shop.yaml:7), which would begin anew: it is forgotten only when it was given up. "+
+			"Take it out of the file first; or leave it, and raise the backfill of its bindings, if it is to begin anew")
+	require.ErrorContains(t, materialize.Forget(t.Context(), log, r.p, "acme/one", ""), "the pipeline's file still has the materialization acme/one")
+	require.NoError(t, materialize.Forget(t.Context(), log, r.p, "acme/slow", ""))
 	require.NoError(t, log.Close())
 	r.log.reset()
 	stop = r.start()
@@ -248,7 +253,14 @@ func TestForgottenBinding(t *testing.T) {
 		return keys
 	}
 	require.Equal(t, []string{"history", "things"}, keys())
-	require.NoError(t, materialize.Forget(t.Context(), log, "acme/one", "history"))
+	for _, kept := range []*pipeline.Materialization{{Name: one.Name, Bindings: both}, {Name: one.Name, Bindings: both[:1], Paused: both[1:]}} {
+		require.ErrorContains(t, materialize.Forget(t.Context(), log, &pipeline.Pipeline{Materializations: []*pipeline.Materialization{kept}}, "acme/one", "history"),
+			"the pipeline's file still has the binding history of the materialization acme/one ("+both[1].At+"), which would begin anew: it is forgotten only when it was given up. "+
+				"Take it out of the file first; or leave it, and raise its backfill, if it is to begin anew")
+	}
+	require.Equal(t, []string{"history", "things"}, keys())
+	given := &pipeline.Materialization{Name: one.Name, Bindings: both[:1]}
+	require.NoError(t, materialize.Forget(t.Context(), log, &pipeline.Pipeline{Materializations: []*pipeline.Materialization{given}}, "acme/one", "history"))
 	require.Equal(t, []string{"things"}, keys())
 	require.NoError(t, log.Close())
 	stop = r.start()

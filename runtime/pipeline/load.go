@@ -217,10 +217,14 @@ func (s *source) materialization(p *Pipeline, name string, n *yaml.Node) error {
 	if err := s.members(n, "the materialization "+name, fields); err != nil {
 		return err
 	}
-	if err := s.complete(n, "materialization", name, &m.Endpoint); err != nil || disabled {
+	if err := s.complete(n, "materialization", name, &m.Endpoint); err != nil {
 		return err
 	}
-	p.Materializations = append(p.Materializations, m)
+	if disabled {
+		p.Paused = append(p.Paused, m)
+	} else {
+		p.Materializations = append(p.Materializations, m)
+	}
 	return nil
 }
 
@@ -232,8 +236,12 @@ func (s *source) materializationBinding(m *Materialization, n *yaml.Node) error 
 		"resource": s.json(&b.Resource, "resource"), "source": s.sourceName(&b.Source), "fields": s.fields(&b.Fields),
 		"backfill": s.counter(&b.Backfill, "backfill"), "disable": s.boolean(&disabled, "disable"), "priority": s.counter(&priority, "priority"),
 	})
-	if err != nil || disabled {
+	if err != nil {
 		return err
+	}
+	if disabled {
+		m.Paused = append(m.Paused, b)
+		return nil
 	}
 	if b.Resource == nil || b.Source == "" {
 		return s.fail(n, "a binding of the materialization %s needs a resource and a source (the name of a collection)", m.Name)

@@ -5,6 +5,7 @@ package pipeline
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/sluicedata/sluice/protocol/frame"
@@ -18,6 +19,18 @@ type Pipeline struct {
 	Collections      map[string]*Collection
 	Materializations []*Materialization
 	Retention        Retention // of the log
+	// Paused are the materializations that are disabled, which nothing runs; those above have the bindings of theirs that are.
+	Paused []*Materialization
+}
+
+// Find is a materialization of the file, also one that is disabled; nil if there is none of this name.
+func (p *Pipeline) Find(materialization string) *Materialization {
+	for _, m := range slices.Concat(p.Materializations, p.Paused) {
+		if m.Name == materialization {
+			return m
+		}
+	}
+	return nil
 }
 
 // Retention is how much the log keeps. The zero value is everything.
@@ -76,6 +89,7 @@ type Materialization struct {
 	Name     string
 	Endpoint Endpoint
 	Bindings []MaterializationBinding
+	Paused   []MaterializationBinding // those that are disabled
 	At       string
 }
 
