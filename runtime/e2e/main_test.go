@@ -17,6 +17,9 @@ import (
 var built string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(standIn) != "" {
+		os.Exit(runStandIn())
+	}
 	code := m.Run()
 	if built != "" {
 		_ = os.RemoveAll(built)
