@@ -66,8 +66,11 @@ func (s skipped) Error() string { return string(s) }
 type suite struct {
 	opts   Options
 	codecs []frame.Codec
-	watch  *watch
-	report *Report
+	// labelled is the codec that an image says it speaks.
+	labelled  frame.Codec
+	instances int // of an image that were started
+	watch     *watch
+	report    *Report
 
 	spec     *capturepb.Response_Spec
 	answers  map[frame.Codec]string // to Spec, by codec
@@ -114,11 +117,16 @@ func Run(ctx context.Context, opts Options) (*Report, error) {
 func (s *suite) chooseCodecs(ctx context.Context) (err error) {
 	candidates := []frame.Codec{frame.Proto, frame.JSON}
 	if s.opts.Connector.Endpoint.Image != "" {
-		candidates = candidates[:1] // its label says which; see host
+		if s.labelled, err = s.opts.Connector.ImageCodec(ctx); err != nil {
+			return err
+		}
+		if s.labelled == frame.JSON {
+			slices.Reverse(candidates)
+		}
 	}
 	for _, codec := range candidates {
 		c := s.opts.Connector
-		c.Endpoint.Codec = codec
+		s.speak(&c.Endpoint, codec)
 		spec, probeErr := c.Probe(ctx)
 		if spec == nil {
 			err = probeErr
@@ -133,6 +141,12 @@ func (s *suite) chooseCodecs(ctx context.Context) (err error) {
 		return nil
 	}
 	return err
+}
+
+// speak has an endpoint use a codec. The first time, an image is asked by its environment only for the codec that its label does not name, so that it is
+// run as it will be in production; later for each, which spares a look at the label for every start.
+func (s *suite) speak(e *host.Endpoint, codec frame.Codec) {
+	e.Codec, e.AskCodec = codec, e.Image != "" && (codec != s.labelled || s.spec != nil)
 }
 
 func (s *suite) wanted(id string) bool {
@@ -199,8 +213,13 @@ func name(e *host.Endpoint) string {
 // connector is the connector in the codec number i, so that what is done several times is done in all codecs.
 func (s *suite) connector(i int) host.Connector {
 	c := s.opts.Connector
-	if c.Endpoint.Image == "" {
-		c.Endpoint.Codec = s.codecs[i%len(s.codecs)]
+	s.speak(&c.Endpoint, s.codecs[i%len(s.codecs)])
+	if c.Endpoint.Image != "" && c.Launcher != nil {
+		// Containers are named after their task, and one of that name is removed first. Here two of one task may be open.
+		s.instances++
+		own := *c.Launcher
+		own.Instance = fmt.Sprintf("%s-%d", own.Instance, s.instances)
+		c.Launcher = &own
 	}
 	return c
 }

@@ -31,7 +31,7 @@ func (l *Launcher) command(ctx context.Context, e *pipeline.Endpoint, task strin
 		level = "info"
 	}
 	if e.Image != "" {
-		return l.container(ctx, e.Image, task, level)
+		return l.container(ctx, e, task, level)
 	}
 	// The process is ended by Stop, Kill or Wait in the right order, so not by the context.
 	cmd := exec.Command(e.Command[0], e.Command[1:]...) //nolint:gosec,noctx // running the user's command is the purpose
@@ -46,15 +46,21 @@ func (l *Launcher) command(ctx context.Context, e *pipeline.Endpoint, task strin
 
 // container makes the docker command of an image, and gives the container's name. The client's death does not end its
 // container, so containers have names, and one that a killed runtime left behind is removed first.
-func (l *Launcher) container(ctx context.Context, image, task, level string) (cmd *exec.Cmd, codec frame.Codec, name string, err error) {
-	if codec, err = l.imageCodec(ctx, image); err != nil {
-		return nil, 0, "", err
+func (l *Launcher) container(ctx context.Context, e *pipeline.Endpoint, task, level string) (cmd *exec.Cmd, codec frame.Codec, name string, err error) {
+	codec = e.Codec
+	if !e.AskCodec {
+		if codec, err = l.ImageCodec(ctx, e.Image); err != nil {
+			return nil, 0, "", err
+		}
 	}
-	name = l.containerName(image, task)
+	name = l.containerName(e.Image, task)
 	l.remove(ctx, name)
 	args := l.runArgs(name)
 	args = append(args, "--env", "LOG_FORMAT=json", "--env", "LOG_LEVEL="+level)
-	args = append(append(args, l.DockerOptions...), image)
+	if e.AskCodec {
+		args = append(args, "--env", codecName+"="+codec.String(), "--env", "SLUICE_CODEC="+codec.String())
+	}
+	args = append(append(args, l.DockerOptions...), e.Image)
 	cmd = exec.Command(l.docker(), args...) //nolint:gosec,noctx // as for local commands
 	cmd.Env = l.Environ
 	return cmd, codec, name, nil
@@ -91,8 +97,8 @@ func (l *Launcher) remove(ctx context.Context, name string) {
 	_, _ = l.run(ctx, inspectTimeout, "rm", "--force", name)
 }
 
-// imageCodec reads an image's label, and pulls the image first if it is not here.
-func (l *Launcher) imageCodec(ctx context.Context, image string) (frame.Codec, error) {
+// ImageCodec is the codec that an image's label says it speaks, or its environment. The image is pulled first if it is not here. Errors are for people.
+func (l *Launcher) ImageCodec(ctx context.Context, image string) (frame.Codec, error) {
 	if _, err := exec.LookPath(l.docker()); err != nil {
 		return 0, usererr.New(err, "the connector %s is an image, and there is no program %s to run it: install Docker, or use a local command", image, l.docker())
 	}

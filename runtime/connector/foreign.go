@@ -19,7 +19,7 @@ const stopGrace = 5 * time.Second
 func (l *Launcher) Foreign(ctx context.Context, e *pipeline.Endpoint, task, folder string, args ...string) (*exec.Cmd, func(), error) {
 	command, remove := e.Command, func() {}
 	if e.Image != "" {
-		if _, err := l.imageCodec(ctx, e.Image); err != nil { // which gets the image
+		if _, err := l.ImageCodec(ctx, e.Image); err != nil { // which gets the image
 			return nil, nil, err
 		}
 		name := l.containerName(e.Image, task)

@@ -7,8 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
@@ -303,4 +305,62 @@ func TestImageOfSluice(t *testing.T) {
 	require.Error(t, err)
 	require.NoError(t, ctx.Err())
 	require.Contains(t, string(out), "there is no program docker to run it")
+}
+
+// TestImageConformance runs `sluice test` against images, as the documentation says: of a source and of a destination, which keep every rule in both
+// codecs. Rules that ask nothing of an image which they do not ask of its program, which TestConformance tests, are left out of the longer one.
+func TestImageConformance(t *testing.T) {
+	t.Parallel()
+	engine(t)
+	bins := binaries(t)
+	pg := server.SharedPostgres(t)
+	test := func(name string, config map[string]any, skipped []string, flags ...string) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "config.json")
+			require.NoError(t, os.WriteFile(file, []byte(asJSON(t, config)), 0o600))
+			args := []string{"test", image(name), "--config", file, "--output", "json", "--network", "host"}
+			for _, option := range hardenedOptions() {
+				args = append(args, "--docker-option="+option)
+			}
+			cmd := exec.CommandContext(t.Context(), bins.Sluice(), append(args, flags...)...)
+			var stderr strings.Builder
+			cmd.Stderr = &stderr
+			began := time.Now()
+			out, err := cmd.Output()
+			took := time.Since(began)
+			require.NoError(t, err, "%s\n%s", out, stderr.String())
+			var report struct {
+				Findings []struct{ Rule, Outcome, Detail string }
+			}
+			require.NoError(t, json.Unmarshal(out, &report), "%s", out)
+			require.Greater(t, len(report.Findings), 15)
+			for _, f := range report.Findings {
+				want := "pass"
+				if slices.Contains(skipped, f.Rule) {
+					want = "skip"
+				}
+				require.Equal(t, want, f.Outcome, "%s: %s", f.Rule, f.Detail)
+			}
+			t.Logf("%d rules in %s", len(report.Findings), took.Round(time.Second))
+		})
+	}
+	source := newSide(t, pg)
+	fill := []string{`CREATE TABLE items (id int PRIMARY KEY, name varchar(20), price numeric(10,2))`}
+	for i := range 40 {
+		fill = append(fill, fmt.Sprintf(`INSERT INTO items VALUES (%d, 'item', 1.50)`, i))
+	}
+	source.exec(t, fill...)
+	config := conformanceLogin(t, source)
+	config["advanced"] = map[string]any{"slotName": source.database + "_image", "backfillChunkRows": 20, "backfillWorkers": 1}
+	test("source-postgres", config, []string{"huge-frame", "memory"}, "--quiet", "1s")
+	destination := newSide(t, pg)
+	rows := fmt.Sprintf(`psql -At '%s' -c 'SELECT row_to_json(t) FROM {table} t'`, destination.server.URL(destination.database))
+	test("materialize-postgres", conformanceLogin(t, destination), nil, "--verify", rows,
+		"--only", "frame,codecs-agree,lenient,cut-frame,wrong-order,exit-code,transactions,load,many-loads,exactly-once,fence,slow-reader,stored,log-format,no-secrets")
+}
+
+// hardenedOptions are hardened, each as one word.
+func hardenedOptions() []string {
+	return []string{"--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp"}
 }

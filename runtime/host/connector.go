@@ -12,6 +12,7 @@ import (
 
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
+	"github.com/sluicedata/sluice/protocol/frame"
 	"github.com/sluicedata/sluice/runtime/connector"
 	"github.com/sluicedata/sluice/runtime/pipeline"
 	"github.com/sluicedata/sluice/sdk/usererr"
@@ -80,6 +81,11 @@ func (c *Connector) Probe(ctx context.Context) (*capturepb.Response_Spec, error)
 		err = connector.CheckProtocol(response.Spec.Protocol)
 	}
 	return response.Spec, err
+}
+
+// ImageCodec is the codec that the connector's image says it speaks. Errors are for people.
+func (c *Connector) ImageCodec(ctx context.Context) (frame.Codec, error) {
+	return c.launcher().ImageCodec(ctx, c.Endpoint.Image)
 }
 
 // call has one process answer some requests.

@@ -50,9 +50,11 @@ type Endpoint struct {
 	Image   string            // of a container; exclusive with Command
 	Command []string          // of a local process; Command[0] is a path, or a name to be found on PATH
 	Env     map[string]string // added to the process' environment
-	Codec   frame.Codec       // of a local process; images say it themselves
+	Codec   frame.Codec       // of a local process; images say it themselves, unless AskCodec
 	Config  json.RawMessage   // the connector's own configuration: may hold secrets, never log it
 	Label   string            // what messages call it; "" is the program's or image's name
+	// AskCodec has an image asked by its environment to speak Codec, whatever its label says. The image must be here.
+	AskCodec bool
 
 	adapter []string // of an endpoint that is to be adapted
 }
