@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -23,7 +24,7 @@ const sealedPassword = "correct-horse-battery-93"
 
 // TestSecretsStayHidden runs a pipeline whose source is configured by a file that sops has encrypted, as talkative as it can be. Neither the
 // password nor the key that decrypts it shows anywhere: not in lists of processes, in the connectors' environment, the log, the status, the
-// metrics or the data folder.
+// metrics or the data folder; nor in what is left when they crash, which is traces in the log, and no dump.
 func TestSecretsStayHidden(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "CREATE TABLE orders (id int PRIMARY KEY, name text)", "INSERT INTO orders SELECT i, 'order' FROM generate_series(1, 100) i",
@@ -52,7 +53,7 @@ func TestSecretsStayHidden(t *testing.T) {
 	require.NoError(t, w.catalog.Write(w.pipeline()))
 	metrics := freeAddress(t)
 	environ := []string{
-		"SOPS_AGE_KEY=" + secrets["age key"], "LOG_LEVEL=trace", "SOURCE_ADDRESS=" + w.source.server.Address(), "SOURCE_DATABASE=" + w.source.database,
+		"SOPS_AGE_KEY=" + secrets["age key"], "LOG_LEVEL=trace", "GOTRACEBACK=crash", "SOURCE_ADDRESS=" + w.source.server.Address(), "SOURCE_DATABASE=" + w.source.database,
 	}
 	w.restart(t, launch.Options{Metrics: metrics, Env: environ})
 	w.same(t, pairOf("orders"))
@@ -69,6 +70,9 @@ func TestSecretsStayHidden(t *testing.T) {
 			line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 			require.NoError(t, err)
 			hidden("the command line of "+program, line)
+			limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+			require.NoError(t, err)
+			require.Regexp(t, `(?m)^Max core file size +0 +0 `, string(limits), program)
 			environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 			if errors.Is(err, fs.ErrPermission) {
 				continue // to who is not root, or is root in a container, the process is closed: see sdk/process
@@ -92,7 +96,22 @@ func TestSecretsStayHidden(t *testing.T) {
 	status, err := exec.CommandContext(t.Context(), w.bins.Sluice(), "status", "--data", w.data(), "--json").Output()
 	require.NoError(t, err)
 	hidden("the status", status)
-	require.NoError(t, w.sluice.Stop())
+	const trace = "SIGABRT: abort"
+	for i, program := range []string{launch.SourcePostgres, launch.MaterializePostgres} {
+		require.NoError(t, syscall.Kill(processes[program][0], syscall.SIGABRT))
+		eventually(t, arrival, func() bool { return strings.Count(w.log(), trace) > i }, func() string { return program + " does not crash:\n" + w.lastLines(20) })
+	}
+	w.source.exec(t, "UPDATE orders SET name = 'after the crash' WHERE id = 8")
+	w.same(t, pairOf("orders"))
+	require.NoError(t, syscall.Kill(w.sluice.PID(), syscall.SIGABRT))
+	<-w.sluice.Exited()
+	require.Equal(t, 3, strings.Count(w.log(), trace))
+	require.Contains(t, w.log(), "goroutine 1 ")
+	for _, folder := range []string{w.folder, "."} {
+		left, err := filepath.Glob(filepath.Join(folder, "core*"))
+		require.NoError(t, err)
+		require.Empty(t, left, "a dump")
+	}
 	require.Contains(t, w.log(), `"level":"debug"`, "it said what it could")
 	hidden("the log", []byte(w.log()))
 	files := 0
