@@ -104,9 +104,11 @@ func (s *stream) reach(ctx context.Context, end lsn) lsn {
 	s.feedback.probe()
 	short, cancel := context.WithTimeout(ctx, catchUp)
 	defer cancel()
-	for {
+	// A stream that is at rest hears it at once. One that has much to deliver gets there late or not: asking often would cost it more than
+	// the report is worth.
+	for pause := time.Millisecond; ; pause *= 2 {
 		received := lsn(s.received.Load())
-		if received >= end || capture.Sleep(short, 5*time.Millisecond) != nil {
+		if received >= end || capture.Sleep(short, pause) != nil {
 			return received
 		}
 	}
