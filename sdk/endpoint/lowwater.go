@@ -147,20 +147,27 @@ func (c *LowWater) fill(b []byte) (int, error) {
 	if c.told.Load() {
 		return c.fillExpected(b, now)
 	}
+	if !c.bulk.Load() && c.raw != nil {
+		c.count(now)
+	}
 	if c.bulk.Load() {
 		n, err := c.fillBulk(b, now)
 		if n > 0 || err != nil {
 			return n, err
 		}
 	}
+	return c.Conn.Read(b)
+}
+
+// count counts reads, and raises the mark when they are frequent.
+func (c *LowWater) count(now time.Time) {
 	if now.Sub(c.since) > countFor {
 		c.since, c.reads = now, 0
 	}
-	if c.reads++; c.reads > manyReads && c.raw != nil {
+	if c.reads++; c.reads > manyReads {
 		c.raise(lowWater)
 		c.reads = 0
 	}
-	return c.Conn.Read(b)
 }
 
 // fillExpected reads a part of an answer of which it was said how long it is.

@@ -146,3 +146,57 @@ func TestDeadlineSetMeanwhile(t *testing.T) {
 		require.Fail(t, "the read was not cancelled")
 	}
 }
+
+// What is sent in many small pieces comes whole, without any deadline; when it ends, a last piece does not wait for more, and neither do
+// deadlines.
+func TestManySmallPieces(t *testing.T) {
+	t.Parallel()
+	client, server := lowWaterPair(t)
+	for range 5 {
+		readPieces(t, client, server)
+		for range 3 { // until it has noticed that no more comes
+			require.NoError(t, client.SetReadDeadline(time.Now().Add(30*time.Millisecond)))
+			_, err := client.Read(make([]byte, 128<<10))
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		}
+		require.Zero(t, client.Patience(0), "it waits for every byte again")
+	}
+	require.NoError(t, client.SetReadDeadline(time.Time{}))
+	_, err := server.Write([]byte("the end"))
+	require.NoError(t, err)
+	require.NoError(t, server.Close())
+	got, err := io.ReadAll(client)
+	require.NoError(t, err)
+	require.Equal(t, "the end", string(got))
+}
+
+const pieces, pieceSize = 20_000, 250
+
+// readPieces sends so many pieces, one by one, and reads them.
+func readPieces(t *testing.T, client *endpoint.LowWater, server net.Conn) {
+	t.Helper()
+	all := make([]byte, pieces*pieceSize)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(all) // never fails
+	sent := make(chan error, 1)
+	go func() {
+		for piece := range slices.Chunk(all, pieceSize) {
+			for made := time.Now(); time.Since(made) < 5*time.Microsecond; { // as it takes to make one
+			}
+			if _, err := server.Write(piece); err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- nil
+	}()
+	require.NoError(t, client.SetReadDeadline(time.Time{}))
+	var got []byte
+	buffer := make([]byte, 128<<10)
+	for len(got) < len(all) {
+		n, err := client.Read(buffer)
+		require.NoError(t, err)
+		got = append(got, buffer[:n]...)
+	}
+	require.NoError(t, <-sent)
+	require.True(t, bytes.Equal(all, got))
+}
