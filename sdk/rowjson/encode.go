@@ -41,6 +41,24 @@ func appendRepaired(dst, s []byte) []byte {
 	return dst
 }
 
+// AppendUTF8 is AppendString for those who refuse bytes that are not UTF-8: it then returns dst as it was, and false. The text is looked at
+// once, while a check before AppendString would look at it twice.
+func AppendUTF8(dst, s []byte) (out []byte, ok bool) {
+	out = append(dst, '"')
+	for {
+		n, ascii := plainRun(s)
+		if !ascii && !utf8.Valid(s[:n]) { // what follows is ASCII, which no character's bytes are
+			return dst, false
+		}
+		out = append(out, s[:n]...)
+		if n == len(s) {
+			return append(out, '"'), true
+		}
+		out = appendEscape(out, s[n])
+		s = s[n+1:]
+	}
+}
+
 // AppendText is AppendString of a string.
 func AppendText(dst []byte, s string) []byte {
 	return AppendString(dst, unsafe.Slice(unsafe.StringData(s), len(s)))
@@ -108,6 +126,11 @@ func AppendNull(dst []byte) []byte { return append(dst, "null"...) }
 // 64. JSON has no NaN and no infinities: these are written as the strings "NaN", "Infinity" and "-Infinity", and the
 // column's schema must allow them.
 func AppendFloat(dst []byte, v float64, size int) []byte {
+	if size == 64 {
+		if thousandths, ok := decimal(v); ok {
+			return appendThousandths(dst, thousandths)
+		}
+	}
 	switch {
 	case math.IsNaN(v):
 		return append(dst, `"NaN"`...)
@@ -121,6 +144,38 @@ func AppendFloat(dst []byte, v float64, size int) []byte {
 		format = 'e'
 	}
 	return strconv.AppendFloat(dst, v, format, -1, size)
+}
+
+// decimal finds numbers of at most three digits behind the point, as most are, and tells how many thousandths they are. That those are
+// the shortest notation holds because of two things: a division is exact but for the last rounding, so that v is what reading n/1000
+// gives; and no two numbers of up to fifteen digits are read as the same, so that none with less digits is read as v.
+func decimal(v float64) (thousandths int64, ok bool) {
+	const fifteenDigits = 1e15
+	scaled := v * 1000
+	if !(scaled > -fifteenDigits && scaled < fifteenDigits) || v == 0 { // NaN is none, and zero has a sign
+		return 0, false
+	}
+	n := math.RoundToEven(scaled)
+	return int64(n), n/1000 == v
+}
+
+func appendThousandths(dst []byte, n int64) []byte {
+	if n < 0 {
+		dst, n = append(dst, '-'), -n
+	}
+	dst = strconv.AppendInt(dst, n/1000, 10)
+	part := n % 1000
+	if part == 0 {
+		return dst
+	}
+	dst = append(dst, '.', byte('0'+part/100), byte('0'+part/10%10), byte('0'+part%10))
+	switch {
+	case part%100 == 0:
+		return dst[:len(dst)-2]
+	case part%10 == 0:
+		return dst[:len(dst)-1]
+	}
+	return dst
 }
 
 // AppendBase64 appends bytes as a JSON string in standard base64.

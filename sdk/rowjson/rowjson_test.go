@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -43,6 +44,8 @@ func requireString(t require.TestingT, s []byte) {
 	err := json.Unmarshal(text, &got)
 	oneLine := bytes.IndexFunc(text, func(r rune) bool { return r < ' ' }) < 0
 	same := string(text) == string(rowjson.AppendText(nil, string(s)))
+	strict, valid := rowjson.AppendUTF8([]byte("before"), s)
+	same = same && valid == utf8.Valid(s) && (valid && string(strict) == string(all) || !valid && string(strict) == "before")
 	if err != nil || got != string([]rune(string(s))) || !utf8.Valid(all) || !oneLine || !same || string(all[:6]) != "before" {
 		t.Errorf("%q gave %s: %v", s, all, err)
 		t.FailNow()
@@ -80,6 +83,29 @@ func TestNumbers(t *testing.T) {
 	require.Equal(t, `"00112233-4455-6677-8899-aabbccddeeff"`, string(uuid))
 	_, err = rowjson.AppendUUID(nil, []byte("short"))
 	require.EqualError(t, err, "encoding a UUID: it has 5 bytes, not 16")
+}
+
+// Numbers of few digits behind the point, which are written without strconv, are what it writes; so are those that nearly are.
+func TestFloatsAreShortest(t *testing.T) {
+	t.Parallel()
+	requireFloat := func(v float64) {
+		if format := byte('f'); v == 0 || math.Abs(v) >= 1e-6 && math.Abs(v) < 1e21 {
+			require.Equal(t, strconv.FormatFloat(v, format, -1, 64), string(rowjson.AppendFloat(nil, v, 64)))
+		}
+	}
+	for n := -20_000; n <= 20_000; n++ {
+		requireFloat(float64(n) / 1000)
+		requireFloat(float64(n) / 100)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.Int64Range(-2e15, 2e15).Draw(t, "thousandths")
+		v := float64(n) / 1000
+		requireFloat(v)
+		requireFloat(math.Nextafter(v, math.Inf(1)))
+		requireFloat(math.Nextafter(v, math.Inf(-1)))
+		requireFloat(float64(n))
+		requireFloat(rapid.Float64().Draw(t, "any"))
+	})
 }
 
 func TestUUIDs(t *testing.T) {

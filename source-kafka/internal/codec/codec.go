@@ -8,6 +8,7 @@ package codec
 
 import (
 	"context"
+	"encoding/binary"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -42,6 +43,7 @@ type Options struct {
 // Codec decodes one side of one topic's records. It belongs to one goroutine.
 type Codec struct {
 	opts    Options
+	frames  bool     // records may name schemas
 	text    appender // of records without schema; nil where they are refused
 	schema  *Schema  // of records without schema
 	last    *plan    // of the record before
@@ -63,7 +65,7 @@ func New(opts Options) (*Codec, error) {
 	if err := opts.Format.Validate(); err != nil {
 		return nil, err
 	}
-	c := &Codec{opts: opts, plans: map[int]*plan{}, headers: map[string]*plan{}, refused: map[string]*refusal{}}
+	c := &Codec{opts: opts, frames: opts.Format.frames(), plans: map[int]*plan{}, headers: map[string]*plan{}, refused: map[string]*refusal{}}
 	format := opts.Format
 	if format == Auto {
 		format = opts.Side.unframed()
@@ -91,25 +93,48 @@ func (c *Codec) Append(ctx context.Context, dst []byte, rec *kgo.Record) ([]byte
 	if data == nil {
 		return append(dst, "null"...), nullSchema, nil
 	}
-	start := len(dst)
-	if c.opts.Format.frames() {
-		f, err := readFrame(rec, c.opts.Side, data)
-		if err != nil {
-			return dst, c.schema, c.bad(err, "%s", err.Error())
+	if c.frames && (len(rec.Headers) > 0 || len(data) > 0 && data[0] == magicID) {
+		if p := c.last; p != nil && p.append != nil && len(rec.Headers) == 0 && len(data) >= 5 && int(binary.BigEndian.Uint32(data[1:])) == c.lastID {
+			return c.appendPlanned(dst, data[5:], p) // nearly every record that has a schema has that of the one before
 		}
-		if f.framed() {
-			return c.appendFramed(ctx, dst, f)
-		}
+		return c.appendNamed(ctx, dst, rec, data)
 	}
+	return c.appendText(dst, data)
+}
+
+// appendNamed appends what may name its schema.
+func (c *Codec) appendNamed(ctx context.Context, dst []byte, rec *kgo.Record, data []byte) ([]byte, *Schema, error) {
+	f, err := readFrame(rec, c.opts.Side, data)
+	if err != nil {
+		return dst, c.schema, c.bad(err, "%s", err.Error())
+	}
+	if f.framed() {
+		return c.appendFramed(ctx, dst, f)
+	}
+	return c.appendText(dst, data)
+}
+
+// appendText appends what names no schema.
+func (c *Codec) appendText(dst, data []byte) ([]byte, *Schema, error) {
 	if c.text == nil {
 		return dst, c.schema, c.bad(nil, "it names no schema of a registry, as values of the format %s do. "+
 			"If they are written without, choose another format for the topic", c.opts.Format)
 	}
+	start := len(dst)
 	dst, err := c.text(dst, data)
 	if err != nil {
 		return dst[:start], c.schema, c.badText(data, err)
 	}
 	return dst, c.schema, nil
+}
+
+// appendPlanned appends a record's body by the plan of its schema, whose id it named at its front.
+func (c *Codec) appendPlanned(dst, body []byte, p *plan) ([]byte, *Schema, error) {
+	out, err := p.append(dst, body)
+	if err != nil {
+		return dst, c.schema, c.bad(err, "it does not follow its schema, %s: %s", frame{id: c.lastID}.name(), err.Error())
+	}
+	return out, p.schema, nil
 }
 
 func (c *Codec) appendFramed(ctx context.Context, dst []byte, f frame) ([]byte, *Schema, error) {

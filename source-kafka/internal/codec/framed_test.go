@@ -100,6 +100,32 @@ func TestAvroOfARegistry(t *testing.T) {
 	require.False(t, schemas[4].Object)
 }
 
+// A record that does not follow its schema is told of in the same words, whether it is the first of the schema or not; and a header names
+// the schema of a record whose bytes begin as those of the one before.
+func TestRecordsOfTheLastSchema(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	s := b.register(t, "orders-value", sr.Schema{Schema: userSchema})
+	bytes := b.register(t, "bytes", sr.Schema{Schema: `{"type":"fixed","name":"F","size":5}`})
+	c := b.codec(t, Value, Auto)
+	bad := &kgo.Record{Value: framed(s.ID, 2)}
+	_, _, first := c.Append(t.Context(), nil, bad)
+	require.ErrorContains(t, first, `it does not follow its schema, schema 1: field "name": it ends in the middle of a value`)
+	for range 2 {
+		out, schema, err := c.Append(t.Context(), []byte("x"), &kgo.Record{Value: framed(s.ID, 2, 0)})
+		require.NoError(t, err)
+		require.Equal(t, `x{"id":1,"name":null}`, string(out))
+		require.Equal(t, s.ID, schema.ID)
+		out, _, err = c.Append(t.Context(), []byte("x"), bad)
+		require.EqualError(t, err, first.Error())
+		require.Equal(t, "x", string(out))
+		out, schema, err = c.Append(t.Context(), nil, &kgo.Record{Value: framed(s.ID), Headers: []kgo.RecordHeader{{Key: valueHeader, Value: framed(bytes.ID)}}})
+		require.NoError(t, err)
+		require.Equal(t, `"AAAAAAE="`, string(out))
+		require.Equal(t, bytes.ID, schema.ID)
+	}
+}
+
 func TestSchemaIDsInHeaders(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)

@@ -57,10 +57,11 @@ func whyNotJSON(data []byte) error {
 }
 
 func appendString(dst, data []byte) ([]byte, error) {
-	if !utf8.Valid(data) {
+	dst, ok := rowjson.AppendUTF8(dst, data)
+	if !ok {
 		return dst, errUTF8
 	}
-	return rowjson.AppendString(dst, data), nil
+	return dst, nil
 }
 
 func appendBytes(dst, data []byte) ([]byte, error) {

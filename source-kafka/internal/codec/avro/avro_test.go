@@ -1,11 +1,13 @@
 package avro
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/avro"
@@ -48,6 +50,8 @@ func TestValues(t *testing.T) {
 		{`{"type":"enum","name":"E","symbols":["A"]}`, zigzag(1), `!the enum "E" has no symbol 1`},
 		{`{"type":"record","name":"R","fields":[{"name":"a","type":{"type":"record","name":"S","fields":[{"name":"b","type":"int"}]}}]}`, nil, `!field "a.b": it ends in the middle of a value`},
 		{`{"type":"record","name":"R","fields":[]}`, nil, `{}`},
+		{`{"type":"record","name":"R","fields":[{"name":"a_name_of_20_letters","type":"int"},{"name":"a_name_of_22__letters_","type":"int"},{"name":"one_that_is_longer_than_those","type":"int"}]}`,
+			zigzag(1, 2, 3), `{"a_name_of_20_letters":1,"a_name_of_22__letters_":2,"one_that_is_longer_than_those":3}`},
 
 		// Blocks: several, and with a size for those who skip.
 		{`{"type":"array","items":"int"}`, zigzag(2, 1, 2, -1, 1, 3, 0), `[1,2,3]`},
@@ -138,6 +142,19 @@ func TestNames(t *testing.T) {
 	got, err = compile(t, "a.F", Options{}, refs[0]).Append(nil, []byte("1"))
 	require.NoError(t, err)
 	require.Equal(t, `"MQ=="`, string(got))
+}
+
+// Every day of the years 1 to 9999 is what Go's calendar calls it.
+func TestDays(t *testing.T) {
+	t.Parallel()
+	var got, want []byte
+	for at := time.Unix(firstSecond, 0).UTC(); at.Unix() <= lastSecond; at = at.AddDate(0, 0, 1) {
+		got, want = appendDay(got[:0], at.Unix()/secondsPerDay), at.AppendFormat(want[:0], time.DateOnly)
+		if !bytes.Equal(want, got) {
+			require.Equal(t, string(want), string(got))
+		}
+	}
+	require.Equal(t, "9999-12-31", string(got))
 }
 
 // TestWrongSchemas holds what users read of schemas that cannot be used.

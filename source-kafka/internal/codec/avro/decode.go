@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"unicode/utf8"
 
 	"github.com/sluicedata/sluice/sdk/rowjson"
 )
@@ -82,6 +81,8 @@ func (d *decoder) value(dst []byte, t *typ) ([]byte, error) {
 		return rowjson.AppendFloat(dst, math.Float64frombits(binary.LittleEndian.Uint64(b)), 64), nil
 	case kindString:
 		return d.text(dst)
+	case kindUnion:
+		return d.union(dst, t)
 	case kindEnum:
 		i, err := d.long()
 		if err != nil {
@@ -117,8 +118,6 @@ func (d *decoder) nested(dst []byte, t *typ) ([]byte, error) {
 	switch t.kind {
 	case kindRecord:
 		dst, err = d.record(dst, t)
-	case kindUnion:
-		dst, err = d.union(dst, t)
 	case kindArray:
 		dst, err = d.array(dst, t)
 	default:
@@ -134,7 +133,12 @@ func (d *decoder) record(dst []byte, t *typ) ([]byte, error) {
 	}
 	for i := range t.fields {
 		f := &t.fields[i]
-		dst = append(dst, f.prefix...)
+		if n := len(f.prefix); n <= len(f.short) {
+			// An array of known length is copied without a call, and most names are short: what it is longer than the prefix is cut off.
+			dst = append(dst, f.short[:]...)[:len(dst)+n]
+		} else {
+			dst = append(dst, f.prefix...)
+		}
 		var err error
 		if dst, err = d.value(dst, f.typ); err != nil {
 			return dst, d.at(err, f.name)
@@ -165,6 +169,9 @@ func (d *decoder) at(err error, name string) error {
 }
 
 func (d *decoder) union(dst []byte, t *typ) ([]byte, error) {
+	if d.depth >= maxDepth {
+		return dst, errDepth
+	}
 	i, err := d.long()
 	if err != nil {
 		return dst, err
@@ -173,10 +180,15 @@ func (d *decoder) union(dst []byte, t *typ) ([]byte, error) {
 		return dst, fmt.Errorf("a union of %d branches has no branch %d", len(t.branches), i)
 	}
 	b := &t.branches[i]
+	if b.typ.kind == kindNull && b.open == nil {
+		return append(dst, "null"...), nil
+	}
+	d.depth++
 	dst = append(dst, b.open...)
 	if dst, err = d.value(dst, b.typ); err != nil {
 		return dst, err
 	}
+	d.depth--
 	return append(dst, b.end...), nil
 }
 
@@ -275,10 +287,11 @@ func (d *decoder) text(dst []byte) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	if !utf8.Valid(b) {
+	dst, ok := rowjson.AppendUTF8(dst, b)
+	if !ok {
 		return dst, errUTF8
 	}
-	return rowjson.AppendString(dst, b), nil
+	return dst, nil
 }
 
 // sized reads a length and as many bytes, which alias the data.
@@ -304,8 +317,19 @@ func (d *decoder) take(n int) ([]byte, error) {
 	return b, nil
 }
 
-// long reads a zigzag number of up to ten bytes.
+// long reads a zigzag number of up to ten bytes. Most have one: lengths, branches, small numbers.
 func (d *decoder) long() (int64, error) {
+	if d.pos < len(d.data) {
+		if c := d.data[d.pos]; c < 0x80 {
+			d.pos++
+			return int64(c>>1) ^ -int64(c&1), nil
+		}
+	}
+	return d.longer()
+}
+
+//go:noinline
+func (d *decoder) longer() (int64, error) {
 	var u uint64
 	for shift := uint(0); shift < 64; shift += 7 {
 		if d.pos >= len(d.data) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/big"
 	"strconv"
-	"time"
 
 	"github.com/sluicedata/sluice/sdk/rowjson"
 	"github.com/sluicedata/sluice/sdk/schema"
@@ -174,8 +173,10 @@ const (
 	lastSecond  = 253402300799 // 9999-12-31T23:59:59Z
 )
 
-// appendTime appends the logical types of numbers.
+// appendTime appends the logical types of numbers. A local time is the same without zone: it is written as if it were UTC, as other
+// sources write times without zone.
 func (d *decoder) appendTime(dst []byte, t *typ, v int64) ([]byte, error) {
+	// Divisors are constants, by which a processor need not divide.
 	switch t.logical {
 	case logicalDate:
 		return d.appendInstant(dst, v*secondsPerDay, 0, -1)
@@ -184,23 +185,23 @@ func (d *decoder) appendTime(dst []byte, t *typ, v int64) ([]byte, error) {
 	case logicalTimeMicros:
 		return appendTimeOfDay(dst, v, 1e6, 6)
 	case logicalMillis, logicalLocalMillis:
-		return d.appendFraction(dst, v, 1e3, 3)
+		second, part := below(v/1e3, v%1e3, 1e3)
+		return d.appendInstant(dst, second, part, 3)
 	case logicalMicros, logicalLocalMicros:
-		return d.appendFraction(dst, v, 1e6, 6)
+		second, part := below(v/1e6, v%1e6, 1e6)
+		return d.appendInstant(dst, second, part, 6)
 	default:
-		return d.appendFraction(dst, v, 1e9, 9)
+		second, part := below(v/1e9, v%1e9, 1e9)
+		return d.appendInstant(dst, second, part, 9)
 	}
 }
 
-// appendFraction appends a time of v parts of a second since 1970. A local one is the same without zone: it is written as
-// if it were UTC, as other sources write times without zone.
-func (d *decoder) appendFraction(dst []byte, v, perSecond int64, digits int) ([]byte, error) {
-	second, part := v/perSecond, v%perSecond
+// below makes of a second and a part of it, which may be negative, the second before and a part that is not.
+func below(second, part, perSecond int64) (int64, int64) {
 	if part < 0 {
-		second--
-		part += perSecond
+		return second - 1, part + perSecond
 	}
-	return d.appendInstant(dst, second, part, digits)
+	return second, part
 }
 
 // appendInstant appends a second since 1970 with a part of it in the given digits, or the day alone if digits is negative.
@@ -240,18 +241,36 @@ func appendTimeOfDay(dst []byte, v, perSecond int64, digits int) ([]byte, error)
 	return append(dst, 'Z', '"'), nil
 }
 
-// appendDay appends a day since 1970 as YYYY-MM-DD.
+// appendDay appends a day since 1970, of the years 1 to 9999, as YYYY-MM-DD. The calendar is counted from a first of March, so that the day
+// that some years have more is their last (http://howardhinnant.github.io/date_algorithms.html#civil_from_days).
 func appendDay(dst []byte, day int64) []byte {
-	y, m, d := time.Unix(day*secondsPerDay, 0).UTC().Date()
-	dst = append(dst, byte('0'+y/1000), byte('0'+y/100%10), byte('0'+y/10%10), byte('0'+y%10), '-')
-	return append(dst, byte('0'+int(m)/10), byte('0'+int(m)%10), '-', byte('0'+d/10), byte('0'+d%10))
+	const (
+		sinceMarch0  = 719468 // days from 0000-03-01 to 1970-01-01
+		daysPer400   = 146097
+		daysPer100   = 36524
+		daysPer4     = 1461
+		daysPer5mons = 153 // of months of 31 and 30 days in turns, from March and from August
+	)
+	z := uint32(day + sinceMarch0) //nolint:gosec // not negative: no year lies before the first
+	era, inEra := z/daysPer400, z%daysPer400
+	yearOfEra := (inEra - inEra/(daysPer4-1) + inEra/daysPer100 - inEra/(daysPer400-1)) / 365
+	inYear := inEra - (365*yearOfEra + yearOfEra/4 - yearOfEra/100)
+	y, m := era*400+yearOfEra, (5*inYear+2)/daysPer5mons
+	d := inYear - (daysPer5mons*m+2)/5 + 1
+	if m += 3; m > 12 {
+		m -= 12
+		y++
+	}
+	return append(dst, byte('0'+y/1000), byte('0'+y/100%10), byte('0'+y/10%10), byte('0'+y%10), '-',
+		byte('0'+m/10), byte('0'+m%10), '-', byte('0'+d/10), byte('0'+d%10))
 }
 
+// appendClock appends a second of a day as HH:MM:SS.
 func appendClock(dst []byte, second int64) []byte {
-	two := func(dst []byte, v int64) []byte { return append(dst, byte('0'+v/10), byte('0'+v%10)) }
-	dst = append(two(dst, second/3600), ':')
-	dst = append(two(dst, second/60%60), ':')
-	return two(dst, second%60)
+	s := uint32(second) //nolint:gosec // of a day
+	h, m := s/3600, s/60%60
+	s %= 60
+	return append(dst, byte('0'+h/10), byte('0'+h%10), ':', byte('0'+m/10), byte('0'+m%10), ':', byte('0'+s/10), byte('0'+s%10))
 }
 
 // appendPart appends a part of a second, nothing if it is zero.
@@ -259,14 +278,11 @@ func appendPart(dst []byte, part int64, digits int) []byte {
 	if part == 0 {
 		return dst
 	}
-	dst = append(dst, '.')
-	at := len(dst) + digits
-	for range digits {
-		dst = append(dst, '0')
+	text := [10]byte{'.'}
+	rest := uint32(part) //nolint:gosec // less than a thousand million
+	for i := digits; i > 0; i-- {
+		text[i] = byte('0' + rest%10)
+		rest /= 10
 	}
-	for i := at - 1; part > 0; i-- {
-		dst[i] = byte('0' + part%10)
-		part /= 10
-	}
-	return dst
+	return append(dst, text[:digits+1]...)
 }

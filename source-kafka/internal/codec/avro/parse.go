@@ -56,7 +56,8 @@ type typ struct {
 type field struct {
 	name   string
 	doc    string
-	prefix []byte // {"name": or ,"name":
+	prefix []byte   // {"name": or ,"name":
+	short  [24]byte // the prefix, if it is not longer
 	typ    *typ
 }
 
@@ -205,7 +206,9 @@ func (p *parser) record(v map[string]any, space string, depth int) (*typ, error)
 			return nil, fmt.Errorf("field %q of the record %q: %w", name, t.name, err)
 		}
 		doc, _ := f["doc"].(string)
-		t.fields = append(t.fields, field{name: name, doc: doc, prefix: prefix(i, name), typ: inner})
+		made := field{name: name, doc: doc, prefix: prefix(i, name), typ: inner}
+		copy(made.short[:], made.prefix)
+		t.fields = append(t.fields, made)
 	}
 	return t, nil
 }
