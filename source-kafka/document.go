@@ -193,7 +193,7 @@ func (d *documents) deadletter(ctx context.Context, dst []byte, rec *kgo.Record,
 	if bad.Side == codec.Value {
 		var err error
 		if dst, err = d.appendKey(ctx, dst, rec); err != nil {
-			if d.id.inKey {
+			if _, isBad := errors.AsType[*codec.BadMessage](err); d.id.inKey || !isBad {
 				return dst[:begin], err
 			}
 			dst = append(dst[:begin], '{') // both halves are bad, and both are below

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/sluicedata/sluice/source-kafka/internal/codec"
 )
 
 func typicalRecord() *kgo.Record {
@@ -53,4 +55,12 @@ func cpu(b *testing.B) time.Duration {
 	var used syscall.Rusage
 	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &used))
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
+
+// badOf is the bad message that an error is.
+func badOf(t *testing.T, err error) *codec.BadMessage {
+	t.Helper()
+	var bad *codec.BadMessage
+	require.ErrorAs(t, err, &bad)
+	return bad
 }

@@ -1,17 +1,26 @@
 package main
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/sluicedata/sluice/sdk/testkit/child"
+	"github.com/sluicedata/sluice/sdk/testkit/ratio"
+	"github.com/sluicedata/sluice/sdk/testkit/session"
 )
 
 // A fetch takes about as much memory however well batches are packed: of those that unpack to much, less is asked for.
 func TestFetchSize(t *testing.T) {
 	t.Parallel()
 	const most = 8 << 20
-	s := newFetchSize(most)
+	s, err := newFetchSize(most)
+	require.NoError(t, err)
 	client, err := kgo.NewClient(kgo.SeedBrokers("127.0.0.1:1"), kgo.FetchMaxBytes(s.now), kgo.FetchMaxPartitionBytes(ofPartition(s.now)), kgo.WithHooks(s)) // nothing is asked of it
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
@@ -34,5 +43,74 @@ func TestFetchSize(t *testing.T) {
 		s.adapt(client)
 		require.Equal(t, c.want, client.OptValue(kgo.FetchMaxBytes), "%+v", c)
 		require.Equal(t, max(c.want/4, leastFetch), client.OptValue(kgo.FetchMaxPartitionBytes), "%+v", c)
+	}
+}
+
+// Topics of which a few kilobytes unpack to a gigabyte, in batches of a megabyte and in records of a few bytes, are captured and sampled in
+// bounded memory, by a process of its own; every record comes once.
+func TestMemoryIsBounded(t *testing.T) {
+	t.Parallel()
+	b := shared(t)
+	const partitions, batches, small = 2, 500, 1_000_000
+	large, tiny := b.topic(partitions), b.topic(partitions)
+	write := func(topic string, records int, value func(n int) []byte) {
+		t.Helper()
+		producer, err := kgo.NewClient(kgo.SeedBrokers(b.brokers), kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(kgo.ZstdCompression()),
+			kgo.ProducerBatchMaxBytes(1_000_000), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+		require.NoError(t, err)
+		defer producer.Close()
+		for n := range records {
+			producer.Produce(t.Context(), &kgo.Record{Value: value(n)}, func(_ *kgo.Record, err error) {
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		require.NoError(t, producer.Flush(t.Context()))
+	}
+	text := []byte(`"` + strings.Repeat("x", 990_000) + `"`)
+	write(large, batches, func(int) []byte { return text })
+	write(tiny, small, func(int) []byte { return []byte("1") })
+	for topic, want := range map[string]int{large: batches, tiny: small} {
+		file := filepath.Join(t.TempDir(), "c.json")
+		require.NoError(t, os.WriteFile(file, session.Config(t, b.config(topic)), 0o600))
+		cmd := child.Self(t, child.Connector, "pull", "--catch-up", "--config", file)
+		var log strings.Builder
+		cmd.Stderr = &log
+		counted := lines(t, cmd)
+		run, err := ratio.Command(cmd, int64(want))
+		require.NoError(t, err, log.String())
+		require.Equal(t, want, counted())
+		t.Logf("%s: %d MB", topic, run.Peak>>20)
+		require.Less(t, run.Peak, int64(mostMemory), "bytes")
+	}
+}
+
+// mostMemory is what no capture of small batches should take; it leaves room for what the race detector needs.
+const mostMemory = 400 << 20
+
+// lines counts what a command prints.
+func lines(t *testing.T, cmd *exec.Cmd) (count func() int) {
+	t.Helper()
+	out, in, err := os.Pipe()
+	require.NoError(t, err)
+	cmd.Stdout = in
+	counted := make(chan int, 1)
+	go func() {
+		n, buffer := 0, make([]byte, 1<<20)
+		for {
+			got, err := out.Read(buffer)
+			n += strings.Count(string(buffer[:got]), "\n")
+			if err != nil {
+				counted <- n
+				return
+			}
+		}
+	}()
+	return func() int {
+		_ = in.Close()
+		n := <-counted
+		_ = out.Close()
+		return n
 	}
 }

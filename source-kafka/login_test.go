@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -50,6 +52,7 @@ func TestLogin(t *testing.T) {
 	t.Cleanup(tokens.Close)
 	certificate, key := cluster.Client()
 	ca := tlsConfig{RootCert: cluster.CA()}
+	elsewhere := forwarded(t, "127.0.0.2:0", strings.Split(cluster.TLSAddresses(), ",")[0]) // the certificate does not have that name
 	sasl := func(c credentials) config {
 		return config{BootstrapServers: cluster.SASLAddresses(), TLS: ca, Credentials: c}
 	}
@@ -75,7 +78,10 @@ func TestLogin(t *testing.T) {
 		{"a wrong SCRAM password", sasl(credentials{Method: methodSCRAM512, Username: "scram", Password: secret("wrong-secret")}), "refuses the login"},
 		{"AWS", sasl(credentials{Method: methodAWS, AWSAccessKeyID: "k", AWSSecretAccessKey: secret("aws-secret")}), "does not offer to log in by AWS_MSK_IAM"},
 		{"a refused client", sasl(credentials{Method: methodOAuth, TokenEndpoint: tokens.URL, ClientID: "client", ClientSecret: secret("wrong-secret")}), "token"},
+		{"another name", config{BootstrapServers: elsewhere, TLS: ca}, "the certificate that it shows is not one for 127.0.0.2. Use the name in the certificate, or tls.mode verify-ca."},
+		{"another name, verify-ca", config{BootstrapServers: elsewhere, TLS: tlsConfig{Mode: "verify-ca", RootCert: cluster.CA()}}, ""},
 		{"nobody", config{BootstrapServers: "127.0.0.1:1"}, "no connection to it can be made"},
+		{"no name", config{BootstrapServers: "broker.invalid"}, "its name is not known here. Check bootstrapServers."},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -102,6 +108,33 @@ func TestLogin(t *testing.T) {
 			}
 		})
 	}
+}
+
+// forwarded is the address of a listener that passes connections on to another address.
+func forwarded(t *testing.T, at, to string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", at)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				other, err := net.Dial("tcp", to)
+				if err != nil {
+					return
+				}
+				defer other.Close()
+				go func() { _, _ = io.Copy(other, conn) }()
+				_, _ = io.Copy(conn, other)
+			}()
+		}
+	}()
+	return listener.Addr().String()
 }
 
 // unsignedToken is one that the test's broker takes, although nobody signed it.

@@ -8,5 +8,5 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(child.Main(m, 0, map[string]func(){"bare consumer": bareConsumer}))
+	os.Exit(child.Main(m, 0, map[string]func(){child.Connector: main, "bare consumer": bareConsumer}))
 }

@@ -88,12 +88,14 @@ func openReader(ctx context.Context, env capture.Env, cfg config, bindings []*bi
 	if fetch == 0 {
 		fetch = defaultFetchMaxBytes
 	}
-	r.size = newFetchSize(int32(fetch)) //nolint:gosec // Validate bounds it
+	if r.size, err = newFetchSize(int32(fetch)); err != nil { //nolint:gosec // Validate bounds it
+		return nil, err
+	}
 	r.client, err = newClient(cfg, env.Log, kgo.WithHooks(r.pulse, r.size),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{}), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), // which end what was aborted, too: positions pass it
 		kgo.FetchMaxBytes(r.size.now), kgo.FetchMaxPartitionBytes(ofPartition(r.size.now)),
-		kgo.BrokerMaxReadBytes(max(maxBatch, int32(2*fetch))), kgo.MaxDecompressBatchBytes(maxBatch), //nolint:gosec // Validate bounds it
+		kgo.BrokerMaxReadBytes(max(maxBatch, int32(2*fetch))), kgo.WithDecompressor(r.size), //nolint:gosec // Validate bounds it
 		kgo.MetadataMinAge(250*time.Millisecond))
 	if err != nil {
 		return nil, err
@@ -327,8 +329,7 @@ func (r *reader) bad(ctx context.Context, tx *capture.Tx, p *partition, rec *kgo
 	if r.cfg.OnBadMessage == badDeadletter {
 		errDead := tx.Append(p.topic.binding, func(dst []byte) ([]byte, error) { return p.topic.documents.deadletter(ctx, dst, rec, bad) })
 		if errDead != nil {
-			return usererr.New(errors.Join(err, errDead), "%s cannot be captured: %s is bad: %s. Nor can it be captured as a dead letter, for the collection's key cannot be had. "+
-				"Set onBadMessage to skip to leave it out, or the collection's key to /_meta/partition and /_meta/offset.", where, bad.Side, bad.Reason)
+			return deadletterError(where, bad, err, errDead)
 		}
 	}
 	if r.cfg.OnBadMessage != badDeadletter && r.cfg.OnBadMessage != badSkip {
@@ -341,6 +342,20 @@ func (r *reader) bad(ctx context.Context, tx *capture.Tx, p *partition, rec *kgo
 		}).Warn("a record could not be decoded: " + bad.Reason)
 	}
 	return nil
+}
+
+// deadletterError says why a record can be captured neither as it is nor as a dead letter.
+func deadletterError(where string, bad *codec.BadMessage, err, errDead error) error {
+	_, isBad := errors.AsType[*codec.BadMessage](errDead)
+	switch {
+	case errors.Is(errDead, capture.ErrTooLarge):
+		return usererr.New(errors.Join(err, errDead), "%s cannot be captured: %s is bad: %s. Nor can it be captured as a dead letter, which holds its bytes in base64 and would be too large as well. "+
+			"Set onBadMessage to skip to leave it out.", where, bad.Side, bad.Reason)
+	case isBad:
+		return usererr.New(errors.Join(err, errDead), "%s cannot be captured: %s is bad: %s. Nor can it be captured as a dead letter, for the collection's key cannot be had. "+
+			"Set onBadMessage to skip to leave it out, or the collection's key to /_meta/partition and /_meta/offset.", where, bad.Side, bad.Reason)
+	}
+	return errDead // of the output, or of a registry that does not answer
 }
 
 // soon has the cluster asked for topics at once, unless that has just been done.

@@ -47,8 +47,12 @@ func (s *sampler) read(ctx context.Context, cfg config, admin *kadm.Client, topi
 	if err != nil || len(from) == 0 {
 		return err
 	}
-	client, err := newClient(cfg, s.log, kgo.ConsumePartitions(from), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.BrokerMaxReadBytes(maxBatch), kgo.MaxDecompressBatchBytes(maxBatch),
+	size, err := newFetchSize(sampleBytes)
+	if err != nil {
+		return err
+	}
+	client, err := newClient(cfg, s.log, kgo.WithHooks(size), kgo.ConsumePartitions(from), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.BrokerMaxReadBytes(maxBatch), kgo.WithDecompressor(size),
 		kgo.FetchMaxBytes(sampleBytes), kgo.FetchMaxPartitionBytes(leastFetch))
 	if err != nil {
 		return err
