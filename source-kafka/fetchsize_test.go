@@ -69,6 +69,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		require.NoError(t, producer.Flush(t.Context()))
 	}
 	text := []byte(`"` + strings.Repeat("x", 990_000) + `"`)
+	b.aborted(large, 50, text) // more than a fetch takes, of which nothing is kept
 	write(large, batches, func(int) []byte { return text })
 	write(tiny, small, func(int) []byte { return []byte("1") })
 	for topic, want := range map[string]int{large: batches, tiny: small} {
@@ -84,6 +85,20 @@ func TestMemoryIsBounded(t *testing.T) {
 		t.Logf("%s: %d MB", topic, run.Peak>>20)
 		require.Less(t, run.Peak, int64(mostMemory), "bytes")
 	}
+}
+
+// aborted writes records into partition 0, in a batch each, and takes them back.
+func (b *bench) aborted(topic string, records int, value []byte) {
+	b.t.Helper()
+	producer, err := kgo.NewClient(kgo.SeedBrokers(b.brokers), kgo.TransactionalID(topic), kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(kgo.ZstdCompression()),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	require.NoError(b.t, err)
+	defer producer.Close()
+	require.NoError(b.t, producer.BeginTransaction())
+	for range records {
+		require.NoError(b.t, producer.ProduceSync(b.t.Context(), &kgo.Record{Value: value}).FirstErr())
+	}
+	require.NoError(b.t, producer.EndTransaction(b.t.Context(), kgo.TryAbort))
 }
 
 // mostMemory is what no capture of small batches should take; it leaves room for what the race detector needs.
