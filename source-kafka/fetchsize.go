@@ -52,8 +52,6 @@ func newFetchSize(most int32) (*fetchSize, error) {
 
 // errSpent leaves a batch packed. The client takes a batch that it cannot unpack behind others for one that was cut, and what brokers say
 // may be asked again for a reason to ask again: it goes on at this batch either way.
-//
-//nolint:gochecknoglobals // an error
 var errSpent = &kerr.Error{Message: "FETCH_SPENT", Retriable: true, Description: "The fetch has unpacked to as much as is kept in memory; the rest is fetched again."}
 
 // Decompress implements kgo.Decompressor. It may be called from any goroutine.

@@ -50,8 +50,10 @@ func TestValues(t *testing.T) {
 		{`{"type":"enum","name":"E","symbols":["A"]}`, zigzag(1), `!the enum "E" has no symbol 1`},
 		{`{"type":"record","name":"R","fields":[{"name":"a","type":{"type":"record","name":"S","fields":[{"name":"b","type":"int"}]}}]}`, nil, `!field "a.b": it ends in the middle of a value`},
 		{`{"type":"record","name":"R","fields":[]}`, nil, `{}`},
-		{`{"type":"record","name":"R","fields":[{"name":"a_name_of_20_letters","type":"int"},{"name":"a_name_of_22__letters_","type":"int"},{"name":"one_that_is_longer_than_those","type":"int"}]}`,
-			zigzag(1, 2, 3), `{"a_name_of_20_letters":1,"a_name_of_22__letters_":2,"one_that_is_longer_than_those":3}`},
+		{
+			`{"type":"record","name":"R","fields":[{"name":"a_name_of_20_letters","type":"int"},{"name":"a_name_of_22__letters_","type":"int"},{"name":"one_that_is_longer_than_those","type":"int"}]}`,
+			zigzag(1, 2, 3), `{"a_name_of_20_letters":1,"a_name_of_22__letters_":2,"one_that_is_longer_than_those":3}`,
+		},
 
 		// Blocks: several, and with a size for those who skip.
 		{`{"type":"array","items":"int"}`, zigzag(2, 1, 2, -1, 1, 3, 0), `[1,2,3]`},
