@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -135,27 +136,35 @@ func TestBatchesThatUnpackToTooMuch(t *testing.T) {
 // A record whose document no runtime would take is a bad message. Its dead letter would be larger still.
 func TestDocumentsThatAreTooLarge(t *testing.T) {
 	t.Parallel()
-	const large = 64 << 20
-	b := shared(t)
-	topic := b.topic(1, "max.message.bytes", fmt.Sprint(2*large))
-	producer, err := kgo.NewClient(kgo.SeedBrokers(b.brokers), kgo.ProducerBatchCompression(kgo.Lz4Compression()), kgo.ProducerBatchMaxBytes(2*large), kgo.BrokerMaxWriteBytes(2*large+1<<20))
-	require.NoError(t, err)
-	defer producer.Close()
-	for _, value := range []string{`{"n":0}`, `{"n":1,"text":"` + strings.Repeat("x", large) + `"}`, `{"n":2}`} {
-		require.NoError(t, producer.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte(value)}).FirstErr())
+	records := []*kgo.Record{
+		{Topic: "t", Offset: 0, Value: []byte(`{"n":0}`)}, {Topic: "t", Offset: 1, Value: []byte(`"` + strings.Repeat("x", capture.MaxDocument) + `"`)}, {Topic: "t", Offset: 2, Value: []byte(`{"n":2}`)},
 	}
-	cfg := b.config(topic)
-	cfg.Advanced.SkipSamples = true
-	is := "The record at offset 1 of partition 0 of topic " + topic + " cannot be captured: "
-	require.Contains(t, usererr.Message(open(t, cfg, nil).fails()), is+"its value is bad: its document would have more than 63 MiB. Set onBadMessage to")
-	cfg.OnBadMessage = badDeadletter
-	require.Contains(t, usererr.Message(open(t, cfg, nil).fails()),
-		is+"value is bad: its document would have more than 63 MiB. Nor can it be captured as a dead letter, which holds its bytes in base64 and would be too large as well. Set onBadMessage to skip to leave it out.")
-	cfg.OnBadMessage = badSkip
-	r := open(t, cfg, nil)
-	r.until(2)
-	require.Equal(t, map[int]bool{0: true, 2: true}, numbers(t, r.docs))
-	require.NoError(t, r.Stop())
+	logger, said := logtest.NewNullLogger()
+	drain := func(policy string) (*partition, int, error) {
+		d, err := newDocuments(resource{Topic: "t"}, fallbackKey(), nil)
+		require.NoError(t, err)
+		p := &partition{position: &position{}, topic: &topic{binding: &binding{}, name: "t", documents: d}}
+		p.topic.partitions = map[int32]*partition{0: p}
+		r := &reader{cluster: cluster{env: capture.Env{Log: logrus.NewEntry(logger)}, cfg: config{OnBadMessage: policy}}, fetched: []fetched{{p, slices.Clone(records)}}}
+		r.encode = func(dst []byte) ([]byte, error) { return r.in.documents.append(t.Context(), dst, r.rec) }
+		var tx capture.Tx
+		err = r.drain(t.Context(), &tx)
+		return p, tx.Documents(), err
+	}
+	is := "The record at offset 1 of partition 0 of topic t cannot be captured: "
+	p, _, err := drain(badFail)
+	require.Contains(t, usererr.Message(err), is+"its value is bad: its document would have more than 63 MiB. Set onBadMessage to deadletter")
+	require.EqualValues(t, 1, p.Next)
+	p, _, err = drain(badDeadletter)
+	require.Contains(t, usererr.Message(err), is+"value is bad: its document would have more than 63 MiB. Nor can it be captured as a dead letter, "+
+		"which holds its bytes in base64 and would be too large as well. Set onBadMessage to skip to leave it out.")
+	require.EqualValues(t, 1, p.Next)
+	require.Empty(t, said.AllEntries())
+	p, documents, err := drain(badSkip)
+	require.NoError(t, err)
+	require.EqualValues(t, 3, p.Next)
+	require.Equal(t, 2, documents)
+	require.Equal(t, "a record could not be decoded: its document would have more than 63 MiB", said.LastEntry().Message)
 }
 
 // A dead letter whose key cannot be had, because it is in the part that is bad, ends the capture. A registry that does not answer makes no
