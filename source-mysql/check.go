@@ -176,6 +176,9 @@ func (d *driver) checkTables(ctx context.Context, s *session, ids []cdc.TableID)
 	if err != nil {
 		return nil, err
 	}
+	if err := d.unlogged(ctx, s, readable); err != nil {
+		problems = append(problems, err)
+	}
 	readable = slices.DeleteFunc(readable, func(id cdc.TableID) bool { return granted(id.Schema) })
 	for part := range slices.Chunk(readable, 50) {
 		unreadable, err := d.tryToRead(ctx, s, part)
@@ -185,6 +188,27 @@ func (d *driver) checkTables(ctx context.Context, s *session, ids []cdc.TableID)
 		problems = append(problems, unreadable...)
 	}
 	return problems, d.warnOfCascades(ctx, s, ids)
+}
+
+// unlogged refuses tables of databases that the server's settings leave out of its log: nothing of them would arrive, without a word.
+func (d *driver) unlogged(ctx context.Context, s *session, tables []cdc.TableID) error {
+	row, err := s.row(ctx, d.server.statusQuery())
+	if err != nil || len(row) < 4 {
+		return nil //nolint:nilerr // the rights are checked elsewhere
+	}
+	only, without := strings.Split(row[2], ","), strings.Split(row[3], ",")
+	var schemas []string
+	for _, id := range tables {
+		if slices.Contains(without, id.Schema) || row[2] != "" && !slices.Contains(only, id.Schema) {
+			schemas = append(schemas, id.Schema)
+		}
+	}
+	if len(schemas) == 0 {
+		return nil
+	}
+	slices.Sort(schemas)
+	return usererr.New(nil, "The server leaves changes of some databases out of its binary log (%s): it has binlog_do_db or binlog_ignore_db set. "+
+		"Have an administrator take these out of the server's configuration, and restart it; then backfill the tables.", strings.Join(slices.Compact(schemas), ", "))
 }
 
 // warnOfCascades says which changes of the tables the log does not have.

@@ -18,8 +18,14 @@ type statement struct {
 	vague   bool          // unless that is not certain
 	columns bool          // an ALTER may change which columns there are
 	empty   bool          // rows go without a word: partitions that are dropped, truncated or exchanged, files that are
+	filled  bool          // rows come without a word: partitions and files that are put in the place of others
+	values  bool          // an ALTER may give the rows that are there other values without a word: columns that get others' names, or are computed otherwise
+	narrows bool          // … unless the session's SQL mode is strict: columns that must not be null any more
+	engine  bool          // an ALTER may give the table another engine, or begin or end its history
 	unless  bool          // a CREATE does nothing where the table exists; the log has it all the same
 	swapped []cdc.TableID // the table with whose rows a partition's are exchanged
+	made    []cdc.TableID // the table that a partition becomes (MariaDB)
+	taken   []cdc.TableID // the table that becomes a partition (MariaDB)
 }
 
 // reshapes reports whether a table may have other columns after the statement, or be another one.
@@ -219,7 +225,10 @@ func parseStatement(sql, schema string) statement {
 }
 
 func (p *parser) alter() statement {
-	p.skip("ONLINE", "OFFLINE", "IGNORE")
+	ignore := false
+	for p.peek().is("ONLINE", "OFFLINE", "IGNORE") {
+		ignore = p.next().is("IGNORE") || ignore
+	}
 	if !p.accept("TABLE") {
 		return statement{}
 	}
@@ -231,6 +240,11 @@ func (p *parser) alter() statement {
 	p.skip("NOWAIT")
 	out.columns = !p.keepsColumns()
 	out.edits, out.vague = editsOf(p.tokens)
+	out.ofValues(p.tokens)
+	if ignore { // MariaDB's: what does not fit is made to, or deleted
+		out.values = out.values || out.columns
+		out.empty = slices.ContainsFunc(p.tokens, func(t token) bool { return t.is("UNIQUE", "PRIMARY", "PARTITION") })
+	}
 	depth, partitions := 0, p.ofPartitions()
 	for len(p.tokens) > 0 {
 		t := p.next()
@@ -250,7 +264,11 @@ func (p *parser) alter() statement {
 			p.skip("TO", "AS")
 			out.to = []cdc.TableID{p.name()}
 		case t.is("DROP", "TRUNCATE", "EXCHANGE") && p.peek().is("PARTITION"), t.is("DISCARD", "IMPORT") && p.peek().is("PARTITION", "TABLESPACE"):
-			out.empty = true
+			out.empty, out.filled = true, t.is("EXCHANGE", "IMPORT")
+		case partitions && t.is("CONVERT"):
+			p.convert(&out)
+		case t.is("ENGINE", "VERSIONING"):
+			out.engine = true
 		case out.empty && t.is("WITH") && p.accept("TABLE"): // EXCHANGE PARTITION p WITH TABLE
 			out.swapped = []cdc.TableID{p.name()}
 		case t.is("DROP"):
@@ -265,8 +283,42 @@ func (p *parser) alter() statement {
 	return out
 }
 
+// convert reads what follows CONVERT: PARTITION p TO TABLE t, or TABLE t TO PARTITION p.
+func (p *parser) convert(out *statement) {
+	if p.accept("TABLE") {
+		out.filled, out.taken = true, []cdc.TableID{p.name()}
+		return
+	}
+	for len(p.tokens) > 0 && !p.accept("TABLE") {
+		p.next()
+	}
+	out.empty, out.made = true, []cdc.TableID{p.name()}
+}
+
+// ofValues finds out what an ALTER may do to the values of rows that are there, beyond what the columns' types tell.
+func (st *statement) ofValues(tokens []token) {
+	for _, clause := range clauses(tokens) {
+		has := func(words ...string) bool {
+			return slices.ContainsFunc(clause, func(t token) bool { return t.is(words...) })
+		}
+		p := &parser{tokens: clause}
+		switch verb := p.next(); {
+		case verb.is("RENAME"):
+			st.values = st.values || p.peek().is("COLUMN")
+		case verb.is("CHANGE", "MODIFY"):
+			p.skip("COLUMN", "IF", "EXISTS")
+			name := p.next()
+			st.values = st.values || has("AS") || verb.is("CHANGE") && !strings.EqualFold(name.text, p.peek().text)
+			st.narrows = st.narrows || has("NOT")
+		}
+	}
+}
+
 // ofPartitions reports whether what follows is about partitions, whose names may be a list: such a clause is the only one.
 func (p *parser) ofPartitions() bool {
+	if p.peek().is("CONVERT") { // or TO CHARACTER SET
+		return len(p.tokens) > 1 && p.tokens[1].is("PARTITION", "TABLE")
+	}
 	named := len(p.tokens) > 1 && p.tokens[1].is("PARTITION", "TABLESPACE")
 	return named && p.peek().is("ADD", "DROP", "TRUNCATE", "REORGANIZE", "COALESCE", "EXCHANGE", "ANALYZE", "OPTIMIZE", "REBUILD", "CHECK", "REPAIR", "DISCARD", "IMPORT")
 }
@@ -353,6 +405,13 @@ func (p *parser) change(verb string) statement {
 			return out
 		}
 	case "UPDATE":
+	case "LOAD": // DATA INFILE 'file' INTO TABLE t
+		for len(p.tokens) > 0 && !p.accept("INTO") {
+			p.next()
+		}
+		if !p.accept("TABLE") {
+			return out
+		}
 	default:
 		return out
 	}

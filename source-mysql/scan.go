@@ -38,6 +38,7 @@ const (
 	errDeadlock        = 1213
 	errLockWait        = 1205
 	errTableChanged    = 1412
+	errDiscarded       = 1814
 )
 
 // inScan runs f with a session and the table's plan, and sorts its errors into what the core does about them. heavy is Chunk.Heavy, or nil.
@@ -80,6 +81,9 @@ func (d *driver) inScan(ctx context.Context, t *cdc.Table, heavy func(context.Co
 		return fmt.Errorf("%s: %w: %w", what, cdc.ErrReshaped, err)
 	case errTimedOut, errTimedOutMaria, errInterrupted, errDeadlock, errLockWait, errTableChanged:
 		return fmt.Errorf("%s: %w: %w", what, cdc.ErrInterrupted, err)
+	case errDiscarded: // mostly until the other one is imported
+		return usererr.New(fmt.Errorf("%s: %w: %w", what, cdc.ErrInterrupted, err), "The table %s has no rows that could be read: its tablespace was discarded. "+
+			"Import another one (ALTER TABLE %s.%s IMPORT TABLESPACE), or leave the table out.", t.ID, quoteName(t.ID.Schema), quoteName(t.ID.Name))
 	case errNoTableRight, errNoColumnRight, errNoDatabaseRight:
 		return d.noSelect(t.ID, err)
 	}
@@ -151,35 +155,12 @@ func (d *driver) Plan(ctx context.Context, t *cdc.Table) (*cdc.Plan, error) {
 // rangeRows is about how many rows are worth a range of their own, maxRanges how many a table has at most.
 const rangeRows, maxRanges = 200_000, 16
 
-// ranges divides a table by its first key column: if that is a number, evenly from its first to its last value, which the server knows
-// without a scan; if it is text or bytes, see divide. Other tables are one range.
+// ranges divides a table by its first key column (divide). A table whose key begins with another type is one range.
 func (p *scanPlan) ranges(ctx context.Context, s *session, parts int64) ([]cdc.Range, error) {
-	first := p.key[0]
-	switch {
-	case parts < 2:
-		return []cdc.Range{scanRange{Open: true}.encode()}, nil
-	case first.divisible():
-		return p.divide(ctx, s, parts)
-	case first.kind != kindInt && first.kind != kindUint && first.kind != kindDecimal:
+	if parts < 2 || !p.key[0].divisible() {
 		return []cdc.Range{scanRange{Open: true}.encode()}, nil
 	}
-	row, err := s.row(ctx, "SELECT CAST(MIN("+first.name+") AS DECIMAL(30)), CAST(MAX("+first.name+") AS DECIMAL(30))"+p.from())
-	if err != nil {
-		return nil, err
-	}
-	low, err1 := strconv.ParseFloat(row[0], 64)
-	high, err2 := strconv.ParseFloat(row[1], 64)
-	if err1 != nil || err2 != nil || high-low < float64(parts) {
-		return []cdc.Range{scanRange{Open: true}.encode()}, nil //nolint:nilerr // an empty table has no first value
-	}
-	var out []cdc.Range
-	var before []string
-	for i := range parts - 1 {
-		bound := []string{strconv.FormatFloat(low+(high-low)*float64(i+1)/float64(parts), 'f', 0, 64)}
-		out = append(out, scanRange{After: before, UpTo: bound}.encode())
-		before = bound
-	}
-	return append(out, scanRange{After: before, Open: true}.encode()), nil
+	return p.divide(ctx, s, parts)
 }
 
 // Scan implements cdc.Driver.

@@ -25,6 +25,7 @@ type scanPlan struct {
 // keyTerm is a column of the key.
 type keyTerm struct {
 	name  string // quoted
+	expr  string // by which its values are asked for
 	index int    // among the values of a row
 	kind  kind
 	cs    string // the character set that its values come in; "" for numbers
@@ -63,11 +64,11 @@ func (d *driver) scanPlanOf(ctx context.Context, s *session, t *cdc.Table) (*sca
 			return nil, fmt.Errorf("preparing to scan table %s: key column %q: %w", t.ID, k, cdc.ErrReshaped)
 		}
 		typ := codecs[i].typ
-		term := keyTerm{name: quoteName(k), index: i, kind: typ.kind, cs: typ.charset}
+		term := keyTerm{name: quoteName(k), expr: list[i], index: i, kind: typ.kind, cs: typ.charset}
 		if typ.kind == kindEnum || typ.kind == kindSet {
 			// They sort by their numbers, so that is what they are compared by.
-			term.index = len(list)
-			list = append(list, term.name+" + 0")
+			term.index, term.expr = len(list), term.name+" + 0"
+			list = append(list, term.expr)
 		}
 		p.key, key = append(p.key, term), append(key, term.name)
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/sluicedata/sluice/sdk/cdc"
 )
 
-// Tables whose key begins with a text, or with bytes, are divided at values that the index has. Where to look for them is guessed: in the
-// middle between two values that are known, character by character, and in the part that has most rows by the server's own estimate. Which
+// Large tables are divided at values that the index has. Where to look for them is guessed: in the middle between two values that are known (of
+// texts and bytes, character by character), and in the part that has most rows by the server's own estimate. Which
 // value comes there, and in which order, only the server says, by the column's collation: a bad guess makes parts uneven, never wrong.
 
 // part is what lies behind one value of the key's first column, up to another one. The first part has no beginning, the last one no end.
@@ -24,7 +24,8 @@ type part struct {
 // divisible reports whether values between others can be guessed.
 func (k keyTerm) divisible() bool {
 	switch k.kind {
-	case kindBinary, kindBytes:
+	case kindBinary, kindBytes, kindInt, kindUint, kindBit, kindYear, kindDecimal, kindFloat, kindDouble,
+		kindDate, kindDatetime, kindTimestamp, kindTime, kindUUID, kindInet4, kindInet6:
 		return true
 	case kindText:
 		return slices.Contains([]string{"utf8mb4", "utf8mb3", "utf8", "latin1", "ascii"}, k.cs)
@@ -96,16 +97,15 @@ func (p *scanPlan) halve(ctx context.Context, s *session, parts []part, i int) (
 	low, high := k.literal(whole.low), k.literal(whole.high)
 	within := k.name + " > " + low + " AND " + k.name + " < " + high
 	var best []part
-	for _, g := range guesses() {
-		text := inTheMiddle(whole.low, whole.high, g, k.kind != kindText)
-		if text == nil {
-			continue
-		}
+	next := k.guesses(whole.low, whole.high)
+	var higher bool
+	for text := next(false); text != nil; text = next(higher) {
 		middle, err := p.firstKey(ctx, s, within+" AND "+k.name+" >= "+k.literal(text), "")
 		if err != nil {
 			return nil, err
 		}
 		if middle == nil {
+			higher = false
 			continue
 		}
 		first, second := part{low: whole.low, high: middle}, part{low: middle, high: whole.high}
@@ -115,6 +115,7 @@ func (p *scanPlan) halve(ctx context.Context, s *session, parts []part, i int) (
 		if second.rows, err = p.estimate(ctx, s, k.name+" > "+k.literal(middle)+" AND "+k.name+" <= "+high); err != nil {
 			return nil, err
 		}
+		higher = first.rows < second.rows
 		smaller := min(first.rows, second.rows)
 		if best == nil || smaller > min(best[0].rows, best[1].rows) {
 			best = []part{first, second}
@@ -137,7 +138,7 @@ func (p *scanPlan) firstKey(ctx context.Context, s *session, where, order string
 	if where != "" {
 		where = " WHERE " + where
 	}
-	err = s.query(ctx, "SELECT "+name+p.from()+where+" ORDER BY "+name+order+" LIMIT 1", nil, func(vals [][]byte) error {
+	err = s.query(ctx, "SELECT "+p.key[0].expr+p.from()+where+" ORDER BY "+name+order+" LIMIT 1", nil, func(vals [][]byte) error {
 		value = append([]byte{}, vals[0]...)
 		return nil
 	})
@@ -158,6 +159,24 @@ func (p *scanPlan) estimate(ctx context.Context, s *session, where string) (rows
 		return nil
 	})
 	return rows, err
+}
+
+// guesses gives values between two, one after the other, then nil; each time it is told whether to look higher than the last one.
+func (k keyTerm) guesses(low, high []byte) func(higher bool) []byte {
+	if scale, ok := k.scale(); ok {
+		return scale.guesses(low, high)
+	}
+	left := guesses()
+	return func(bool) []byte {
+		for len(left) > 0 {
+			g := left[0]
+			left = left[1:]
+			if text := inTheMiddle(low, high, g, k.kind != kindText); text != nil {
+				return text
+			}
+		}
+		return nil
+	}
 }
 
 // inTheMiddle guesses a value between two; nil if there is no such guess. Texts get nothing but ASCII behind what is taken from low, which

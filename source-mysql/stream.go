@@ -391,7 +391,11 @@ func (s *stream) rareEvent(h binlog.Header, body []byte) error {
 		if p := (place{file, at}); s.at.before(p) {
 			s.at = p
 		}
-	case binlog.Stop, binlog.PreviousGTIDs, binlog.IntVar, binlog.Rand, binlog.UserVar, binlog.Ignorable, binlog.RowsQuery, binlog.AnnotateRows,
+	case binlog.ExecuteLoadQuery:
+		s.moveTo(h)
+		return s.loadedByStatement(body)
+	case binlog.BeginLoadQuery, binlog.AppendBlock, binlog.DeleteFile, // what a file has that is loaded by a statement
+		binlog.Stop, binlog.PreviousGTIDs, binlog.IntVar, binlog.Rand, binlog.UserVar, binlog.Ignorable, binlog.RowsQuery, binlog.AnnotateRows,
 		binlog.Checkpoint, binlog.MariaGTIDList, binlog.StartEncryption, binlog.TransactionContext, binlog.ViewChange:
 		s.moveTo(h)
 	case binlog.Incident:

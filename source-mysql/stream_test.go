@@ -38,7 +38,7 @@ func TestShapes(t *testing.T) {
 				`shape a (id int, v varchar(50) utf8mb4, n int) rescan false look`, `c a {"id":4,"n":5,"v":"z"}`,
 			}},
 			{[]string{"ALTER TABLE a RENAME COLUMN v TO n, RENAME COLUMN n TO v", "INSERT INTO a VALUES (5, 'z', 5)"}, []string{
-				`shape a (id int, v varchar(50) utf8mb4, n int) rescan false look`,
+				`shape a (id int, v varchar(50) utf8mb4, n int) rescan true look`,
 				`shape a (id int, n varchar(50) utf8mb4, v int) rescan true`, `c a {"id":5,"n":"z","v":5}`,
 			}},
 			{[]string{"TRUNCATE TABLE b", "CREATE INDEX i ON a (v)", "RENAME TABLE b TO c", "DROP TABLE IF EXISTS nothing, a"}, []string{
@@ -64,6 +64,8 @@ func TestSessionsWithOtherLogs(t *testing.T) {
 		}{
 			{"compressed transaction", mysqld.MySQL, []string{"SET binlog_transaction_compression = ON", "INSERT INTO a VALUES (1, REPEAT('x', 300))"}, `c a {"id":1,"v":"` + strings.Repeat("x", 300) + `"}`, false},
 			{"statements", "", []string{"SET binlog_format = STATEMENT", "INSERT INTO a VALUES (1, 'x')"}, "has a change of table|.a as a statement", true},
+			{"a file", "", []string{"INSERT INTO j VALUES (1, '{}')", "SELECT * FROM j INTO OUTFILE 'rows'", "SET binlog_format = STATEMENT", "LOAD DATA INFILE 'rows' INTO TABLE a"}, "has a change of table|.a as a statement", true},
+			{"a file for another database", "", []string{"CREATE DATABASE IF NOT EXISTS elsewhere", "CREATE TABLE elsewhere.a (id INT)", "SELECT 1 INTO OUTFILE 'rows'", "SET binlog_format = STATEMENT", "LOAD DATA INFILE 'rows' INTO TABLE elsewhere.a", "SET binlog_format = ROW", "DROP DATABASE elsewhere", "INSERT INTO a VALUES (1, 'x')"}, `c a {"id":1,"v":"x"}`, false},
 			{"partial JSON of others", mysqld.MySQL, []string{"CREATE TABLE other (id INT PRIMARY KEY, v JSON)", `INSERT INTO other VALUES (1, '{"a": "long enough to be worth a part", "b": 1}')`, "SET binlog_row_value_options = PARTIAL_JSON", "UPDATE other SET v = JSON_SET(v, '$.b', 2)", "INSERT INTO a VALUES (1, 'x')"}, `c a {"id":1,"v":"x"}`, false},
 		} {
 			if c.flavor != "" && c.flavor != flavor {

@@ -41,7 +41,9 @@ func (s *stream) query(ctx context.Context, h binlog.Header, body []byte) error 
 		return s.distributed(ctx, h, strings.ToUpper(rest))
 	}
 	if !t.halfway {
-		if err := s.statement(ctx, s.fold(parseStatement(text, string(q.Schema)))); err != nil {
+		st := s.fold(parseStatement(text, string(q.Schema)))
+		st.values = st.values || st.narrows && !q.Strict
+		if err := s.statement(ctx, st); err != nil {
 			return err
 		}
 	}
@@ -91,6 +93,15 @@ func (s *stream) statement(ctx context.Context, st statement) error {
 	return nil
 }
 
+// loadedByStatement takes a LOAD DATA that the log has as a statement, with the file's contents beside it.
+func (s *stream) loadedByStatement(body []byte) error {
+	q, err := binlog.ParseLoadQuery(body)
+	if err != nil {
+		return err
+	}
+	return s.changedByStatement(s.fold(parseStatement(string(q.Statement), string(q.Schema))))
+}
+
 // changedByStatement refuses changes of rows that the log has as statements.
 func (s *stream) changedByStatement(st statement) error {
 	schemas := map[string]bool{}
@@ -123,13 +134,52 @@ func (s *stream) truncated(id cdc.TableID) {
 	s.queue = append(s.queue, cdc.Event{Op: cdc.Truncate, Table: id, Txn: s.txn.id, Mark: cdc.Mark(s.at.String()), CommitTime: s.txn.commit})
 }
 
-// exchanged takes a table that lost rows and got others. Those are read whatever becomes of what it lost; without a key they would be all
-// of its rows once more.
-func (s *stream) exchanged(id cdc.TableID) {
-	s.truncated(id)
-	if t := s.tables[id]; t != nil && len(t.table.Key) > 0 {
+// refilled takes a table to which rows came without a word for each in the log. They are read, whatever becomes of those that went. Without a
+// key they cannot be told from the table's other rows, all of which would come once more: then the table is given up.
+func (s *stream) refilled(id cdc.TableID) {
+	t := s.tables[id]
+	if t == nil || t.gone {
+		return
+	}
+	s.txn.touched = true
+	switch {
+	case t.join != nil:
+		s.leaveOut(t) // and found by the pass
+	case t.table.Unread:
+		s.d.log.WithField("table", id.String()).WithField("at", s.at.String()).
+			Warn("rows came to the table without a word for each in the log (a partition or a tablespace that was exchanged, converted or imported); only changes are captured of it, so they are not")
+	case len(t.table.Key) == 0:
+		s.forget(id)
+		s.settled(t)
+		delete(s.tables, id)
+		s.queue = append(s.queue, cdc.Event{Op: cdc.Drop, Table: id, Txn: s.txn.id, Halt: true, Err: usererr.New(nil, "Rows came to table %s without a word for each in the log (at %s): "+
+			"a partition or a tablespace was exchanged, converted or imported. The table has no key, so they cannot be told from its other rows, and it is not captured any more. "+
+			"Backfill it into an empty collection; with a primary key, such rows are read and all goes on.", id, s.at)})
+	default:
 		s.queue = append(s.queue, cdc.Event{Op: cdc.Shape, Table: id, Txn: s.txn.id, Shape: t.table, Rescan: true})
 	}
+}
+
+// refit takes a table that may have got another engine, or begun or ended to keep its history.
+func (s *stream) refit(ctx context.Context, id cdc.TableID) error {
+	t := s.tables[id]
+	if t == nil {
+		return nil
+	}
+	var found []*table
+	err := s.d.conns.with(ctx, func(q *session) (err error) {
+		found, err = s.d.readTables(ctx, q, []cdc.TableID{id})
+		return err
+	})
+	switch {
+	case err != nil || len(found) == 0: // if it is gone by now, the log says so later
+		return err
+	case found[0].problem != nil && !t.gone:
+		s.dropped(id, found[0].problem.Error())
+	case found[0].problem == nil && t.gone:
+		_, err = s.appeared(ctx, id)
+	}
+	return err
 }
 
 func (s *stream) dropped(id cdc.TableID, why string) {
@@ -223,20 +273,16 @@ func (s *stream) alteredBy(ctx context.Context, st statement) error {
 		st.verb = "RENAME"
 		return s.renamed(ctx, st)
 	}
-	for _, other := range st.swapped {
-		s.exchanged(other)
+	if err := s.movedRows(ctx, st); err != nil {
+		return err
+	}
+	if st.engine {
+		if err := s.refit(ctx, id); err != nil {
+			return err
+		}
 	}
 	t := s.tables[id]
-	if t == nil {
-		return nil
-	}
-	switch {
-	case len(st.swapped) > 0:
-		s.exchanged(id)
-	case st.empty:
-		s.truncated(id)
-	}
-	if !st.columns {
+	if t == nil || !st.columns {
 		return nil
 	}
 	if t.join != nil {
@@ -258,6 +304,27 @@ func (s *stream) alteredBy(ctx context.Context, st statement) error {
 	s.forget(id)
 	t.derived = after
 	s.txn.touched = true
-	s.queue = append(s.queue, cdc.Event{Op: cdc.Shape, Table: id, Txn: s.txn.id, Shape: t.table, Look: true})
+	s.queue = append(s.queue, cdc.Event{Op: cdc.Shape, Table: id, Txn: s.txn.id, Shape: t.table, Look: true, Rescan: st.values})
+	return nil
+}
+
+// movedRows takes an ALTER TABLE by which rows go or come as a whole.
+func (s *stream) movedRows(ctx context.Context, st statement) error {
+	for _, id := range st.taken {
+		s.dropped(id, "The table "+id.String()+" became a partition of "+st.tables[0].String()+".")
+	}
+	for _, id := range append(st.swapped, st.tables[0]) {
+		if st.empty {
+			s.truncated(id)
+		}
+		if st.filled {
+			s.refilled(id)
+		}
+	}
+	for _, id := range st.made {
+		if _, err := s.appeared(ctx, id); err != nil {
+			return err
+		}
+	}
 	return nil
 }

@@ -260,5 +260,7 @@ func (s *stream) fold(st statement) statement {
 	known(st.tables)
 	known(st.to)
 	known(st.swapped)
+	known(st.made)
+	known(st.taken)
 	return st
 }

@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +30,10 @@ func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Ta
 		if st.tables[t.ID] = one; one.owed {
 			st.owed++
 		}
+	}
+	err := d.conns.with(ctx, func(s *session) error { return d.unlogged(ctx, s, slices.Collect(maps.Keys(st.tables))) })
+	if err != nil {
+		return nil, err
 	}
 	if err := d.locate(ctx, st, from); err != nil {
 		return nil, err

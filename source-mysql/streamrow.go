@@ -160,6 +160,8 @@ func (s *stream) tableMap(ctx context.Context, body []byte) error {
 	m := &mapping{raw: bytes.Clone(body), table: s.tables[cdc.TableID{Schema: string(schema), Name: string(name)}]}
 	switch t := m.table; {
 	case t == nil, t.join != nil:
+	case t.gone: // what has its name is nothing that can be captured
+		m.table = nil
 	case t.last != nil && bytes.Equal(t.last.raw[tableIDSize:], body[tableIDSize:]):
 		// The server opened the table anew, and no statement has changed it.
 		m.log, m.rows = t.last.log, t.last.rows

@@ -338,6 +338,9 @@ type Event struct {
 	Rescan bool
 	// Owed says, beside Rescan, that changes of the table were left out up to here. No backfill that began before makes up for that.
 	Owed bool
+	// Halt says, on Drop events, that the table is there, but that rows of it have come in a way that nothing makes up for. It is not
+	// captured again before its binding is backfilled; Err says so to people.
+	Halt bool
 	// Look says, on Shape events, that the table should be discovered, because what the log does not tell of it may have
 	// changed.
 	Look bool

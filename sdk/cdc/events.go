@@ -231,10 +231,17 @@ func (r *reader) altered(t *table, ev *Event) error {
 	if ev.Txn != "" {
 		r.inTxn = true
 	}
+	if t.state.Halted != "" {
+		return nil
+	}
 	switch ev.Op {
 	case Truncate:
 		return r.truncated(t, ev)
 	case Drop:
+		if ev.Halt {
+			r.halt(t, ev.Err)
+			return nil
+		}
 		r.miss(t, ev.Err)
 		r.rediscover(t) // another one may have taken its name at the same moment
 		return nil

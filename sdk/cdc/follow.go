@@ -54,6 +54,16 @@ func (r *reader) miss(t *table, reason error) {
 	if t.state.Phase == Missing {
 		return
 	}
+	r.leave(t)
+	fields := logrus.Fields{"table": t.id.String(), "eventType": statusEvent, "phase": string(Missing)}
+	if reason != nil {
+		fields["err"] = reason
+	}
+	r.log.WithFields(fields).Warn("table is missing: it is captured again when a table of this name appears; remove its binding if it was dropped for good")
+}
+
+// leave makes the table one that is missing.
+func (r *reader) leave(t *table) {
 	if t.plan != nil {
 		t.plan.void = true
 	}
@@ -61,11 +71,19 @@ func (r *reader) miss(t *table, reason error) {
 	t.revision++
 	r.rework = true
 	r.save(t)
-	fields := logrus.Fields{"table": t.id.String(), "eventType": statusEvent, "phase": string(Missing)}
-	if reason != nil {
-		fields["err"] = reason
-	}
-	r.log.WithFields(fields).Warn("table is missing: it is captured again when a table of this name appears; remove its binding if it was dropped for good")
+}
+
+// halt gives up a table that is there, because rows came to it that nothing brings. Others go on.
+func (r *reader) halt(t *table, reason error) {
+	t.state.Halted = reason.Error()
+	r.leave(t)
+	r.sayHalted(t)
+}
+
+// sayHalted says in the log, in every session, that the table is not captured.
+func (r *reader) sayHalted(t *table) {
+	r.log.WithFields(logrus.Fields{"table": t.id.String(), "eventType": statusEvent, "phase": string(Missing), "err": t.state.Halted}).
+		Error("table is not captured any more: backfill its binding into an empty collection")
 }
 
 // discoverJob looks at tables' shapes.
@@ -125,6 +143,9 @@ func (j *discoverJob) done(_ context.Context, r *reader) error {
 // adopt takes a shape from discovery, which may be ahead of the log. Chunks are read by it at once; the stored shape stays
 // that of the log, so that nothing the log will say of it is missed.
 func (r *reader) adopt(t *table, found *Table) error {
+	if t.state.Halted != "" {
+		return nil
+	}
 	before := t.shape
 	taken, err := r.take(t, found)
 	if err != nil || !taken || sameShape(before, t.shape) {

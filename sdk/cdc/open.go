@@ -205,6 +205,10 @@ func (r *reader) idle(ctx context.Context) error {
 func (r *reader) reconcile(t *table) error {
 	found := t.discovered
 	t.discovered = nil
+	if t.state.Halted != "" {
+		r.sayHalted(t)
+		return nil
+	}
 	if found == nil {
 		r.miss(t, nil)
 		return nil

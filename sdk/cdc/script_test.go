@@ -457,3 +457,41 @@ func TestManyHoles(t *testing.T) {
 		require.Equal(t, want.phase, b.State.Phase, mode)
 	}
 }
+
+// A table to which rows came that nothing brings is given up, by itself, until its binding is backfilled: whatever the log or discovery say of it.
+func TestHaltedTable(t *testing.T) {
+	t.Parallel()
+	table := tableST()
+	table.Key = nil
+	d := &scriptDriver{tables: []*Table{table}, events: []Event{
+		{Op: Insert, Table: tableID, Txn: "1", Row: rowKX("1", "a")},
+		{Op: Drop, Table: tableID, Txn: "1", Halt: true, Err: usererr.New(nil, "Rows came.")},
+		{Op: Truncate, Table: tableID, Txn: "1"},
+		{Op: Shape, Table: tableID, Txn: "1", Shape: table, Rescan: true},
+		{Op: Commit, Txn: "1", Cursor: "2"},
+	}}
+	b := bind(Live, fallbackKey()...)
+	s := script(t, d, b)
+	s.opts.OnTruncate = TruncateStop
+	tx, err := s.read()
+	require.NoError(t, err)
+	require.Len(t, tx.docs, 1)
+	for range 2 {
+		require.Equal(t, Missing, b.State.Phase)
+		require.Equal(t, "Rows came.", b.State.Halted)
+		last := s.logs.LastEntry()
+		require.Equal(t, "table is not captured any more: backfill its binding into an empty collection", last.Message)
+		require.Equal(t, []any{"s.t", "Rows came."}, []any{last.Data["table"], last.Data["err"]})
+		s.logs.Reset()
+		d.events = []Event{{Op: Commit, Txn: "2", Cursor: "3"}}
+		_, err = s.read()
+		require.NoError(t, err)
+		require.Empty(t, d.asked, "the log need not carry it")
+	}
+	b.New = true
+	_, err = s.read()
+	require.NoError(t, err)
+	require.Empty(t, b.State.Halted)
+	require.NotEqual(t, Missing, b.State.Phase)
+	require.Len(t, d.asked, 1)
+}

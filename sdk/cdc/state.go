@@ -19,7 +19,7 @@ const (
 	Pending  Phase = "pending"  // to be backfilled; nothing is known of it yet
 	Scanning Phase = "scanning" // being backfilled
 	Live     Phase = "live"     // everything that existed has been emitted; changes follow
-	Missing  Phase = "missing"  // the server has no such table
+	Missing  Phase = "missing"  // the server has no such table, or it was given up (TableState.Halted)
 )
 
 // TableState is what a capture keeps of one table between sessions, as JSON in the state of its binding. It always agrees
@@ -46,6 +46,8 @@ type TableState struct {
 	Dropped []string `json:"dropped,omitempty"`
 	// Origin is Table.Origin.
 	Origin string `json:"origin,omitempty"`
+	// Halted says, of a table that is missing, why it is not captured again before its binding is backfilled (Event.Halt).
+	Halted string `json:"halted,omitempty"`
 
 	// Ranges are what is left to be read of a table that is scanning, by Plan; Fixed is Plan.Fixed.
 	Ranges []Range `json:"ranges,omitempty"`

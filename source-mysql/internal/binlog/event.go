@@ -26,6 +26,8 @@ const (
 	UserVar            Type = 14
 	FormatDescription  Type = 15
 	XID                Type = 16
+	AppendBlock        Type = 9
+	DeleteFile         Type = 11
 	BeginLoadQuery     Type = 17
 	ExecuteLoadQuery   Type = 18
 	TableMap           Type = 19
@@ -151,15 +153,28 @@ type QueryEvent struct {
 	Schema    []byte // the default schema
 	Statement []byte
 	ErrorCode uint16
+	Strict    bool // the session's SQL mode is strict: values that do not fit are errors
 }
 
 // ParseQuery reads the body of a query event, which is compressed by MariaDB's log_bin_compress if compressed.
 func ParseQuery(body []byte, compressed bool) (QueryEvent, error) {
+	return parseQuery(body, compressed, 0)
+}
+
+// ParseLoadQuery reads the body of an execute load query event: LOAD DATA as a statement.
+func ParseLoadQuery(body []byte) (QueryEvent, error) {
+	const ofFile = 4 + 4 + 4 + 1 // its number, where its name begins and ends in the statement, what becomes of duplicates
+	return parseQuery(body, false, ofFile)
+}
+
+func parseQuery(body []byte, compressed bool, more int) (QueryEvent, error) {
 	c := cursor{b: body}
 	c.skip(8) // thread, execution time
 	schemaLength := int(c.byte())
 	q := QueryEvent{ErrorCode: uint16(c.uint(2))} //nolint:gosec // two bytes
-	c.skip(int(c.uint(2)))
+	variables := int(c.uint(2))
+	c.skip(more)
+	q.Strict = isStrict(c.take(variables))
 	q.Schema = c.take(schemaLength)
 	c.skip(1)
 	if c.failed {
@@ -171,6 +186,18 @@ func ParseQuery(body []byte, compressed bool) (QueryEvent, error) {
 		q.Statement, err = Decompress(c.b)
 	}
 	return q, err
+}
+
+// isStrict looks for the SQL mode among a query's variables, the first two of which are flags and the mode.
+func isStrict(variables []byte) bool {
+	const flags, mode, strict = 0, 1, 1<<21 | 1<<22 // STRICT_TRANS_TABLES, STRICT_ALL_TABLES
+	c := cursor{b: variables}
+	code := c.byte()
+	if code == flags {
+		c.skip(4)
+		code = c.byte()
+	}
+	return code == mode && c.uint(8)&strict != 0 && !c.failed
 }
 
 // ParseRotate reads the body of a rotate event: which file comes next, and where in it.
