@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/sluicedata/sluice/sdk/kafkalogin"
 	"github.com/sluicedata/sluice/sdk/schema"
 )
 
@@ -52,7 +53,7 @@ func TestAWSLogin(t *testing.T) {
 	b := benchAt(t, strings.Join(cluster.ListenAddrs(), ","))
 	b.numbered("t", 2, 0, 4)
 	cfg := b.config("t")
-	cfg.Credentials = credentials{Method: methodAWS, AWSAccessKeyID: "AKIDEXAMPLE", AWSSecretAccessKey: schema.NewSecret("the secret"), AWSSessionToken: schema.NewSecret("the token")}
+	cfg.Credentials = credentials{Method: kafkalogin.AWS, AWSAccessKeyID: "AKIDEXAMPLE", AWSSecretAccessKey: schema.NewSecret("the secret"), AWSSessionToken: schema.NewSecret("the token")}
 	require.NoError(t, cfg.Validate())
 	r := open(t, cfg, nil)
 	r.until(4)

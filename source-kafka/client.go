@@ -34,7 +34,7 @@ func newClient(cfg config, log *logrus.Entry, opts ...kgo.Opt) (*kgo.Client, err
 		kgo.SeedBrokers(seeds...), kgo.ClientID(clientID), kgo.Dialer(dial), kgo.WithLogger(clientLog{log}),
 		kgo.DisableClientMetrics(),
 	}
-	login, err := cfg.Credentials.mechanism()
+	login, err := mechanism(cfg.Credentials)
 	if err != nil {
 		return nil, err
 	}

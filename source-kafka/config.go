@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluicedata/sluice/sdk/endpoint"
+	"github.com/sluicedata/sluice/sdk/kafkalogin"
 	"github.com/sluicedata/sluice/sdk/schema"
 	"github.com/sluicedata/sluice/sdk/usererr"
 	"github.com/sluicedata/sluice/source-kafka/internal/registry"
@@ -27,26 +28,10 @@ type config struct {
 	Advanced         advanced       `json:"advanced,omitzero" title:"Advanced Options" desc:"Options that most captures leave alone." advanced:"true" order:"8"`
 }
 
-type credentials struct {
-	Method             string        `json:"method,omitempty" title:"Method" desc:"How to log in: none, by a user and a password (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512), by a token (OAUTHBEARER), or by the IAM of Amazon (AWS_MSK_IAM)." enum:",none,PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER,AWS_MSK_IAM" order:"0"`
-	Username           string        `json:"username,omitempty" title:"User" desc:"The user, for PLAIN and SCRAM." order:"1"`
-	Password           schema.Secret `json:"password,omitzero" title:"Password" desc:"The user's password, for PLAIN and SCRAM." secret:"true" order:"2"`
-	Token              schema.Secret `json:"token,omitzero" title:"Token" desc:"A token that does not expire, for OAUTHBEARER. Tokens that do are fetched from tokenEndpoint." secret:"true" order:"3"`
-	TokenEndpoint      string        `json:"tokenEndpoint,omitempty" title:"Token Endpoint" desc:"The https address that gives out tokens for a client's credentials, for OAUTHBEARER." order:"4"`
-	ClientID           string        `json:"clientId,omitempty" title:"Client ID" desc:"The client that tokens are fetched for." order:"5"`
-	ClientSecret       schema.Secret `json:"clientSecret,omitzero" title:"Client Secret" desc:"The client's secret." secret:"true" order:"6"`
-	Scopes             []string      `json:"scopes,omitempty" title:"Scopes" desc:"The scopes to ask for, if the token endpoint wants any." order:"7"`
-	AWSAccessKeyID     string        `json:"awsAccessKeyId,omitempty" title:"AWS Access Key" desc:"The access key, for AWS_MSK_IAM. Empty means what the machine has: environment, profile, role." order:"8"`
-	AWSSecretAccessKey schema.Secret `json:"awsSecretAccessKey,omitzero" title:"AWS Secret Key" desc:"The secret of the access key." secret:"true" order:"9"`
-	AWSSessionToken    schema.Secret `json:"awsSessionToken,omitzero" title:"AWS Session Token" desc:"The session token, if the access key is a temporary one." secret:"true" order:"10"`
-}
-
-type tlsConfig struct {
-	Mode     string        `json:"mode,omitempty" title:"Mode" desc:"How connections are protected. Empty means verify-full, or disable if all bootstrap servers are loopback addresses. Only verify-full and verify-ca prove which server answers." enum:",disable,require,verify-ca,verify-full" order:"0"`
-	RootCert string        `json:"rootCert,omitempty" title:"Root Certificate" desc:"The certificate of the authority that signed the brokers' certificates, as PEM text. Empty means the authorities this machine trusts." multiline:"true" order:"1"`
-	Cert     string        `json:"cert,omitempty" title:"Client Certificate" desc:"The certificate that you show to the brokers, as PEM text, if they want one." multiline:"true" order:"2"`
-	Key      schema.Secret `json:"key,omitzero" title:"Client Key" desc:"The key of the client certificate, as PEM text without a passphrase." secret:"true" multiline:"true" order:"3"`
-}
+type (
+	credentials = kafkalogin.Credentials
+	tlsConfig   = kafkalogin.TLS
+)
 
 type registryConfig struct {
 	Endpoint string        `json:"endpoint,omitempty" title:"Endpoint" desc:"The registry's address, such as https://registry.example.com. Empty means that there is none." order:"0"`
@@ -80,16 +65,6 @@ const (
 	badFail       = "fail"
 	badSkip       = "skip"
 	badDeadletter = "deadletter"
-)
-
-// The ways to log in.
-const (
-	methodNone     = "none"
-	methodPlain    = "PLAIN"
-	methodSCRAM256 = "SCRAM-SHA-256"
-	methodSCRAM512 = "SCRAM-SHA-512"
-	methodOAuth    = "OAUTHBEARER"
-	methodAWS      = "AWS_MSK_IAM"
 )
 
 const (
@@ -149,49 +124,10 @@ func (c config) Validate() error {
 			problem("The pattern %q of topics cannot be used. Write a name in which * stands for any characters.", glob)
 		}
 	}
-	errs = append(errs, c.Credentials.problems()...)
+	errs = append(errs, c.Credentials.Problems()...)
 	errs = append(errs, c.endpointTLS().Validate())
 	errs = append(errs, c.SchemaRegistry.problems()...)
 	return usererr.Join("The configuration has these problems:", append(errs, c.Advanced.problems()...))
-}
-
-func (c credentials) problems() []error {
-	var errs []error
-	problem := func(format string, args ...any) { errs = append(errs, usererr.New(nil, format, args...)) }
-	switch c.Method {
-	case "", methodNone:
-		if c.Username != "" || !c.Password.IsZero() || !c.Token.IsZero() || c.TokenEndpoint != "" || c.AWSAccessKeyID != "" {
-			problem("There are credentials, but no method to log in with. Choose one in credentials.method.")
-		}
-	case methodPlain, methodSCRAM256, methodSCRAM512:
-		if c.Username == "" {
-			problem("Enter the user to log in as, in credentials.username.")
-		}
-		if c.Password.IsZero() {
-			problem("Enter the user's password, in credentials.password.")
-		}
-	case methodOAuth:
-		switch u, err := url.Parse(c.TokenEndpoint); {
-		case c.Token.IsZero() == (c.TokenEndpoint == ""):
-			problem("Enter either a token, in credentials.token, or where tokens are fetched, in credentials.tokenEndpoint.")
-		case c.TokenEndpoint == "":
-		case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-			problem("The token endpoint %q is not an address such as https://login.example.com/oauth2/token.", redacted(u, c.TokenEndpoint))
-		case u.User != nil:
-			problem("The token endpoint %q holds a login, and addresses are shown in logs. Enter it in credentials.clientId and credentials.clientSecret.", u.Redacted())
-		case !private(u):
-			problem("The token endpoint %q would be sent the client's secret in clear text. Use an address that begins with https://.", c.TokenEndpoint)
-		case c.ClientID == "" || c.ClientSecret.IsZero():
-			problem("Enter the client that tokens are fetched for, in credentials.clientId and credentials.clientSecret.")
-		}
-	case methodAWS:
-		if (c.AWSAccessKeyID == "") != c.AWSSecretAccessKey.IsZero() {
-			problem("An access key of AWS has two parts: enter credentials.awsAccessKeyId and credentials.awsSecretAccessKey, or neither.")
-		}
-	default:
-		problem("The method %q to log in does not exist. Choose none, PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or AWS_MSK_IAM.", c.Method)
-	}
-	return errs
 }
 
 func (r registryConfig) problems() []error {
@@ -202,32 +138,16 @@ func (r registryConfig) problems() []error {
 		return nil
 	}
 	if u, err := url.Parse(r.Endpoint); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return []error{usererr.New(nil, "The schema registry's address %q is not one such as https://registry.example.com.", redacted(u, r.Endpoint))}
+		return []error{usererr.New(nil, "The schema registry's address %q is not one such as https://registry.example.com.", kafkalogin.Redacted(u, r.Endpoint))}
 	} else if u.User != nil {
 		return []error{usererr.New(nil, "The schema registry's address %q holds a login, and addresses are shown in logs. Enter it in schemaRegistry.username and schemaRegistry.password.", u.Redacted())}
-	} else if !r.Password.IsZero() && !private(u) {
+	} else if !r.Password.IsZero() && !kafkalogin.Private(u) {
 		return []error{usererr.New(nil, "The schema registry at %q would be sent the password in clear text. Use an address that begins with https://.", r.Endpoint)}
 	}
 	if err := r.tls().Validate(); err != nil {
 		return []error{usererr.New(err, "The certificate in schemaRegistry.rootCert cannot be used: %s", usererr.Message(err))}
 	}
 	return nil
-}
-
-// redacted is an address for messages, without the password that it may hold. u is nil if it cannot be parsed.
-func redacted(u *url.URL, address string) string {
-	if u != nil {
-		return u.Redacted()
-	}
-	if _, host, ok := strings.Cut(address, "@"); ok {
-		return "…@" + host
-	}
-	return address
-}
-
-// private tells whether nobody else can read what is sent to an address.
-func private(u *url.URL) bool {
-	return u.Scheme == "https" || endpoint.Address{Host: u.Hostname()}.IsLoopback()
 }
 
 func (r registryConfig) tls() endpoint.TLS { return endpoint.TLS{RootCert: r.RootCert} }
@@ -302,13 +222,11 @@ func (c config) brokers() ([]endpoint.Address, error) {
 // endpointTLS is how connections are protected. Without a word from the user that is verify-full, except that a cluster on
 // this machine, for which nothing about certificates was said, is reached in plain text.
 func (c config) endpointTLS() endpoint.TLS {
-	t := endpoint.TLS{Mode: c.TLS.Mode, RootCert: c.TLS.RootCert, Cert: c.TLS.Cert, Key: c.TLS.Key}
 	all, err := c.brokers()
-	remote := func(a endpoint.Address) bool { return !a.IsLoopback() }
-	if t.Mode == "" && t.RootCert == "" && t.Cert == "" && err == nil && !slices.ContainsFunc(all, remote) {
-		t.Mode = endpoint.Disable
+	if err != nil {
+		all = nil
 	}
-	return t
+	return c.TLS.Settings(all)
 }
 
 // start is where the capture of a topic begins.

@@ -14,21 +14,23 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
+
+	"github.com/sluicedata/sluice/sdk/kafkalogin"
 )
 
 // mechanism is how we log in at brokers; nil if they want no login.
-func (c credentials) mechanism() (sasl.Mechanism, error) {
+func mechanism(c credentials) (sasl.Mechanism, error) {
 	switch c.Method {
-	case "", methodNone:
+	case "", kafkalogin.None:
 		return nil, nil //nolint:nilnil // no login
-	case methodPlain:
+	case kafkalogin.Plain:
 		return plain.Auth{User: c.Username, Pass: c.Password.Reveal()}.AsMechanism(), nil
-	case methodSCRAM256:
+	case kafkalogin.SCRAM256:
 		return scram.Auth{User: c.Username, Pass: c.Password.Reveal()}.AsSha256Mechanism(), nil
-	case methodSCRAM512:
+	case kafkalogin.SCRAM512:
 		return scram.Auth{User: c.Username, Pass: c.Password.Reveal()}.AsSha512Mechanism(), nil
-	case methodOAuth:
-		tokens := c.tokens()
+	case kafkalogin.OAuth:
+		tokens := tokensOf(c)
 		return oauth.Oauth(func(context.Context) (oauth.Auth, error) {
 			token, err := tokens.Token()
 			if err != nil {
@@ -36,8 +38,8 @@ func (c credentials) mechanism() (sasl.Mechanism, error) {
 			}
 			return oauth.Auth{Token: token.AccessToken}, nil
 		}), nil
-	case methodAWS:
-		return c.aws(), nil
+	case kafkalogin.AWS:
+		return awsLogin(c), nil
 	}
 	return nil, fmt.Errorf("logging in by %q is not known", c.Method)
 }
@@ -45,8 +47,8 @@ func (c credentials) mechanism() (sasl.Mechanism, error) {
 // tokenTimeout bounds a request for a token, for which connections wait.
 const tokenTimeout = 30 * time.Second
 
-// tokens are fetched when they are first needed, and anew before they expire.
-func (c credentials) tokens() oauth2.TokenSource {
+// tokensOf are fetched when they are first needed, and anew before they expire.
+func tokensOf(c credentials) oauth2.TokenSource {
 	if !c.Token.IsZero() {
 		return oauth2.StaticTokenSource(&oauth2.Token{AccessToken: c.Token.Reveal()})
 	}
@@ -58,8 +60,8 @@ func (c credentials) tokens() oauth2.TokenSource {
 	return client.TokenSource(ctx)
 }
 
-// aws signs with the access key of the configuration, or with what the machine has, which may change while we run.
-func (c credentials) aws() sasl.Mechanism {
+// awsLogin signs with the access key of the configuration, or with what the machine has, which may change while we run.
+func awsLogin(c credentials) sasl.Mechanism {
 	return aws.ManagedStreamingIAM(func(ctx context.Context) (aws.Auth, error) {
 		if c.AWSAccessKeyID != "" {
 			return aws.Auth{

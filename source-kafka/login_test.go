@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/sluicedata/sluice/sdk/capture"
+	"github.com/sluicedata/sluice/sdk/kafkalogin"
 	"github.com/sluicedata/sluice/sdk/schema"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 	"github.com/sluicedata/sluice/sdk/testkit/server/kafkad"
@@ -64,20 +65,20 @@ func TestLogin(t *testing.T) {
 	}{
 		{"TLS", config{BootstrapServers: cluster.TLSAddresses(), TLS: ca}, ""},
 		{"client certificate", config{BootstrapServers: cluster.MutualAddresses(), TLS: tlsConfig{RootCert: cluster.CA(), Cert: certificate, Key: secret(key)}}, ""},
-		{"PLAIN", sasl(credentials{Method: methodPlain, Username: kafkad.User, Password: secret(kafkad.Password)}), ""},
-		{"SCRAM-SHA-256", sasl(credentials{Method: methodSCRAM256, Username: "scram", Password: secret("secret-of-256")}), ""},
-		{"SCRAM-SHA-512", sasl(credentials{Method: methodSCRAM512, Username: "scram", Password: secret("secret-of-512")}), ""},
-		{"token", sasl(credentials{Method: methodOAuth, Token: secret(unsignedToken())}), ""},
-		{"token endpoint", sasl(credentials{Method: methodOAuth, TokenEndpoint: tokens.URL, ClientID: "client", ClientSecret: secret("client-secret"), Scopes: []string{"kafka"}}), ""},
+		{"PLAIN", sasl(credentials{Method: kafkalogin.Plain, Username: kafkad.User, Password: secret(kafkad.Password)}), ""},
+		{"SCRAM-SHA-256", sasl(credentials{Method: kafkalogin.SCRAM256, Username: "scram", Password: secret("secret-of-256")}), ""},
+		{"SCRAM-SHA-512", sasl(credentials{Method: kafkalogin.SCRAM512, Username: "scram", Password: secret("secret-of-512")}), ""},
+		{"token", sasl(credentials{Method: kafkalogin.OAuth, Token: secret(unsignedToken())}), ""},
+		{"token endpoint", sasl(credentials{Method: kafkalogin.OAuth, TokenEndpoint: tokens.URL, ClientID: "client", ClientSecret: secret("client-secret"), Scopes: []string{"kafka"}}), ""},
 		{"plain text to TLS", config{BootstrapServers: cluster.TLSAddresses()}, "speaks TLS on this port"},
 		{"an unknown authority", config{BootstrapServers: cluster.TLSAddresses(), TLS: tlsConfig{Mode: "verify-full"}}, "tls.rootCert"},
 		{"TLS to plain text", config{BootstrapServers: cluster.Addresses(), TLS: ca}, "does not speak TLS"},
 		{"no client certificate", config{BootstrapServers: cluster.MutualAddresses(), TLS: ca}, "client certificate"},
 		{"no login", sasl(credentials{}), "a login?"},
-		{"a wrong password", sasl(credentials{Method: methodPlain, Username: kafkad.User, Password: secret("wrong-secret")}), "refuses the login"},
-		{"a wrong SCRAM password", sasl(credentials{Method: methodSCRAM512, Username: "scram", Password: secret("wrong-secret")}), "refuses the login"},
-		{"AWS", sasl(credentials{Method: methodAWS, AWSAccessKeyID: "k", AWSSecretAccessKey: secret("aws-secret")}), "does not offer to log in by AWS_MSK_IAM"},
-		{"a refused client", sasl(credentials{Method: methodOAuth, TokenEndpoint: tokens.URL, ClientID: "client", ClientSecret: secret("wrong-secret")}), "token"},
+		{"a wrong password", sasl(credentials{Method: kafkalogin.Plain, Username: kafkad.User, Password: secret("wrong-secret")}), "refuses the login"},
+		{"a wrong SCRAM password", sasl(credentials{Method: kafkalogin.SCRAM512, Username: "scram", Password: secret("wrong-secret")}), "refuses the login"},
+		{"AWS", sasl(credentials{Method: kafkalogin.AWS, AWSAccessKeyID: "k", AWSSecretAccessKey: secret("aws-secret")}), "does not offer to log in by AWS_MSK_IAM"},
+		{"a refused client", sasl(credentials{Method: kafkalogin.OAuth, TokenEndpoint: tokens.URL, ClientID: "client", ClientSecret: secret("wrong-secret")}), "token"},
 		{"another name", config{BootstrapServers: elsewhere, TLS: ca}, "the certificate that it shows is not one for 127.0.0.2. Use the name in the certificate, or tls.mode verify-ca."},
 		{"another name, verify-ca", config{BootstrapServers: elsewhere, TLS: tlsConfig{Mode: "verify-ca", RootCert: cluster.CA()}}, ""},
 		{"nobody", config{BootstrapServers: "127.0.0.1:1"}, "no connection to it can be made"},

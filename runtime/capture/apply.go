@@ -68,10 +68,8 @@ func (t *Task) beginAnew(last *flowpb.CaptureSpec, changes wal.Records) {
 			log.Warn("captured anew, but other bindings write to the same collection: new destinations still read it from its start")
 			continue
 		}
-		for _, h := range t.Log.Heads(b.Target) {
-			if h.Journal.Capture == t.Def.Name {
-				changes[wal.BeginRecord(h.Journal)] = wal.EncodeOffset(h.Offset)
-			}
+		for _, h := range t.Log.Alone(b.Target, t.Def.Name) {
+			changes[wal.BeginRecord(h.Journal)] = wal.EncodeOffset(h.Offset)
 		}
 		log.Warn("captured anew: rows that were deleted meanwhile stay in a destination until the backfill counter of its binding is raised, too")
 	}

@@ -67,7 +67,11 @@ func (t *Task) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.run(ctx)
+	err = s.run(ctx)
+	if closeErr := s.writer.Close(); err == nil {
+		err = closeErr
+	}
+	return err
 }
 
 func (t *Task) stateName() string { return "capture/" + t.Def.Name + "/state" }

@@ -53,7 +53,8 @@ type stream struct {
 type binding struct {
 	stream *stream
 	status *status.Binding
-	docs   int // since the last commit
+	name   string // of the resource
+	docs   int    // since the last commit
 	bytes  int
 	last   []byte      // the newest document
 	told   atomic.Bool // the connector logs its phase
@@ -79,7 +80,8 @@ func (t *Task) open(ctx context.Context, spec *flowpb.CaptureSpec, version strin
 			byName[b.Target] = st
 			s.streams = append(s.streams, st)
 		}
-		s.byIndex = append(s.byIndex, &binding{stream: st, status: t.Status.Binding(pathName(spec.Bindings[i].ResourcePath), b.Target)})
+		name := pathName(spec.Bindings[i].ResourcePath)
+		s.byIndex = append(s.byIndex, &binding{stream: st, name: name, status: t.Status.Binding(name, b.Target)})
 	}
 	c := t.host()
 	c.OnLog, c.Valid = s.onLog, s.valid
@@ -176,7 +178,7 @@ func (s *session) captured(ctx context.Context, index int, doc []byte) error {
 	b := s.byIndex[index]
 	block := &b.stream.block
 	before := block.Size()
-	block.Add(doc)
+	block.AddFrom(b.name, doc)
 	s.size += block.Size() - before
 	b.docs++
 	b.bytes += len(doc)

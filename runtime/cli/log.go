@@ -15,6 +15,7 @@ import (
 
 	"github.com/sluicedata/sluice/runtime/engine"
 	"github.com/sluicedata/sluice/runtime/inspect"
+	"github.com/sluicedata/sluice/runtime/kafkalog"
 	"github.com/sluicedata/sluice/runtime/materialize"
 	"github.com/sluicedata/sluice/runtime/pipeline"
 	"github.com/sluicedata/sluice/runtime/status"
@@ -27,7 +28,7 @@ func (a *app) logCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "log", Short: "Look into the log of a pipeline, while it runs or after", Args: cobra.NoArgs,
 		Long: `Look into the log of a pipeline: what collections it has, their documents, and how far each materialization has read them.
-While the pipeline runs, the process that runs it answers; otherwise the data folder is read, and nothing in it is changed.`,
+While the pipeline runs, the process that runs it answers; otherwise the data folder is read, or Kafka if the log is there, and nothing is changed.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.PersistentFlags().StringVar(&data, "data", "", "the data folder of the pipeline's runs (default: the pipeline's file with the extension .data)")
@@ -37,7 +38,7 @@ While the pipeline runs, the process that runs it answers; otherwise the data fo
 		if dir == "" {
 			dir = engine.DataDir(file)
 		}
-		log, err := inspect.Open(dir, a.p.Log)
+		log, err := a.openLog(file, dir)
 		if err != nil {
 			return err
 		}
@@ -45,6 +46,28 @@ While the pipeline runs, the process that runs it answers; otherwise the data fo
 	}
 	cmd.AddCommand(logList(open), logStats(open), logCat(open), a.logForget(&data))
 	return cmd
+}
+
+// openLog opens the log of a pipeline for reading: that of its file, which need not be there for a log in the data folder.
+func (a *app) openLog(file, dir string) (inspect.Log, error) {
+	k, err := a.kafkaOf(file)
+	switch {
+	case err != nil:
+		return nil, err
+	case k == nil:
+		return inspect.Open(dir, a.p.Log)
+	}
+	return inspect.OpenElsewhere(dir, func() (wal.Engine, error) {
+		return kafkalog.Open(context.Background(), kafkalog.Options{Kafka: k, Log: logrus.NewEntry(a.p.Log), ReadOnly: true})
+	})
+}
+
+// kafkaOf is the cluster that has a pipeline's log; nil if it is in the data folder.
+func (a *app) kafkaOf(file string) (*pipeline.Kafka, error) {
+	if _, err := os.Stat(file); err != nil {
+		return nil, nil //nolint:nilnil,nilerr // the data folder is all that there is
+	}
+	return pipeline.LoadLog(file, a.pipelineOptions())
 }
 
 func (a *app) logForget(data *string) *cobra.Command {
@@ -57,6 +80,11 @@ also where it is disabled: take it out first. sluice run must not be running.`,
 			dir := *data
 			if dir == "" {
 				dir = engine.DataDir(args[0])
+			}
+			if k, err := a.kafkaOf(args[0]); err != nil {
+				return err
+			} else if k != nil {
+				return usererr.New(nil, "the log of %s is on %s, where nothing is kept for a materialization: its topics drop documents by their retention. There is nothing to forget", args[0], k)
 			}
 			seen, err := wal.Open(wal.Options{Dir: dir, Log: logrus.NewEntry(a.p.Log), ReadOnly: true}) // which makes no folder
 			if err == nil {
@@ -147,10 +175,10 @@ func describeCollections(out io.Writer, report *inspect.Report) error {
 		c := &report.Collections[i]
 		fmt.Fprintf(&b, "%s\n", c.Name)
 		for _, j := range c.Journals {
-			fmt.Fprintf(&b, "  captured by %s: %s in positions %d to %d, %s documents in %s commits from %s to %s\n", j.Capture, status.Bytes(float64(j.Bytes())), j.Start, j.Head,
+			fmt.Fprintf(&b, "  %s: %s in positions %d to %d, %s documents in %s commits from %s to %s\n", origin(j.Capture), status.Bytes(float64(j.Bytes())), j.Start, j.Head,
 				counted(&j, j.Documents), counted(&j, j.Commits), timeText(j.First), timeText(j.Last))
 			if j.Start > 0 {
-				fmt.Fprintf(&b, "    %s before %s were dropped\n", status.Bytes(float64(j.Start)), timeText(j.First))
+				fmt.Fprintf(&b, "    %s before %s were dropped\n", dropped(&j), timeText(j.First))
 			}
 		}
 		for _, r := range c.Readers {
@@ -158,7 +186,7 @@ func describeCollections(out io.Writer, report *inspect.Report) error {
 			if r.Binding != "" {
 				where += " (" + r.Binding + ")"
 			}
-			fmt.Fprintf(&b, "  read by %s: at position %d of %s, ", where, r.Position, r.Capture)
+			fmt.Fprintf(&b, "  read by %s: at position %d of %s, ", where, r.Position, partName(r.Capture))
 			if r.Bytes == 0 {
 				b.WriteString("up to date\n")
 				continue
@@ -172,6 +200,29 @@ func describeCollections(out io.Writer, report *inspect.Report) error {
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// origin says what a journal is, and partName what its part is called: a capture's, or a partition.
+func origin(part string) string {
+	if strings.HasPrefix(part, "#") {
+		return partName(part)
+	}
+	return "captured by " + part
+}
+
+func partName(part string) string {
+	if number, ok := strings.CutPrefix(part, "#"); ok {
+		return "partition " + number
+	}
+	return part
+}
+
+// dropped is what a journal does not have any more.
+func dropped(j *inspect.Journal) string {
+	if strings.HasPrefix(j.Capture, "#") {
+		return "records"
+	}
+	return status.Bytes(float64(j.Start))
 }
 
 // counted is a number of documents or commits, which is a lower bound where an older version did not count.

@@ -110,7 +110,10 @@ type printer struct {
 }
 
 func (p *printer) Identity() wal.Identity            { return wal.Identity{1} }
+func (p *printer) Words() wal.Words                  { return wal.Words{} }
 func (p *printer) Heads(string) []wal.Head           { return nil }
+func (p *printer) Alone(string, string) []wal.Head   { return nil }
+func (p *printer) Behind(wal.Journal, int64) int64   { return 0 }
 func (p *printer) Changed() <-chan struct{}          { return nil }
 func (p *printer) Writer(string) (wal.Writer, error) { return p, nil }
 func (p *printer) Get(name string) ([]byte, error)   { return p.records[name], nil }
@@ -143,6 +146,9 @@ func (p *printer) Append(_ string, b *wal.Block) error {
 		return err
 	})
 }
+
+// Close implements wal.Writer.
+func (p *printer) Close() error { return nil }
 
 // Require implements wal.Writer.
 func (p *printer) Require(string, uint32) error { return nil }

@@ -19,6 +19,10 @@ import (
 )
 
 func TestTwoMaterializationsReadTheSourceOnce(t *testing.T) {
+	onBoth(t, testTwoMaterializationsReadTheSourceOnce)
+}
+
+func testTwoMaterializationsReadTheSourceOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, frame.Proto, fakeConfig{Total: 500, Batch: 5, Keys: 30})
 	r.sink("one", "atomic", frame.Proto, fakeConfig{})
@@ -39,6 +43,10 @@ func TestTwoMaterializationsReadTheSourceOnce(t *testing.T) {
 }
 
 func TestLaterMaterializationReplaysTheLog(t *testing.T) {
+	onBoth(t, testLaterMaterializationReplaysTheLog)
+}
+
+func testLaterMaterializationReplaysTheLog(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, frame.Proto, fakeConfig{Total: 300, Batch: 5, Keys: 30})
 	r.sink("one", "atomic", frame.Proto, fakeConfig{})
@@ -56,7 +64,9 @@ func TestLaterMaterializationReplaysTheLog(t *testing.T) {
 // TestSchemaChangesWhileRunning: the field is there before the first row that has it is stored, and nothing is lost at
 // the change of sessions; also when the source announces it behind the documents, and these are so large that the log
 // has them already.
-func TestSchemaChangesWhileRunning(t *testing.T) {
+func TestSchemaChangesWhileRunning(t *testing.T) { onBoth(t, testSchemaChangesWhileRunning) }
+
+func testSchemaChangesWhileRunning(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		fake   string
@@ -83,6 +93,10 @@ func TestSchemaChangesWhileRunning(t *testing.T) {
 }
 
 func TestBackfillCounterOfAMaterialization(t *testing.T) {
+	onBoth(t, testBackfillCounterOfAMaterialization)
+}
+
+func testBackfillCounterOfAMaterialization(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, frame.Proto, fakeConfig{Total: 200, Batch: 5, Keys: 30})
 	m := r.sink("one", "atomic", frame.Proto, fakeConfig{})
@@ -100,7 +114,9 @@ func TestBackfillCounterOfAMaterialization(t *testing.T) {
 
 // TestBackfillCounterOfACapture: what the source lost while nobody listened is gone from destinations which begin anew
 // as well: they read from where the new backfill began.
-func TestBackfillCounterOfACapture(t *testing.T) {
+func TestBackfillCounterOfACapture(t *testing.T) { onBoth(t, testBackfillCounterOfACapture) }
+
+func testBackfillCounterOfACapture(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, frame.Proto, fakeConfig{Total: 200, Batch: 5, Keys: 1000})
 	m := r.sink("one", "atomic", frame.Proto, fakeConfig{})

@@ -56,7 +56,7 @@ func DataDir(file string) string { return strings.TrimSuffix(file, filepath.Ext(
 
 // Run runs a pipeline until the context is over, and returns when everything has stopped: captures first, at a
 // checkpoint, then materializations, behind their transaction. Errors are for people; a task that fails is none, it is
-// started again.
+// started again. One wraps [wal.ErrFenced] if another process has taken the pipeline over, where the log is not on this machine.
 func Run(ctx context.Context, o Options) error {
 	if o.Board == nil {
 		o.Board = status.NewBoard()
@@ -67,8 +67,13 @@ func Run(ctx context.Context, o Options) error {
 	if o.Backoff == (retry.Backoff{}) {
 		o.Backoff = retry.Backoff{Min: 500 * time.Millisecond, Max: 30 * time.Second, Factor: 2, Jitter: 0.2}
 	}
-	log, err := wal.Open(wal.Options{Dir: o.DataDir, Log: logrus.NewEntry(o.Logger), MinFreeBytes: o.MinFreeBytes, FreeBytes: o.FreeBytes, Now: o.Now})
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	log, err := o.openLog(ctx, stop)
 	if err != nil {
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return nil // it was told to stop before it had begun
+		}
 		return err
 	}
 	runErr := o.begin(ctx, log)
@@ -78,18 +83,21 @@ func Run(ctx context.Context, o Options) error {
 	if err := log.Close(); err != nil && runErr == nil {
 		runErr = usererr.New(err, "closing the log in %s failed; what was committed is safe", o.DataDir)
 	}
+	if why := context.Cause(ctx); errors.Is(why, wal.ErrFenced) {
+		return why
+	}
 	return runErr
 }
 
 // begin notes where new materializations begin.
-func (o *Options) begin(ctx context.Context, log *wal.Embedded) error {
+func (o *Options) begin(ctx context.Context, log wal.Engine) error {
 	if o.From == nil {
 		return nil
 	}
 	return materialize.Begin(ctx, log, o.Pipeline.Materializations, *o.From)
 }
 
-func (o *Options) run(ctx context.Context, log *wal.Embedded) error {
+func (o *Options) run(ctx context.Context, log wal.Engine) error {
 	collections, err := collection.Open(ctx, log, o.Pipeline.Collections)
 	if err != nil {
 		return err
@@ -124,7 +132,7 @@ func (o *Options) run(ctx context.Context, log *wal.Embedded) error {
 	anew := beginnings{}
 	for _, def := range o.Pipeline.Captures {
 		task := &capture.Task{
-			Def: def, Launcher: &o.Launcher, Log: log, Store: log, Collections: collections, Timeouts: o.Capture,
+			Def: def, Launcher: &o.Launcher, Log: log, Store: log.Records(captureTask(def.Name)), Collections: collections, Timeouts: o.Capture,
 			Status: o.Board.Task(status.Capture, def.Name), Logger: o.entry("capture", def.Name),
 		}
 		if err := anew.expect(task); err != nil {
@@ -138,7 +146,7 @@ func (o *Options) run(ctx context.Context, log *wal.Embedded) error {
 	running := map[string]*materialize.Task{}
 	for _, def := range o.Pipeline.Materializations {
 		task := &materialize.Task{
-			Def: def, Launcher: &o.Launcher, Log: log, Store: log, Collections: collections, Timeouts: o.Materialize,
+			Def: def, Launcher: &o.Launcher, Log: log, Store: log.Records(materializationTask(def.Name)), Collections: collections, Timeouts: o.Materialize,
 			Status: o.Board.Task(status.Materialization, def.Name), Logger: o.entry("materialization", def.Name),
 			MaxTransactionBytes: o.MaxTransactionBytes,
 		}
@@ -149,9 +157,9 @@ func (o *Options) run(ctx context.Context, log *wal.Embedded) error {
 			}
 		})
 	}
-	if o.Pipeline.Retention.Limited() {
+	if bounded, ok := log.(wal.Bounded); ok && o.Pipeline.Retention.Limited() {
 		r := &retention{
-			log: log, rule: o.Pipeline.Retention, defs: o.Pipeline.Materializations, board: o.Board, now: o.Now,
+			log: bounded, rule: o.Pipeline.Retention, defs: o.Pipeline.Materializations, board: o.Board, now: o.Now,
 			tasks: running, logger: logrus.NewEntry(o.Logger), warned: map[string]time.Time{},
 		}
 		captures.Go(func() { r.run(ctx, o.RetentionEvery) })

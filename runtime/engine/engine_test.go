@@ -49,6 +49,9 @@ func newRig(t *testing.T, codec frame.Codec, source fakeConfig) *rig {
 		}},
 		Collections: map[string]*pipeline.Collection{"acme/things": {Name: "acme/things", Key: []string{"/id"}, Schema: json.RawMessage(fakeSchema), At: "test.yaml:9"}},
 	}
+	if onKafka(t) {
+		r.p.Kafka = testKafka(t)
+	}
 	return r
 }
 
@@ -113,7 +116,21 @@ func (r *rig) start() (stop func()) {
 	done := make(chan error, 1)
 	o := r.defaults()
 	r.options.Board = o.Board
+	ready, told := make(chan struct{}), o.Ready
+	o.Ready = func() {
+		close(ready)
+		if told != nil {
+			told()
+		}
+	}
 	go func() { done <- Run(ctx, o) }()
+	select { // Kafka takes a while
+	case <-ready:
+	case err := <-done:
+		done <- err
+	case <-time.After(patience):
+		r.t.Fatalf("the engine does not begin\n%s", r.log)
+	}
 	var once sync.Once
 	stop = func() {
 		once.Do(func() {
@@ -251,7 +268,9 @@ func (r *rig) waitLog(text string) {
 	require.Eventually(r.t, func() bool { return strings.Contains(r.log.String(), text) }, patience, 5*time.Millisecond, "no %q in the log", text)
 }
 
-func TestPipelineInEveryCodec(t *testing.T) {
+func TestPipelineInEveryCodec(t *testing.T) { onBoth(t, testPipelineInEveryCodec) }
+
+func testPipelineInEveryCodec(t *testing.T) {
 	t.Parallel()
 	for _, codec := range []frame.Codec{frame.Proto, frame.JSON} {
 		for _, fake := range []string{"atomic", "staged"} {

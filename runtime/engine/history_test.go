@@ -27,7 +27,9 @@ func (r *rig) history(name string) []int {
 
 // TestHistoryIsStreamed: where all bindings are delta updates, documents go straight from the log to the connector, in
 // transactions of any size. Each is there once and in the order of the log, wherever the connector crashes.
-func TestHistoryIsStreamed(t *testing.T) {
+func TestHistoryIsStreamed(t *testing.T) { onBoth(t, testHistoryIsStreamed) }
+
+func testHistoryIsStreamed(t *testing.T) {
 	t.Parallel()
 	places := map[string][]string{
 		"atomic": {"", "acknowledge", "flush", "store", "startcommit", "committing", "committed", "startedcommit"},
@@ -35,6 +37,9 @@ func TestHistoryIsStreamed(t *testing.T) {
 	}
 	for fake, list := range places {
 		for i, place := range list {
+			if onKafka(t) && i%2 == 1 {
+				continue // half of them: what is Kafka's is the same
+			}
 			codec := []frame.Codec{frame.Proto, frame.JSON}[i%2]
 			t.Run(fmt.Sprintf("%s at %s", fake, place), func(t *testing.T) {
 				t.Parallel()
@@ -48,11 +53,26 @@ func TestHistoryIsStreamed(t *testing.T) {
 				}
 				require.Eventually(t, func() bool { return len(r.history("one")) >= len(want) }, time.Minute, 10*time.Millisecond)
 				stop()
-				require.Equal(t, want, r.history("one"))
+				if onKafka(t) { // which has an order within a key
+					require.Equal(t, r.byKey(want), r.byKey(r.history("one")))
+				} else {
+					require.Equal(t, want, r.history("one"))
+				}
 				if place != "" {
 					require.FileExists(t, filepath.Join(r.dir, "one", "crashed-"+place), "the crash happened")
 				}
 			})
 		}
 	}
+}
+
+// byKey are the numbers of documents, in their order, by key.
+func (r *rig) byKey(numbers []int) map[int][]int {
+	keys := map[int][]int{}
+	for _, n := range numbers {
+		var doc struct{ ID int }
+		require.NoError(r.t, json.Unmarshal(fakeDoc(&r.source, n), &doc))
+		keys[doc.ID] = append(keys[doc.ID], n)
+	}
+	return keys
 }

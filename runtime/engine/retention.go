@@ -16,7 +16,7 @@ import (
 
 // retention drops from the log what is older, or more, than the pipeline wants to keep. It is for one goroutine.
 type retention struct {
-	log    *wal.Embedded
+	log    wal.Bounded
 	rule   pipeline.Retention
 	defs   []*pipeline.Materialization
 	board  *status.Board
@@ -164,7 +164,7 @@ func (r *retention) drop(ctx context.Context, name wal.Journal, cut int64, reade
 	if err := r.log.Drop(ctx, name, keep); err != nil {
 		return err
 	}
-	r.logger.WithFields(logrus.Fields{"collection": name.Collection, "capture": name.Capture, "bytes": keep - start}).Info("dropped old documents from the log")
+	r.logger.WithFields(logrus.Fields{"collection": name.Collection, "capture": name.Part, "bytes": keep - start}).Info("dropped old documents from the log")
 	return nil
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/sluicedata/sluice/runtime/wal"
 )
 
-// folder is a log that this process has open. It is safe for use by many goroutines.
-type folder struct{ *wal.Embedded }
+// folder is a log that this process has open, here or elsewhere. It is safe for use by many goroutines.
+type folder struct{ wal.Engine }
 
 // Report implements Log.
 func (f *folder) Report(context.Context) (*Report, error) {
@@ -33,8 +33,9 @@ func (f *folder) Report(context.Context) (*Report, error) {
 		}
 		c := &report.Collections[n-1]
 		c.Journals = append(c.Journals, Journal{
-			Capture: name.Capture, Start: span.Start, Head: span.Head, First: span.First, Last: span.Last,
+			Capture: name.Part, Start: span.Start, Head: span.Head, First: span.First, Last: span.Last,
 			Documents: span.Documents, Commits: span.Commits, Uncounted: span.Uncounted,
+			Size: f.Behind(name, span.Start),
 		})
 	}
 	readers, err := materialize.Readers(f, nil)
@@ -57,8 +58,8 @@ func (f *folder) Report(context.Context) (*Report, error) {
 
 func (f *folder) reader(r materialize.Reader, span wal.Span) (Reader, error) {
 	out := Reader{
-		Materialization: r.Materialization, Binding: r.StateKey, Capture: r.Journal.Capture,
-		Position: r.Offset, Bytes: max(span.Head-r.Offset, 0), Documents: span.Documents,
+		Materialization: r.Materialization, Binding: r.StateKey, Capture: r.Journal.Part,
+		Position: r.Offset, Bytes: max(f.Behind(r.Journal, r.Offset), 0), Documents: span.Documents,
 	}
 	if out.Bytes == 0 {
 		out.Documents, out.Through = 0, span.Last

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -45,7 +46,8 @@ type Collection struct {
 	Readers  []Reader  `json:"readers"`
 }
 
-// Journal is the part of a collection that one capture writes. Positions are bytes since the journal began.
+// Journal is the part of a collection that one capture writes, with positions in bytes since the journal began; or on Kafka a partition of its
+// topic, "#" and its number instead of the capture, with positions in records.
 type Journal struct {
 	Capture string `json:"capture"`
 	// Start is where the oldest document stands that has not been dropped, Head where the journal ends.
@@ -56,12 +58,14 @@ type Journal struct {
 	Last      time.Time `json:"lastCommit"`
 	Documents int64     `json:"documents"`
 	Commits   int64     `json:"commits"`
+	// Size is how many bytes of documents the journal has; an estimate where positions are records.
+	Size int64 `json:"bytes"`
 	// Uncounted bytes were written by a version of sluice that did not count; their documents and commits are in no number here.
 	Uncounted int64 `json:"uncountedBytes,omitempty"`
 }
 
 // Bytes is what the journal has.
-func (j *Journal) Bytes() int64 { return j.Head - j.Start }
+func (j *Journal) Bytes() int64 { return j.Size }
 
 // Reader is how far one binding of a materialization has committed one journal.
 type Reader struct {
@@ -89,12 +93,34 @@ func Open(dir string, logger *logrus.Logger) (Log, error) {
 	return &folder{log}, nil
 }
 
+// OpenElsewhere opens a log that is not in the data folder: beside the sluice that uses the folder, through that; otherwise as open does. Errors are
+// for people.
+func OpenElsewhere(dir string, open func() (wal.Engine, error)) (Log, error) {
+	if _, err := os.Stat(dir); err == nil {
+		folder, err := wal.Lock(dir)
+		if errors.Is(err, wal.ErrInUse) {
+			return dial(dir, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := folder.Close(); err != nil {
+			return nil, err
+		}
+	}
+	log, err := open()
+	if err != nil {
+		return nil, err
+	}
+	return &folder{log}, nil
+}
+
 // Sum is a collection's journals as if they were one.
 func (c *Collection) Sum() *Journal {
 	sum := &Journal{}
 	for i := range c.Journals {
 		j := &c.Journals[i]
-		sum.Start, sum.Head = sum.Start+j.Start, sum.Head+j.Head
+		sum.Start, sum.Head, sum.Size = sum.Start+j.Start, sum.Head+j.Head, sum.Size+j.Size
 		sum.Documents, sum.Commits, sum.Uncounted = sum.Documents+j.Documents, sum.Commits+j.Commits, sum.Uncounted+j.Uncounted
 		if !j.First.IsZero() && (sum.First.IsZero() || j.First.Before(sum.First)) {
 			sum.First = j.First

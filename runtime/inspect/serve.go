@@ -41,7 +41,7 @@ type Server struct {
 }
 
 // Serve answers questions about the log of a data folder until it is closed, which must be before the log is.
-func Serve(ctx context.Context, dir string, log *wal.Embedded, logger *logrus.Logger) (*Server, error) {
+func Serve(ctx context.Context, dir string, log wal.Engine, logger *logrus.Logger) (*Server, error) {
 	s := &Server{log: &folder{log}, socket: filepath.Join(dir, socketName), done: make(chan struct{})}
 	if err := os.Remove(s.socket); err != nil && !errors.Is(err, fs.ErrNotExist) { // left by a process that was killed
 		return nil, fmt.Errorf("removing an old socket: %w", err)

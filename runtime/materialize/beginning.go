@@ -188,9 +188,9 @@ func (s *session) checkKept(b *binding, h wal.Head, offset int64) error {
 	if offset >= h.Start {
 		return nil
 	}
-	return usererr.New(nil, "%s: the log has dropped %d bytes of the collection %s which the materialization %s had not read: it was further behind than the pipeline's log.retention, which says unread: drop, or its destination was put back to an earlier state. "+
+	return usererr.New(nil, "%s: the log has dropped %d %s of the collection %s which the materialization %s had not read: it was further behind than the pipeline's log.retention, which says unread: drop, or its destination was put back to an earlier state. "+
 		"Raise the backfill counters of the capture's binding and of the materialization's, to fill it anew; or only that of the materialization's, and run once with --from",
-		s.task.at(b), h.Start-offset, b.source, s.task.Def.Name)
+		s.task.at(b), h.Start-offset, s.task.Log.Words().Unit, b.source, s.task.Def.Name)
 }
 
 func (t *Task) at(b *binding) string { return t.Def.Bindings[b.index].At }

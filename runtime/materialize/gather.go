@@ -266,7 +266,7 @@ func (s *session) storeDoc(b *binding, doc []byte, exists, deleted bool) (err er
 func (s *session) lag(b *binding) {
 	var waiting int64
 	for _, h := range s.task.Log.Heads(b.source) {
-		waiting += h.Offset - s.positions.get(h.Journal, b.stateKey)
+		waiting += s.task.Log.Behind(h.Journal, s.positions.get(h.Journal, b.stateKey))
 	}
 	b.status.Backlog(waiting)
 	switch {

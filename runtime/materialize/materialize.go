@@ -129,7 +129,7 @@ func (t *Task) settle(ctx context.Context, until time.Time, full int64) error {
 	}
 }
 
-// head is how long the journals are together that are read.
+// head is how long the journals are together that are read, in bytes.
 func (t *Task) head() int64 {
 	var sum int64
 	counted := map[string]bool{}
@@ -139,7 +139,7 @@ func (t *Task) head() int64 {
 		}
 		counted[b.Source] = true
 		for _, h := range t.Log.Heads(b.Source) {
-			sum += h.Offset
+			sum += t.Log.Behind(h.Journal, 0)
 		}
 	}
 	return sum

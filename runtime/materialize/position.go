@@ -31,8 +31,8 @@ func newPositions(log wal.Log, cp *flowpb.Checkpoint) (*positions, error) {
 	p := &positions{identity: log.Identity(), sources: map[string]int64{}}
 	for name, source := range cp.GetSources() {
 		if len(source.Producers) != 1 || !bytes.Equal(source.Producers[0].Id, p.identity[:]) {
-			return nil, usererr.New(nil, "the destination has committed positions (%s) of another log than the one in this data folder: "+
-				"run with the data folder that it was filled from, or raise the backfill counters of its bindings and remove its checkpoint to fill it anew", name)
+			return nil, usererr.New(nil, "the destination has committed positions (%s) of another log than the one in %s: "+
+				"run with the log that it was filled from, or raise the backfill counters of its bindings and remove its checkpoint to fill it anew", name, log.Words().Place)
 		}
 		p.sources[name] = source.ReadThrough
 	}
@@ -48,13 +48,14 @@ func (p *positions) check(log wal.Log) error {
 		}
 		head := int64(0)
 		for _, h := range log.Heads(parts[0]) {
-			if h.Journal.Capture == parts[1] {
+			if h.Journal.Part == parts[1] {
 				head = h.Offset
 			}
 		}
 		if offset > head {
-			return usererr.New(nil, "the destination has committed more of the collection %s (%d bytes) than this data folder holds (%d bytes): "+
-				"the folder was put back from an older backup; use the newest one, or fill the destination anew", parts[0], offset, head)
+			words := log.Words()
+			return usererr.New(nil, "the destination has committed more of the collection %s (%d %s) than %s holds (%d %s): %s",
+				parts[0], offset, words.Unit, words.Place, head, words.Unit, words.Short)
 		}
 	}
 	return nil

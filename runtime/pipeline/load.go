@@ -116,9 +116,7 @@ func (s *source) log(p *Pipeline) field {
 		}
 		return err
 	}
-	return func(n *yaml.Node) error {
-		return s.members(n, "log", map[string]field{"retention": retention})
-	}
+	return func(n *yaml.Node) error { return s.logOn(p, n, retention) }
 }
 
 func (s *source) capture(p *Pipeline, name string, n *yaml.Node) error {

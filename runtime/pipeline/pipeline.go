@@ -6,9 +6,12 @@ package pipeline
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluicedata/sluice/protocol/frame"
+	"github.com/sluicedata/sluice/sdk/endpoint"
+	"github.com/sluicedata/sluice/sdk/kafkalogin"
 )
 
 // A Pipeline is what one file (and the files it refers to) says, checked for everything that can be checked without
@@ -19,6 +22,7 @@ type Pipeline struct {
 	Collections      map[string]*Collection
 	Materializations []*Materialization
 	Retention        Retention // of the log
+	Kafka            *Kafka    // that is the log; nil for the embedded one
 	// Paused are the materializations that are disabled, which nothing runs; those above have the bindings of theirs that are.
 	Paused []*Materialization
 }
@@ -121,4 +125,27 @@ type Options struct {
 	Getenv func(name string) (value string, ok bool)
 	// Airbyte is the command that is a connector for sources of Airbyte (see [Endpoint.AdaptAirbyte]); without it there can be none.
 	Airbyte []string
+}
+
+// Kafka is a log that is kept in the topics of a Kafka cluster.
+type Kafka struct {
+	Brokers     []endpoint.Address
+	Credentials kafkalogin.Credentials
+	TLS         endpoint.TLS
+	Prefix      string // what the names of its topics begin with
+	// Partitions and Replication are those of topics that are made; a replication of zero is the brokers' own.
+	Partitions, Replication int
+	MaxDocument             int64         // bytes that a document may have
+	TransactionTimeout      time.Duration // how long the cluster lets a transaction be open
+	Adopt                   bool          // topics that exist may be used
+	At                      string        // file:line
+}
+
+// String is the cluster, as messages name it.
+func (k *Kafka) String() string {
+	var hosts []string
+	for _, b := range k.Brokers {
+		hosts = append(hosts, b.String())
+	}
+	return "kafka://" + strings.Join(hosts, ",")
 }

@@ -185,3 +185,52 @@ func FuzzLoad(f *testing.F) {
 		_, _ = Load(file, Options{Getenv: getenv})
 	})
 }
+
+func TestLogOnKafka(t *testing.T) {
+	t.Parallel()
+	load := func(log string) (*Pipeline, error) {
+		return Load(files(t, "captures:\n  a:\n    endpoint: {local: {command: [cat]}}\n    bindings: [{resource: {}, target: c}]\ncollections:\n  c: {key: [/id], schema: {}}\nlog: "+log+"\n", nil), Options{Getenv: getenv})
+	}
+	p, err := load("kafka://localhost:1,127.0.0.1:2")
+	require.NoError(t, err)
+	k := p.Kafka
+	require.Equal(t, "kafka://localhost:1,127.0.0.1:2", k.String())
+	require.Equal(t, []any{"pipeline", 3, 0, int64(16 << 20), 15 * time.Minute, false, "disable"}, []any{k.Prefix, k.Partitions, k.Replication, k.MaxDocument, k.TransactionTimeout, k.Adopt, k.TLS.Mode})
+	p, err = load(`{url: "kafka://kafka.example.com", topics: {prefix: shop, partitions: 12, replication: 3, maxDocument: 1MB, adopt: true}, transactionTimeout: 1h,
+  retention: {time: 7d, unread: drop}, credentials: {method: PLAIN, username: u, password: "${PASSWORD}"}, tls: {mode: require}}`)
+	require.NoError(t, err)
+	k = p.Kafka
+	require.Equal(t, []any{"shop", 12, 3, int64(1e6), time.Hour, true, "require"}, []any{k.Prefix, k.Partitions, k.Replication, k.MaxDocument, k.TransactionTimeout, k.Adopt, k.TLS.Mode})
+	require.Equal(t, "kafka.example.com:9092", k.Brokers[0].String())
+	require.Equal(t, "s3cret: #x", k.Credentials.Password.Reveal())
+	only, err := LoadLog(p.File, Options{Getenv: getenv})
+	require.NoError(t, err)
+	require.Equal(t, k, only)
+	p, err = load("{retention: {time: 7d}}")
+	require.NoError(t, err)
+	require.Nil(t, p.Kafka)
+	for log, want := range map[string]string{
+		"redis://x":                     "pipeline.yaml:7: the log must be an address such as kafka://broker1:9092,broker2:9092, or a mapping; without it, it is kept in the data folder",
+		"kafka://u:hidden@x":            "pipeline.yaml:7: the log's address holds a login, and addresses are shown in logs: write it in credentials of a mapping, beside url",
+		"kafka://x:port":                `the log's address cannot be used: The port "port" of the address is not a number`,
+		"{topics: {partitions: 3}}":     "the log has no url such as kafka://broker:9092, without which it is kept in the data folder: that has neither topics nor a login",
+		"{url: kafka://x, user: u}":     `unknown field "user" in log`,
+		"{url: kafka://x, tls: 1}":      "tls of the log must be a mapping",
+		"{url: kafka://x, tls: {x: 1}}": "tls of the log",
+		"{url: kafka://x, tls: {mode: disable}, credentials: {username: u}}": "There are credentials, but no method to log in with",
+		"{url: kafka://x, topics: {partitions: 0}}":                          `partitions of the log's topics is "0": it must be a whole number from 1 to 10000`,
+		"{url: kafka://x, topics: {replication: all}}":                       `replication of the log's topics is "all": it must be a whole number from 1 to 100`,
+		"{url: kafka://x, topics: {prefix: a/b}}":                            `prefix of the log's topics is "a/b": it must be made of letters, digits, dots, dashes and underscores, at most 100`,
+		"{url: kafka://x, topics: {maxDocument: big}}":                       `maxDocument of the log's topics is "big": it must be a size such as 1MB or 64MB, at most 1GiB`,
+		"{url: kafka://x, transactionTimeout: soon}":                         `transactionTimeout of the log is "soon": it must be a duration of a second or more, such as 15m`,
+		"{url: kafka://x, retention: {time: 7d}}":                            "retention of a log on Kafka is that of its topics, which drop what is older whether it was read or not: write unread: drop to have it so",
+	} {
+		_, err := load(log)
+		require.Error(t, err, log)
+		require.Contains(t, usererr.Message(err), want)
+		require.NotContains(t, usererr.Message(err), "hidden")
+	}
+	for file, want := range map[string]string{"a/shop.yaml": "shop", "-.yaml": "sluice", "my shop!.v2.yaml": "my-shop-.v2"} {
+		require.Equal(t, want, prefixOf(file))
+	}
+}

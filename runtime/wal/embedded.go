@@ -39,7 +39,7 @@ type Embedded struct {
 func (e *Embedded) add(name Journal, j *journal) {
 	e.journals[name] = j
 	list := append(e.byName[name.Collection], name)
-	slices.SortFunc(list, func(a, b Journal) int { return strings.Compare(a.Capture, b.Capture) })
+	slices.SortFunc(list, func(a, b Journal) int { return strings.Compare(a.Part, b.Part) })
 	e.byName[name.Collection] = list
 }
 
@@ -254,6 +254,29 @@ func (e *Embedded) Close() error {
 
 // Identity implements Log.
 func (e *Embedded) Identity() Identity { return e.identity }
+
+// Words implements Log.
+func (e *Embedded) Words() Words {
+	return Words{Place: "this data folder", Unit: "bytes", Short: "the folder was put back from an older backup; use the newest one, or fill the destination anew"}
+}
+
+// Behind implements Log.
+func (e *Embedded) Behind(name Journal, offset int64) int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if j := e.journals[name]; j != nil {
+		return j.head - offset
+	}
+	return 0
+}
+
+// Alone implements Log.
+func (e *Embedded) Alone(collection, capture string) []Head {
+	return slices.DeleteFunc(e.Heads(collection), func(h Head) bool { return h.Journal.Part != capture })
+}
+
+// Records implements Engine: nobody else has the folder open.
+func (e *Embedded) Records(string) Store { return e }
 
 // Changed implements Log.
 func (e *Embedded) Changed() <-chan struct{} {

@@ -60,3 +60,23 @@ func bare(err error) error {
 	}
 	return err
 }
+
+// Folder is a data folder that this process has for itself.
+type Folder struct{ lock *os.File }
+
+// Lock takes a data folder for this process, and makes it if it is not there: for logs that are elsewhere. Errors are for people; one wraps
+// [ErrInUse] if another process has it.
+func Lock(dir string) (*Folder, error) {
+	opts := Options{Dir: dir}
+	if err := opts.prepare(); err != nil {
+		return nil, err
+	}
+	lock, err := lockFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Folder{lock}, nil
+}
+
+// Close gives the folder back.
+func (f *Folder) Close() error { return unlockFolder(f.lock) }

@@ -1,8 +1,9 @@
 // Package wal is the log that stands between captures and materializations: what a capture has committed stays in
 // it, in order, for any number of readers at their own pace.
 //
-// A collection is kept as journals, one for each capture that writes to it. A journal is a sequence of bytes; an
-// offset counts from its beginning and never changes its meaning. Documents stand in blocks, and blocks are the unit
+// A collection is kept as journals, in each of which documents have an order: one for each capture that writes to it in the
+// embedded log, one for each partition of a topic in Kafka. An offset counts from a journal's beginning, bytes here and records
+// there, and never changes its meaning. Documents stand in blocks, and blocks are the unit
 // of reading and of positions. What a capture appends becomes visible, and durable, at its next commit, together with
 // the records (the capture's state) that the commit carries.
 package wal
@@ -31,7 +32,63 @@ type Log interface {
 	Writer(capture string) (Writer, error)
 	// Reader reads the blocks of a journal from an offset up to another, which must not be behind the head.
 	Reader(journal Journal, from, to int64) (Reader, error)
+	// Behind is how many bytes of documents a journal has from an offset to its head, of which zero are none; an estimate
+	// where offsets are not bytes.
+	Behind(journal Journal, offset int64) int64
+	// Alone returns the journals of a collection, and up to where each is committed, if nobody but one capture has ever written to
+	// them, and none of them otherwise.
+	Alone(collection, capture string) []Head
+	// Words are what messages for people call this log.
+	Words() Words
 }
+
+// Words are what messages call a log.
+type Words struct {
+	Place string // where it is: "this data folder"
+	Unit  string // of offsets: "bytes"
+	// Short is why a destination may have committed more than the log has, and what to do then.
+	Short string
+}
+
+// Engine is a whole log as the engine runs one: with its records, with what is asked of it to look into it, and with its end.
+type Engine interface {
+	Log
+	Store
+	Inspected
+	// Records are the same records, as one task changes them ("capture/NAME", "materialization/NAME"): what it has appended and
+	// not committed is forgotten by that. An error wraps [ErrFenced] once another instance of the task has begun elsewhere.
+	Records(task string) Store
+	// Close closes the log. Nobody may use it any more.
+	Close() error
+}
+
+// Inspected is what is asked of a log to look into it.
+type Inspected interface {
+	// Journals lists the journals that have been committed to, in their order.
+	Journals() []Journal
+	// Names lists the names of records that begin with a prefix, in their order.
+	Names(prefix string) ([]string, error)
+	// Span describes what the log has of a journal.
+	Span(Journal) (Span, error)
+	// At finds where the first commit of a time or later begins in a journal; where the journal ends if there is none.
+	At(journal Journal, t time.Time) (int64, error)
+	// Through returns what is known of the last commit that ends at an offset of a journal or before it; the zero Commit if none is.
+	Through(journal Journal, offset int64) (Commit, error)
+}
+
+// Bounded is a log from which the engine drops old documents, by the pipeline's retention. Others bound themselves.
+type Bounded interface {
+	Inspected
+	Store
+	// Start is where the oldest document of a journal stands; zero if there is none.
+	Start(Journal) int64
+	// Drop forgets the documents of a journal in front of an offset, for good: one at which a commit begins.
+	Drop(ctx context.Context, journal Journal, offset int64) error
+}
+
+// ErrFenced says that another instance of a task has begun elsewhere, so that this one can commit nothing any more. It is the end of this
+// instance, and no failure of it: to try again would end the other one.
+var ErrFenced = errors.New("another instance has taken over")
 
 // Store keeps small records by name: states, checkpoints, specifications.
 type Store interface {
@@ -53,6 +110,8 @@ type Writer interface {
 	Require(collection string, version uint32) error
 	// Commit makes what was appended visible and durable, with the records, all or nothing.
 	Commit(ctx context.Context, changes Records) error
+	// Close forgets what was appended and not committed, if others would wait for that.
+	Close() error
 }
 
 // Reader iterates over blocks.
@@ -66,14 +125,14 @@ type Reader interface {
 // Identity is six bytes, as many as a producer's id in the protocol's checkpoint has.
 type Identity [6]byte
 
-// Journal names a capture's part of a collection.
-type Journal struct{ Collection, Capture string }
+// Journal names a part of a collection: that of a capture in the embedded log, "#" and the number of a partition in Kafka.
+type Journal struct{ Collection, Part string }
 
-func (j Journal) String() string { return j.Collection + ";" + j.Capture }
+func (j Journal) String() string { return j.Collection + ";" + j.Part }
 
-// Compare orders journals by collection, and then by capture.
+// Compare orders journals by collection, and then by part.
 func (j Journal) Compare(k Journal) int {
-	return cmp.Or(strings.Compare(j.Collection, k.Collection), strings.Compare(j.Capture, k.Capture))
+	return cmp.Or(strings.Compare(j.Collection, k.Collection), strings.Compare(j.Part, k.Part))
 }
 
 // Head is how far a journal is committed.
@@ -89,6 +148,22 @@ type Block struct {
 	Schema uint32    // version of the collection's schema that the documents may need
 	Count  int
 	docs   []byte // each as its length, a varint, and its text
+	// origins are what AddFrom was told of each document; shorter, or empty, if it was not. They are not kept by the embedded log.
+	origins []string
+}
+
+// AddFrom is Add with the name of what a document comes from, such as a table's, for a log that keeps it.
+func (b *Block) AddFrom(origin string, doc []byte) {
+	b.origins = append(b.origins, origin)
+	b.Add(doc)
+}
+
+// Origin is what AddFrom was told of a document, by its number in the block; "" if nothing.
+func (b *Block) Origin(i int) string {
+	if i < len(b.origins) {
+		return b.origins[i]
+	}
+	return ""
 }
 
 // Add appends a document, which is copied.
@@ -106,7 +181,7 @@ func (b *Block) Reset() {
 	if cap(b.docs) > 4<<20 {
 		b.docs = nil
 	}
-	b.docs, b.Count = b.docs[:0], 0
+	b.docs, b.Count, b.origins = b.docs[:0], 0, b.origins[:0]
 }
 
 // Docs iterates over the documents, which alias the block.

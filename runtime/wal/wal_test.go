@@ -60,7 +60,7 @@ func TestOnlyCommittedBlocksAreThere(t *testing.T) {
 	log := open(t, dir)
 	identity := log.Identity()
 	j := Journal{"acme/a", "acme/source"}
-	w, err := log.Writer(j.Capture)
+	w, err := log.Writer(j.Part)
 	require.NoError(t, err)
 	changed := log.Changed()
 	require.NoError(t, w.Append(j.Collection, block(`{"n":1}`, `{"n":2}`)))
@@ -73,7 +73,7 @@ func TestOnlyCommittedBlocksAreThere(t *testing.T) {
 	require.Equal(t, []string{`{"n":1}`, `{"n":2}`}, docs)
 
 	// The next writer, after a failure or a restart, begins behind what was committed.
-	w, err = log.Writer(j.Capture)
+	w, err = log.Writer(j.Part)
 	require.NoError(t, err)
 	require.NoError(t, w.Append(j.Collection, block(`{"n":5}`)))
 	require.NoError(t, w.Commit(t.Context(), Records{"state": []byte("2"), "other": []byte("x")}))
@@ -104,12 +104,12 @@ func TestLargeTransaction(t *testing.T) {
 	defer func() { require.NoError(t, log.Close()) }()
 	j := Journal{"acme/a", "acme/source"}
 	big := strings.Repeat("x", 1<<20)
-	w, err := log.Writer(j.Capture)
+	w, err := log.Writer(j.Part)
 	require.NoError(t, err)
 	for range 12 {
 		require.NoError(t, w.Append(j.Collection, block(big)))
 	}
-	w, err = log.Writer(j.Capture) // the first attempt is given up
+	w, err = log.Writer(j.Part) // the first attempt is given up
 	require.NoError(t, err)
 	require.Empty(t, log.Heads(j.Collection))
 	for range 10 {
@@ -127,7 +127,7 @@ func TestTornWrites(t *testing.T) {
 	dir := t.TempDir()
 	log := open(t, dir)
 	j := Journal{"acme/a", "acme/source"}
-	w, err := log.Writer(j.Capture)
+	w, err := log.Writer(j.Part)
 	require.NoError(t, err)
 	const commits = 20
 	for n := range commits {
@@ -153,7 +153,7 @@ func TestTornWrites(t *testing.T) {
 		seen[n] = true
 		docs, _ := contents(t, log, j, 0)
 		require.Len(t, docs, 2*n, "the documents of exactly the commits whose state is there")
-		w, err := log.Writer(j.Capture)
+		w, err := log.Writer(j.Part)
 		require.NoError(t, err)
 		require.NoError(t, w.Append(j.Collection, block(`{"n":"more"}`)))
 		require.NoError(t, w.Commit(t.Context(), nil))
@@ -200,7 +200,7 @@ func TestLogIsTheModel(t *testing.T) {
 		forget := func(c string) {
 			delete(writers, c)
 			for j := range pending {
-				if j.Capture == c {
+				if j.Part == c {
 					delete(pending, j)
 				}
 			}
@@ -217,7 +217,7 @@ func TestLogIsTheModel(t *testing.T) {
 			case 3:
 				require.NoError(t, writer(c).Commit(t.Context(), nil))
 				for j, docs := range pending {
-					if j.Capture == c {
+					if j.Part == c {
 						committed[j] = append(committed[j], docs...)
 						delete(pending, j)
 					}
@@ -260,7 +260,7 @@ func TestErrorsForPeople(t *testing.T) {
 	require.Contains(t, usererr.Message(err), fmt.Sprintf("the data folder %s is in use by another sluice run (process %d)", dir, os.Getpid()))
 
 	j := Journal{"acme/a", "acme/source"}
-	w, err := log.Writer(j.Capture)
+	w, err := log.Writer(j.Part)
 	require.NoError(t, err)
 	require.NoError(t, w.Append(j.Collection, block(`{"n":1}`)))
 	require.NoError(t, w.Commit(t.Context(), nil))

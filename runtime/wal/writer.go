@@ -42,7 +42,7 @@ func (e *Embedded) Writer(capture string) (Writer, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for name, j := range e.journals {
-		if name.Capture != capture {
+		if name.Part != capture {
 			continue
 		}
 		last, err := e.lastCommit(j)
@@ -228,3 +228,6 @@ func (w *writer) tail(collection string) (*tail, error) {
 	w.tails[collection] = t
 	return t, nil
 }
+
+// Close implements Writer: what was not committed is in nobody's way, and goes when the next writer begins.
+func (w *writer) Close() error { return nil }

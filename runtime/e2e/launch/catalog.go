@@ -21,6 +21,7 @@ type Catalog struct {
 	Captures         map[string]*Capture         `yaml:"captures,omitempty"`
 	Collections      map[string]*Collection      `yaml:"collections,omitempty"`
 	Materializations map[string]*Materialization `yaml:"materializations,omitempty"`
+	Log              any                         `yaml:"log,omitempty"` // an address, or a mapping; nil is the data folder
 }
 
 // Capture reads a database into collections.

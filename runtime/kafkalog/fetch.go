@@ -1,0 +1,105 @@
+package kafkalog
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// place is a partition.
+type place struct {
+	topic     string
+	id        kadm.TopicID
+	partition int32
+}
+
+// errGone says that what stands at an offset was dropped.
+var errGone = errors.New("what stood there was dropped")
+
+// fetch reads committed records of a partition from an offset, about maxBytes of them as they are stored, and the offset behind them; it waits
+// for some until the wait is over. The leader is found, and found anew, until the log's patience is over. The error is for people, or wraps errGone.
+func (l *Log) fetch(ctx context.Context, at place, offset int64, maxBytes int, wait time.Duration) (records []*kgo.Record, next int64, err error) {
+	deadline := time.Now().Add(l.o.Patience)
+	for {
+		records, next, err = l.fetchOnce(ctx, at, offset, maxBytes, wait)
+		switch {
+		case err == nil:
+			return records, next, nil
+		case errors.Is(err, kerr.OffsetOutOfRange):
+			return nil, 0, errGone
+		case ctx.Err() != nil:
+			return nil, 0, cause(ctx, err)
+		case !kerr.IsRetriable(err) && !isNet(err) && !isNoBroker(err) || time.Now().After(deadline):
+			return nil, 0, l.explain(err, "reading the log", at.topic)
+		}
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return nil, 0, cause(ctx, err)
+		}
+	}
+}
+
+func (l *Log) fetchOnce(ctx context.Context, at place, offset int64, maxBytes int, wait time.Duration) ([]*kgo.Record, int64, error) {
+	leader, err := l.leader(ctx, at)
+	if err != nil {
+		return nil, 0, err
+	}
+	p := kmsg.NewFetchRequestTopicPartition()
+	p.Partition, p.FetchOffset, p.PartitionMaxBytes = at.partition, offset, int32(maxBytes)
+	t := kmsg.NewFetchRequestTopic()
+	t.Topic, t.TopicID, t.Partitions = at.topic, at.id, []kmsg.FetchRequestTopicPartition{p}
+	request := kmsg.NewPtrFetchRequest()
+	request.MaxWaitMillis, request.MinBytes, request.MaxBytes, request.IsolationLevel = int32(wait.Milliseconds()), 1, int32(maxBytes), 1
+	request.Topics = []kmsg.FetchRequestTopic{t}
+	limited, cancel := context.WithTimeoutCause(ctx, wait+l.o.Patience, errStalled)
+	defer cancel()
+	answer, err := l.client.Broker(int(leader)).RetriableRequest(limited, request)
+	if err != nil {
+		return nil, 0, cause(limited, err)
+	}
+	response, ok := answer.(*kmsg.FetchResponse)
+	if !ok {
+		return nil, 0, errors.New("the answer is none to a fetch")
+	}
+	if err := kerr.ErrorForCode(response.ErrorCode); err != nil {
+		return nil, 0, err
+	}
+	if len(response.Topics) != 1 || len(response.Topics[0].Partitions) != 1 {
+		return nil, 0, errors.New("the answer to a fetch lacks the partition")
+	}
+	got, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
+		Offset: offset, IsolationLevel: kgo.ReadCommitted(), Topic: at.topic, Partition: at.partition,
+	}, &response.Topics[0].Partitions[0], kgo.DefaultDecompressor(), nil)
+	return got.Records, next, got.Err
+}
+
+// leader asks who leads a partition. The client keeps the answer for a while.
+func (l *Log) leader(ctx context.Context, at place) (int32, error) {
+	request := kmsg.NewPtrMetadataRequest()
+	t := kmsg.NewMetadataRequestTopic()
+	t.Topic = &at.topic
+	request.Topics = []kmsg.MetadataRequestTopic{t}
+	answer, err := l.client.RequestCachedMetadata(ctx, request, time.Second)
+	if err != nil {
+		return 0, err
+	}
+	for _, t := range answer.Topics {
+		if err := kerr.ErrorForCode(t.ErrorCode); err != nil {
+			return 0, err
+		}
+		for _, p := range t.Partitions {
+			if p.Partition == at.partition {
+				return p.Leader, kerr.ErrorForCode(p.ErrorCode)
+			}
+		}
+	}
+	return 0, kerr.UnknownTopicOrPartition
+}
+
+// isNoBroker tells whether a leader is not known to the client yet.
+func isNoBroker(err error) bool { return strings.Contains(err.Error(), "unknown broker") }
