@@ -24,7 +24,7 @@ import (
 func TestCrashOnKafka(t *testing.T) {
 	t.Parallel()
 	bins := binaries(t)
-	seed, length := crashSeed(t), crashLength(t, 15*time.Second)
+	seed, length := crashSeed(t), crashLength(t, 8*time.Second)
 	t.Logf("SLUICE_CRASH_SEED=%d SLUICE_CRASH_FOR=%s", seed, length)
 	cluster := server.Kafka(t, kafkad.Options{})
 	client := newKcat(t, cluster.Addresses())
@@ -47,7 +47,7 @@ func TestCrashOnKafka(t *testing.T) {
 	writing := startWriters(t, source, inPostgres, seed, 4*time.Millisecond)
 	eventually(t, 3*time.Minute, func() bool { return w.copyHas(t, "marking.keyless", 1000) }, func() string { return "the backfill of the keyless table did not end" })
 	writing.startKeyless(t)
-	for end := time.Now().Add(length); time.Now().Before(end) || c.blows < 5; {
+	for end := time.Now().Add(length); time.Now().Before(end) || c.blows < 4; {
 		c.wait(t)
 		require.NoError(t, c.strike(t.Context()))
 	}

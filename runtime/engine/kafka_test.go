@@ -2,15 +2,19 @@ package engine
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluicedata/sluice/protocol/frame"
 	"github.com/sluicedata/sluice/runtime/pipeline"
+	"github.com/sluicedata/sluice/runtime/wal"
 	"github.com/sluicedata/sluice/sdk/endpoint"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
+	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
 // onBoth runs a test on the embedded log and on Kafka.
@@ -36,4 +40,43 @@ func testKafka(t *testing.T) *pipeline.Kafka {
 		k.Brokers = append(k.Brokers, address)
 	}
 	return k
+}
+
+// TestSecondRunOnKafka: a run elsewhere takes the pipeline over, and the first one ends and says why. What both have stored counts once.
+func TestSecondRunOnKafka(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, frame.Proto, fakeConfig{Total: 300, Batch: 3, Keys: 30, Paced: true})
+	r.p.Kafka = testKafka(t)
+	r.sink("one", "staged", frame.Proto, fakeConfig{})
+	older := r.defaults()
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	older.Ready = func() { close(ready) }
+	go func() { ended <- Run(t.Context(), older) }()
+	<-ready
+	require.Eventually(t, func() bool { rows, _ := r.rows("one"); return len(rows) > 0 }, patience, time.Millisecond)
+	newer := r.defaults()
+	newer.DataDir = filepath.Join(r.dir, "elsewhere")
+	r.options.Board = nil
+	go func() { _ = Run(t.Context(), newer) }()
+	err := <-ended
+	require.ErrorIs(t, err, wal.ErrFenced)
+	require.Contains(t, usererr.Message(err), "another sluice run has taken over this pipeline")
+	r.wait("one")
+	r.same("one")
+}
+
+// TestGroupingOnKafka: documents that are grouped by something else than the key would have no order.
+func TestGroupingOnKafka(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, frame.Proto, fakeConfig{Total: 1, Batch: 1, Keys: 1})
+	r.p.Kafka = &pipeline.Kafka{Partitions: 3}
+	m := r.sink("one", "atomic", frame.Proto, fakeConfig{})
+	m.Bindings[0].Fields.GroupBy = []string{"n"}
+	_, err := keysOf(r.p)
+	require.Equal(t, "test.yaml:22: the materialization acme/one groups the collection acme/things by fields without its key /id, and a log on Kafka has an order within a key only: add that to groupBy, or set topics.partitions of the log to 1 and begin with a new topics.prefix",
+		usererr.Message(err))
+	m.Bindings[0].Fields.GroupBy = []string{"n", "id"}
+	keys, err := keysOf(r.p)
+	require.NoError(t, err)
+	require.Equal(t, []string{"/id"}, keys["acme/things"].Pointers)
 }

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"encoding/json"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -96,7 +95,7 @@ func parsed[T any](s *source, n *yaml.Node, what string) (T, error) {
 	if err != nil {
 		return zero, err
 	}
-	v, err := schema.Parse[T](json.RawMessage(raw), what)
+	v, err := schema.Parse[T](raw, what)
 	if err != nil {
 		return zero, s.fail(n, "%s", usererr.Message(err))
 	}

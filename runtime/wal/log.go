@@ -21,8 +21,7 @@ import (
 // Log is the engine-neutral part: what captures append and materializations read. Implementations are safe for use
 // by many goroutines; a Writer or Reader is for one.
 type Log interface {
-	// Identity tells this log from every other: positions of one mean nothing in another.
-	Identity() Identity
+	Placed
 	// Heads returns the journals of a collection and up to where each is committed.
 	Heads(collection string) []Head
 	// Changed returns a channel that is closed at the next commit of a capture. Take it before looking at Heads.
@@ -32,6 +31,12 @@ type Log interface {
 	Writer(capture string) (Writer, error)
 	// Reader reads the blocks of a journal from an offset up to another, which must not be behind the head.
 	Reader(journal Journal, from, to int64) (Reader, error)
+}
+
+// Placed is what a log says of itself and of its places.
+type Placed interface {
+	// Identity tells this log from every other: positions of one mean nothing in another.
+	Identity() Identity
 	// Behind is how many bytes of documents a journal has from an offset to its head, of which zero are none; an estimate
 	// where offsets are not bytes.
 	Behind(journal Journal, offset int64) int64
