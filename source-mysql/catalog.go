@@ -210,7 +210,7 @@ func (d *driver) column(c column, asKey bool) cdc.Column {
 	return cdc.Column{
 		Name: c.name, Type: c.typ.text(), Nullable: c.nullable, Filled: c.filled, Small: c.typ.small(),
 		Form:   d.form(c.typ, asKey),
-		Schema: c.typ.jsonSchema(c.nullable, asKey, d.cfg.Advanced.ZeroDates),
+		Schema: c.typ.jsonSchema(c.nullable, asKey, &d.cfg),
 	}
 }
 

@@ -115,14 +115,14 @@ func TestConfig(t *testing.T) {
 	schema.CheckConfig[config](t)
 	bad := config{Timezone: "Mars/Olympus", SSLMode: "maybe", Databases: []string{""}, Advanced: advanced{
 		BackfillWorkers: 65, BackfillChunkRows: -1, StatementTimeout: "soon", SkipBackfills: []string{"t"}, RediscoverEvery: "1ms", OnTruncate: "cry", OnPositionLoss: "cry",
-		ZeroDates: "cry", Position: "cry", ReadTimeout: "1s", StatusEvery: "x", MinRetention: "x", OnOversizedRow: "cry",
+		ZeroDates: "cry", Position: "cry", ReadTimeout: "1s", StatusEvery: "x", MinRetention: "x", OnOversizedRow: "cry", Geometry: "cry",
 	}}
 	err := bad.Validate()
 	require.Error(t, err)
 	for _, text := range []string{
 		"Enter the server's address", "Enter the name of the user", `The time zone "Mars/Olympus" is not known`, `The SSL mode "maybe" does not exist`, "A name in databases is empty",
 		"between 0 and 64, not 65", "between 0 and 10000000, not -1", `The statement timeout "soon"`, `The entry "t" of skipBackfills`, `The rediscovery interval "1ms"`,
-		`The choice "cry" of onTruncate does not exist. Choose from ignore, backfill, stop.`, `"cry" of onPositionLoss`, `"cry" of zeroDates`, `"cry" of position`, `"cry" of onOversizedRow`,
+		`The choice "cry" of onTruncate does not exist. Choose from ignore, backfill, stop.`, `"cry" of onPositionLoss`, `"cry" of zeroDates`, `The choice "cry" of geometry does not exist. Choose from wkt, geojson.`, `"cry" of position`, `"cry" of onOversizedRow`,
 		`The read timeout "1s"`, `The status interval "x"`, `The least log retention "x"`,
 	} {
 		require.Contains(t, err.Error(), text)
@@ -162,6 +162,37 @@ func TestZeroDates(t *testing.T) {
 				}
 			})
 			require.NoError(t, err)
+		}
+	})
+}
+
+// Geometries as GeoJSON are what the server makes of them itself, in a backfill and in the log; to choose that later has the table read again.
+func TestGeoJSON(t *testing.T) {
+	t.Parallel()
+	flavors(t, func(t *testing.T, flavor string) {
+		db := newDatabase(t, flavor)
+		db.exec("CREATE TABLE a (id INT PRIMARY KEY, g GEOMETRY NOT NULL, n POINT)")
+		d := db.driver(func(c *config) { c.Advanced.Geometry = geoJSON })
+		table := db.tables(d, "a")[0]
+		require.Equal(t, geoJSON, table.Columns[1].Form)
+		require.Empty(t, db.tables(db.driver(), "a")[0].Columns[1].Form, "so that it is read again when that changes")
+		require.JSONEq(t, `{"type":"object"}`, string(table.Columns[1].Schema))
+		require.JSONEq(t, `{"type":["object","null"]}`, string(table.Columns[2].Schema))
+		s := db.open(d, table)
+		for i, text := range []string{
+			"POINT(1 -2.5)", "LINESTRING(0 0,1 1)", "POLYGON((0 0,4 0,4 4,0 0),(1 1,2 1,2 2,1 1))", "MULTIPOINT(1 2,3 4)", "MULTILINESTRING((0 0,1 1),(2 2,3 3,4 4))",
+			"MULTIPOLYGON(((0 0,1 0,1 1,0 0)),((5 5,6 5,6 6,5 5)))", "GEOMETRYCOLLECTION(POINT(1 2),LINESTRING(0 0,100000000 1),MULTIPOINT(1 2,3 4))", "GEOMETRYCOLLECTION EMPTY",
+		} {
+			db.exec(fmt.Sprintf("INSERT INTO a VALUES (%d, ST_GeomFromText('%s'), NULL)", i, text))
+		}
+		list, err := db.session(db.name).texts(t.Context(), "SELECT ST_AsGeoJSON(g) FROM a ORDER BY id")
+		require.NoError(t, err)
+		rows, _ := db.scanAll(d, table, 10)
+		require.Len(t, rows, len(list))
+		for i, event := range s.fence() {
+			want := fmt.Sprintf(`{"g":%s,"id":%d,"n":null}`, list[i][0], i)
+			require.JSONEq(t, want, rows[i])
+			require.JSONEq(t, want, strings.TrimPrefix(event, "c a "))
 		}
 	})
 }

@@ -44,6 +44,7 @@ type advanced struct {
 	ReadTimeout       string   `json:"readTimeout,omitempty" title:"Read Timeout" desc:"How long the server may say nothing on the replication connection, on which it sends a sign of life every few seconds, before the capture ends and is started again. Empty means 2m; 0s means for ever." order:"9"`
 	StatusEvery       string   `json:"statusEvery,omitempty" title:"Status Interval" desc:"How often the capture says in its log what it is doing. Empty means 1m." order:"10"`
 	MinRetention      string   `json:"minRetention,omitempty" title:"Least Log Retention" desc:"How long the server must keep its binary log, such as 24h, or the capture is refused. Empty means 24h; 0s means any time." order:"11"`
+	Geometry          string   `json:"geometry,omitempty" title:"Geometry" desc:"What geometries come as: wkt (the default), well-known text such as POINT(1 2); or geojson, an object as RFC 7946 has it. Neither has the number of the reference system, and both have the coordinates in the order in which the server stores them, longitudes first. Choose it before the first backfill." enum:",wkt,geojson" order:"13"`
 }
 
 const (
@@ -52,10 +53,13 @@ const (
 	defaultRetention        = 24 * time.Hour
 )
 
-// The choices of advanced.onPositionLoss and advanced.zeroDates.
+// The choices of advanced.geometry, advanced.onPositionLoss and advanced.zeroDates.
 const (
 	onLossBackfill = "backfill"
 	onLossStop     = "stop"
+
+	geoText = "wkt"
+	geoJSON = "geojson"
 
 	zeroNearest = "nearest"
 	zeroNull    = "null"
@@ -117,6 +121,7 @@ func (a advanced) problems() []error {
 		{"onOversizedRow", a.OnOversizedRow, []string{"fail", "placeholder", "skip"}},
 		{"onPositionLoss", a.OnPositionLoss, []string{onLossBackfill, onLossStop}},
 		{"position", a.Position, []string{positionGTID, positionFile}},
+		{"geometry", a.Geometry, []string{geoText, geoJSON}},
 		{"zeroDates", a.ZeroDates, []string{zeroNearest, zeroNull, zeroText}},
 	} {
 		if choice.value != "" && !slices.Contains(choice.of, choice.value) {

@@ -112,9 +112,11 @@ func FuzzJSONDiffs(f *testing.F) {
 func FuzzGeometry(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x00\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\xf0?\x00\x00\x00\x00\x00\x00\x04\xc0"))
 	f.Fuzz(func(t *testing.T, v []byte) {
-		out, err := appendGeometry(nil, v)
-		if err == nil && !json.Valid(out) {
-			t.Errorf("%x gave %s", v, out)
+		for _, asJSON := range []bool{false, true} {
+			out, err := appendGeometry(nil, v, asJSON)
+			if err == nil && !json.Valid(out) {
+				t.Errorf("%x gave %s", v, out)
+			}
 		}
 	})
 }

@@ -25,12 +25,13 @@ type codec struct {
 	cs       *charset
 	members  [][]byte // of an enumeration or a set, as JSON strings without quotes
 	zero     string   // what becomes of dates that do not exist
+	geoJSON  bool     // geometries come as GeoJSON
 	location *time.Location
 	asKey    bool
 }
 
 func (d *driver) codec(t *columnType, asKey bool) (*codec, error) {
-	c := &codec{typ: t, zero: d.cfg.Advanced.ZeroDates, location: d.location, asKey: asKey}
+	c := &codec{typ: t, zero: d.cfg.Advanced.ZeroDates, geoJSON: d.cfg.Advanced.Geometry == geoJSON, location: d.location, asKey: asKey}
 	var err error
 	if t.charset != "" {
 		if c.cs, err = d.charsets.named(t.charset); err != nil {
@@ -163,7 +164,7 @@ func (c *codec) same() encoder {
 	case kindBytes:
 		return func(dst, v []byte) ([]byte, error) { return rowjson.AppendBase64(dst, v), nil }
 	case kindGeometry:
-		return appendGeometry
+		return func(dst, v []byte) ([]byte, error) { return appendGeometry(dst, v, c.geoJSON) }
 	case kindVector:
 		return appendVector
 	default:

@@ -328,6 +328,8 @@ func (t *columnType) isTemporal() bool {
 func (d *driver) form(t *columnType, asKey bool) string {
 	zero := d.cfg.Advanced.ZeroDates
 	switch {
+	case t.kind == kindGeometry && d.cfg.Advanced.Geometry == geoJSON:
+		return geoJSON
 	case !t.isTemporal():
 		return ""
 	case zero == zeroText:
@@ -343,7 +345,7 @@ func (d *driver) form(t *columnType, asKey bool) string {
 
 // jsonSchema is the schema of every value that the encoders write for a column of the type. Only strings, integers and booleans
 // can be keys, so floats are strings there.
-func (t *columnType) jsonSchema(nullable, asKey bool, zero string) json.RawMessage {
+func (t *columnType) jsonSchema(nullable, asKey bool, cfg *config) json.RawMessage {
 	c := schema.Column{Types: []string{"string"}}
 	switch t.kind {
 	case kindInt, kindUint, kindBit, kindYear:
@@ -373,10 +375,14 @@ func (t *columnType) jsonSchema(nullable, asKey bool, zero string) json.RawMessa
 		c.Format = "ipv6"
 	case kindVector:
 		c = schema.Column{Types: []string{"array"}}
+	case kindGeometry:
+		if cfg.Advanced.Geometry == geoJSON {
+			c.Types = []string{"object"}
+		}
 	default:
 	}
 	if t.isTemporal() {
-		switch zero {
+		switch cfg.Advanced.ZeroDates {
 		case zeroText:
 			c.Format, c.Description = "", "As the server prints it."
 		case zeroNull:
