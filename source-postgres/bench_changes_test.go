@@ -17,11 +17,13 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluicedata/sluice/sdk/endpoint"
 	"github.com/sluicedata/sluice/sdk/testkit/ratio"
 )
 
 // BenchmarkChanges reads inserted rows from a slot, a thousand in each transaction. The limits are a bare reader that
-// discards what the same slot sends, and for the seven columns also pg_recvlogical.
+// discards what the same slot sends, and for the seven columns also pg_recvlogical. Of those it also looks what it costs to do nothing but
+// read the messages as we do, in large pieces, and discard them: below that nobody gets.
 func BenchmarkChanges(b *testing.B) {
 	for _, kind := range benchTables() {
 		b.Run(kind.label("table"), func(b *testing.B) { benchChanges(b, kind) })
@@ -41,7 +43,14 @@ func benchChanges(b *testing.B, kind benchTable) {
 		result, err := ratio.Pairs(pairs, r.bare, r.ours)
 		require.NoError(b, err)
 		s.report(kind.label("changes"), result, 0.95, kind.changesCPU)
-		if kind.name != "" || r.recvlogical == nil {
+		if kind.name != "" {
+			continue
+		}
+		result, err = ratio.Pairs(3, r.gathering, r.ours)
+		require.NoError(b, err)
+		require.NoError(b, ratio.PrintOnly(os.Stdout, "source-postgres/changes-reading-cpu", result.Limit.CPUPerMillion(),
+			fmt.Sprintf("CPU seconds a million only to read the messages in large pieces, %.2f of what the connector costs beside it", result.Limit.CPUPerMillion()/result.Ours.CPUPerMillion())))
+		if r.recvlogical == nil {
 			continue
 		}
 		result, err = ratio.Pairs(3, r.recvlogical, r.ours)
@@ -123,7 +132,7 @@ func (s *bench) beginSlot() []byte {
 // readers read what the capture's slot holds, each run from a copy of it. Without the program of the server's distribution,
 // recvlogical is nil.
 type readers struct {
-	bare, ours, recvlogical func(pair int) (ratio.Run, error)
+	bare, gathering, ours, recvlogical func(pair int) (ratio.Run, error)
 }
 
 func (s *bench) readers(state []byte, rows int) readers {
@@ -137,12 +146,15 @@ func (s *bench) readers(state []byte, rows int) readers {
 		return name
 	}
 	var r readers
-	r.bare = func(int) (ratio.Run, error) {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestBareReader$")
-		cmd.Env = append(os.Environ(), "SLUICE_BARE_READER="+strings.Join([]string{s.pg.URL(s.cfg.Database), slot("bare"), end}, " "))
-		cmd.Stderr = os.Stderr
-		return ratio.Command(cmd, int64(rows))
+	reader := func(name string) func(int) (ratio.Run, error) {
+		return func(int) (ratio.Run, error) {
+			cmd := exec.Command(os.Args[0], "-test.run=^TestBareReader$")
+			cmd.Env = append(os.Environ(), "SLUICE_BARE_READER="+strings.Join([]string{name, s.pg.URL(s.cfg.Database), slot(name), end}, " "))
+			cmd.Stderr = os.Stderr
+			return ratio.Command(cmd, int64(rows))
+		}
 	}
+	r.bare, r.gathering = reader("bare"), reader("gathering")
 	r.ours = func(int) (ratio.Run, error) {
 		cfg := s.cfg
 		cfg.Advanced.SlotName = slot("ours")
@@ -164,26 +176,60 @@ func (s *bench) readers(state []byte, rows int) readers {
 	return r
 }
 
-// TestBareReader is the other side of BenchmarkChanges, a process of its own: it reads what a slot sends as a replication
-// client usually does, looks at nothing but the positions, and stops at the end.
+// TestBareReader is the other side of BenchmarkChanges, a process of its own: it reads what a slot sends, looks at nothing but the positions,
+// and stops at the end. One that is called bare reads as a replication client usually does, one that is gathering as we do.
 func TestBareReader(t *testing.T) {
 	args := strings.Fields(os.Getenv("SLUICE_BARE_READER"))
-	if len(args) != 3 {
+	if len(args) != 4 {
 		t.Skip("is run by BenchmarkChanges")
 	}
-	end := mustLSN(t, args[2])
-	cfg, err := pgconn.ParseConfig(args[0])
+	end := mustLSN(t, args[3])
+	cfg, err := pgconn.ParseConfig(args[1])
 	require.NoError(t, err)
 	cfg.RuntimeParams["replication"] = "database"
+	read := readBare
+	if args[0] == "gathering" {
+		read = gathering(cfg)
+	}
 	conn, err := pgconn.ConnectConfig(context.Background(), cfg)
 	require.NoError(t, err)
-	conn.Frontend().SendQuery(&pgproto3.Query{String: "START_REPLICATION SLOT " + args[1] + " LOGICAL 0/0 (proto_version '1', publication_names 'bench')"})
+	conn.Frontend().SendQuery(&pgproto3.Query{String: "START_REPLICATION SLOT " + args[2] + " LOGICAL 0/0 (proto_version '1', publication_names 'bench')"})
 	require.NoError(t, conn.Frontend().Flush())
+	read(t, conn, end)
+}
+
+func readBare(t *testing.T, conn *pgconn.PgConn, end lsn) {
 	for {
 		m, err := conn.ReceiveMessage(context.Background())
 		require.NoError(t, err)
 		if data, ok := m.(*pgproto3.CopyData); ok && bareEnd(t, conn.Conn(), data.Data, end) {
 			return
+		}
+	}
+}
+
+// gathering has connections read in large pieces, and returns what reads one to its end.
+func gathering(cfg *pgconn.Config) func(*testing.T, *pgconn.PgConn, lsn) {
+	dial := cfg.DialFunc
+	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return endpoint.NewLowWater(conn)
+	}
+	reader := keepReader(cfg)
+	return func(t *testing.T, conn *pgconn.PgConn, end lsn) {
+		w := newWire(takenConn{conn.Conn(), *reader}, 1<<30, nil)
+		for {
+			kind, body, ok := w.next()
+			if !ok {
+				_, err := w.read()
+				require.NoError(t, err)
+			}
+			if kind == 'd' && bareEnd(t, conn.Conn(), body, end) {
+				return
+			}
 		}
 	}
 }
