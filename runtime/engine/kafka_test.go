@@ -57,8 +57,16 @@ func TestSecondRunOnKafka(t *testing.T) {
 	newer := r.defaults()
 	newer.DataDir = filepath.Join(r.dir, "elsewhere")
 	r.options.Board = nil
-	go func() { _ = Run(t.Context(), newer) }()
-	err := <-ended
+	newerEnded := make(chan error, 1)
+	go func() { newerEnded <- Run(t.Context(), newer) }()
+	var err error
+	select {
+	case err = <-ended:
+	case err := <-newerEnded:
+		require.FailNow(t, "the newer run has ended", "%v", err)
+	case <-time.After(patience):
+		require.FailNow(t, "the older run goes on", "%.5000s", r.log)
+	}
 	require.ErrorIs(t, err, wal.ErrFenced)
 	require.Contains(t, usererr.Message(err), "another sluice run has taken over this pipeline")
 	r.wait("one")

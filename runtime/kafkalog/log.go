@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -55,6 +56,7 @@ type Log struct {
 	identity wal.Identity
 	instance instance
 	owners   map[string]*owner // by task
+	claimed  atomic.Bool       // all tasks are, in the state topic
 	state    state
 
 	ctx     context.Context //nolint:containedctx // ends with the log: readers have none of their own
@@ -158,6 +160,7 @@ func (l *Log) takeOver(ctx context.Context) error {
 			return err
 		}
 	}
+	l.claimed.Store(true)
 	return nil
 }
 
@@ -232,8 +235,11 @@ func (l *Log) claimant(task string) (i instance) {
 	return i
 }
 
-// mine tells whether all tasks are still this process'.
+// mine tells whether all tasks are still this process'. Before it has claimed all of them, an older instance's claims say nothing.
 func (l *Log) mine() error {
+	if !l.claimed.Load() {
+		return nil
+	}
 	for _, task := range slices.Sorted(maps.Keys(l.owners)) {
 		if by := l.claimant(task); by.ID != "" && by.ID != l.instance.ID {
 			return l.fenced(task, by, nil)

@@ -180,8 +180,6 @@ func readPieces(t *testing.T, client *endpoint.LowWater, server net.Conn) {
 	sent := make(chan error, 1)
 	go func() {
 		for piece := range slices.Chunk(all, pieceSize) {
-			for made := time.Now(); time.Since(made) < 5*time.Microsecond; { // as it takes to make one
-			}
 			if _, err := server.Write(piece); err != nil {
 				sent <- err
 				return
