@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/oauth2"
 
+	"github.com/sluicedata/sluice/sdk/kafkalogin"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
@@ -147,7 +148,7 @@ func certificateProblem(err error) string {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return "the certificate that it shows is not of an authority that is trusted here. Enter the authority's certificate in tls.rootCert."
 	}
-	handshake, inHandshake := errors.AsType[*handshakeError](err)
+	handshake, inHandshake := errors.AsType[*kafkalogin.HandshakeError](err)
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || inHandshake && errors.Is(handshake, io.EOF) {
 		return "it does not speak TLS on this port. Use its port for TLS, or set tls.mode to disable."
 	}

@@ -2,7 +2,6 @@ package kafkalog
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -23,7 +22,6 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 
 	"github.com/sluicedata/sluice/runtime/pipeline"
-	"github.com/sluicedata/sluice/sdk/endpoint"
 	"github.com/sluicedata/sluice/sdk/kafkalogin"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
@@ -31,10 +29,8 @@ import (
 // clientID is what the brokers' quotas and logs call us.
 const clientID = "sluice"
 
-const (
-	handshakeTimeout = 20 * time.Second // for a broker to agree on a protected connection
-	tokenTimeout     = 30 * time.Second // for a token, for which connections wait
-)
+// tokenTimeout bounds a request for a token, for which connections wait.
+const tokenTimeout = 30 * time.Second
 
 // newClient prepares a client of the cluster, which connects when it is first used. It belongs to the caller.
 func newClient(k *pipeline.Kafka, log *logrus.Entry, opts ...kgo.Opt) (*kgo.Client, error) {
@@ -43,7 +39,7 @@ func newClient(k *pipeline.Kafka, log *logrus.Entry, opts ...kgo.Opt) (*kgo.Clie
 		seeds = append(seeds, b.String())
 	}
 	all := []kgo.Opt{
-		kgo.SeedBrokers(seeds...), kgo.ClientID(clientID), kgo.Dialer(dialer(k.TLS)), kgo.WithLogger(clientLog{log}), kgo.DisableClientMetrics(),
+		kgo.SeedBrokers(seeds...), kgo.ClientID(clientID), kgo.Dialer(kafkalogin.Dialer(k.TLS, kafkalogin.HandshakeTimeout)), kgo.WithLogger(clientLog{log}), kgo.DisableClientMetrics(),
 		kgo.MetadataMinAge(250 * time.Millisecond),
 	}
 	login, err := mechanism(k.Credentials)
@@ -58,37 +54,6 @@ func newClient(k *pipeline.Kafka, log *logrus.Entry, opts ...kgo.Opt) (*kgo.Clie
 		return nil, fmt.Errorf("preparing a client of Kafka: %w", err)
 	}
 	return client, nil
-}
-
-// dialer opens connections to brokers. The name in a broker's certificate is that of the address at which it is reached.
-func dialer(protect endpoint.TLS) func(ctx context.Context, network, address string) (net.Conn, error) {
-	var tcp endpoint.NetDialer
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := tcp.DialContext(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			host = address
-		}
-		settings, err := protect.Config(host)
-		if err != nil {
-			_ = conn.Close()
-			return nil, err
-		}
-		if settings == nil {
-			return conn, nil
-		}
-		ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-		defer cancel()
-		secure := tls.Client(conn, settings)
-		if err := secure.HandshakeContext(ctx); err != nil {
-			_ = conn.Close()
-			return nil, fmt.Errorf("protecting the connection: %w", err)
-		}
-		return secure, nil
-	}
 }
 
 // mechanism is how we log in at brokers; nil if they want no login.

@@ -10,6 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/sluicedata/sluice/sdk/retry"
 )
 
 // place is a partition.
@@ -38,7 +40,7 @@ func (l *Log) fetch(ctx context.Context, at place, offset int64, maxBytes int, w
 		case !kerr.IsRetriable(err) && !isNet(err) && !isNoBroker(err) || time.Now().After(deadline):
 			return nil, 0, l.explain(err, "reading the log", at.topic)
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
+		if err := retry.Sleep(ctx, 100*time.Millisecond); err != nil {
 			return nil, 0, cause(ctx, err)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/sluicedata/sluice/runtime/wal"
+	"github.com/sluicedata/sluice/sdk/retry"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
@@ -91,7 +92,7 @@ func (l *Log) loadHeads(ctx context.Context) error {
 			said = time.Now()
 			l.o.Log.WithField("topic", left.topic).Warn("waiting for a transaction of somebody else in the topic to end")
 		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := retry.Sleep(ctx, 20*time.Millisecond); err != nil {
 			return err
 		}
 	}

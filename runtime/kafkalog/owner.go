@@ -234,10 +234,7 @@ func (o *owner) commit(records map[string][]byte) error {
 		}
 		ending, cancel := context.WithTimeoutCause(t.ctx, o.log.o.Patience, errStalled)
 		defer cancel()
-		if err := o.client.EndTransaction(ending, kgo.TryCommit); err != nil {
-			return cause(ending, err)
-		}
-		return nil
+		return cause(ending, o.client.EndTransaction(ending, kgo.TryCommit))
 	})
 	if err != nil {
 		return o.failed(err)
@@ -264,7 +261,7 @@ func (o *owner) abort() error {
 			if err := o.client.AbortBufferedRecords(ending); err != nil {
 				return cause(ending, err)
 			}
-			return cause2(ending, o.client.EndTransaction(ending, kgo.TryAbort))
+			return cause(ending, o.client.EndTransaction(ending, kgo.TryAbort))
 		})
 	}
 	t.cancel(context.Canceled)
@@ -275,14 +272,6 @@ func (o *owner) abort() error {
 	// It is over as soon as the producer is begun anew, and until then it stays unseen.
 	o.drop()
 	return o.ready(o.log.ctx)
-}
-
-// cause2 is nil for nil, and otherwise why the context ended.
-func cause2(ctx context.Context, err error) error {
-	if err == nil {
-		return nil
-	}
-	return cause(ctx, err)
 }
 
 // failed gives up the producer after an error, which it puts in words: another instance, or a transaction that took too long. The lock must be held.

@@ -116,8 +116,11 @@ func (l *Log) checkState(ctx context.Context, t kadm.TopicDetail) error {
 	return nil
 }
 
-// cause is why a context ended, instead of that it did.
+// cause is why a context ended, instead of that it did; nil for nil.
 func cause(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
 	if why := context.Cause(ctx); why != nil {
 		return why
 	}

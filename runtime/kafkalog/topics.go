@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/sluicedata/sluice/runtime/wal"
+	"github.com/sluicedata/sluice/sdk/retry"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
@@ -114,7 +115,7 @@ func (l *Log) create(ctx context.Context, name string, partitions int, config ma
 		if t, ok := found[name]; ok && len(t.Partitions) >= partitions && led(t) {
 			return t, nil
 		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := retry.Sleep(ctx, 20*time.Millisecond); err != nil {
 			return kadm.TopicDetail{}, l.explain(context.Cause(ctx), "making a topic", name)
 		}
 	}
@@ -128,17 +129,6 @@ func led(t kadm.TopicDetail) bool {
 		}
 	}
 	return true
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }
 
 // settings are those of a collection's topic. Nothing in it is ever dropped or compacted unless the pipeline says so.

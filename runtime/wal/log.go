@@ -14,6 +14,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -153,20 +154,30 @@ type Block struct {
 	Schema uint32    // version of the collection's schema that the documents may need
 	Count  int
 	docs   []byte // each as its length, a varint, and its text
-	// origins are what AddFrom was told of each document; shorter, or empty, if it was not. They are not kept by the embedded log.
-	origins []string
+	// origins are what AddFrom was told, each from one document on; empty if it was not called. They are not kept by the embedded log.
+	origins []origin
+}
+
+// origin is what documents come from, up to the next one.
+type origin struct {
+	first int // number of the first of them in the block
+	name  string
 }
 
 // AddFrom is Add with the name of what a document comes from, such as a table's, for a log that keeps it.
-func (b *Block) AddFrom(origin string, doc []byte) {
-	b.origins = append(b.origins, origin)
+func (b *Block) AddFrom(name string, doc []byte) {
+	if n := len(b.origins); n == 0 || b.origins[n-1].name != name {
+		b.origins = append(b.origins, origin{b.Count, name})
+	}
 	b.Add(doc)
 }
 
 // Origin is what AddFrom was told of a document, by its number in the block; "" if nothing.
 func (b *Block) Origin(i int) string {
-	if i < len(b.origins) {
-		return b.origins[i]
+	for _, o := range slices.Backward(b.origins) {
+		if o.first <= i {
+			return o.name
+		}
 	}
 	return ""
 }

@@ -17,7 +17,7 @@ func (m Mark) Size() int { return m.size }
 
 // Before returns the documents before the mark as a block, which aliases this one.
 func (b *Block) Before(m Mark) *Block {
-	return &Block{Sealed: b.Sealed, Schema: b.Schema, Count: m.count, docs: b.docs[:m.size:m.size], origins: b.origins[:min(m.count, len(b.origins))]}
+	return &Block{Sealed: b.Sealed, Schema: b.Schema, Count: m.count, docs: b.docs[:m.size:m.size], origins: b.origins}
 }
 
 // Drop removes the documents before the mark.
@@ -29,5 +29,11 @@ func (b *Block) Drop(m Mark) {
 	}
 	b.docs = b.docs[:copy(b.docs, rest)]
 	b.Count -= m.count
-	b.origins = b.origins[:copy(b.origins, b.origins[min(m.count, len(b.origins)):])]
+	kept := b.origins[:0]
+	for i, o := range b.origins {
+		if i+1 == len(b.origins) || b.origins[i+1].first > m.count { // else all of its documents are gone
+			kept = append(kept, origin{max(o.first-m.count, 0), o.name})
+		}
+	}
+	b.origins = kept
 }

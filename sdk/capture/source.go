@@ -9,6 +9,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/sluicedata/sluice/sdk/retry"
 	"github.com/sluicedata/sluice/sdk/schema"
 )
 
@@ -167,16 +168,4 @@ func (r KeyRange) Contains(hash uint32) bool { return r.Begin <= hash && hash <=
 func SchemaOf[T any]() json.RawMessage { return schema.Of[T]() }
 
 // Sleep waits for d, or returns ctx.Err() when ctx ends earlier.
-func Sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
-}
+func Sleep(ctx context.Context, d time.Duration) error { return retry.Sleep(ctx, d) }

@@ -1,11 +1,15 @@
 // Package kafkalogin is what people write to reach a Kafka cluster: how to log in, and how connections are protected. It is shared
-// by who captures topics and by who keeps the log in them, and has no client.
+// by who captures topics and by who keeps the log in them, and has no client, but what one dials with.
 package kafkalogin
 
 import (
+	"context"
+	"crypto/tls"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sluicedata/sluice/sdk/endpoint"
 	"github.com/sluicedata/sluice/sdk/schema"
@@ -95,6 +99,50 @@ func (t TLS) Settings(brokers []endpoint.Address) endpoint.TLS {
 	}
 	return settings
 }
+
+// HandshakeTimeout is how long a broker may take to agree on a protected connection. Clients bound only requests.
+const HandshakeTimeout = 20 * time.Second
+
+// Dialer opens connections to brokers, which may take the timeout to agree on a protected one. The name in a broker's certificate is that of the
+// address at which it is reached. The settings must be valid ([endpoint.TLS.Validate]). A protected connection that does not come about is a
+// [HandshakeError]. It may be called from any goroutine.
+func Dialer(protect endpoint.TLS, timeout time.Duration) func(ctx context.Context, network, address string) (net.Conn, error) {
+	var tcp endpoint.NetDialer
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := tcp.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			host = address
+		}
+		settings, err := protect.Config(host)
+		if err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+		if settings == nil {
+			return conn, nil
+		}
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		secure := tls.Client(conn, settings)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			_ = conn.Close()
+			return nil, &HandshakeError{err}
+		}
+		return secure, nil
+	}
+}
+
+// HandshakeError is a TLS connection that did not come about.
+type HandshakeError struct{ cause error }
+
+func (e *HandshakeError) Error() string { return "protecting the connection: " + e.cause.Error() }
+
+// Unwrap is why.
+func (e *HandshakeError) Unwrap() error { return e.cause }
 
 // Redacted is an address for messages, without the password that it may hold. u is nil if it cannot be parsed.
 func Redacted(u *url.URL, address string) string {

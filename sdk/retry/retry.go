@@ -61,12 +61,23 @@ func (b Backoff) Do(ctx context.Context, f func(context.Context) error, retryabl
 		if err == nil || ctx.Err() != nil || attempt == b.Attempts || (retryable != nil && !retryable(err)) {
 			return err
 		}
-		t := time.NewTimer(b.Delay(attempt, rand.Float64()))
-		select {
-		case <-ctx.Done():
-			t.Stop()
+		if Sleep(ctx, b.Delay(attempt, rand.Float64())) != nil {
 			return err
-		case <-t.C:
 		}
+	}
+}
+
+// Sleep waits for d, or returns ctx.Err() when ctx ends earlier.
+func Sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
 	}
 }

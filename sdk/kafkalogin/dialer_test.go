@@ -1,4 +1,4 @@
-package main
+package kafkalogin_test
 
 import (
 	"context"
@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/sdk/endpoint"
+	"github.com/sluicedata/sluice/sdk/kafkalogin"
 )
 
 // A broker that takes connections and says nothing fails them, as one that cannot be reached does: nothing waits for it for ever.
@@ -15,8 +18,7 @@ func TestSilentBroker(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = listener.Close() })
-	dial, err := dialer(config{BootstrapServers: listener.Addr().String(), TLS: tlsConfig{Mode: "require"}}, 50*time.Millisecond)
-	require.NoError(t, err)
+	dial := kafkalogin.Dialer(endpoint.TLS{Mode: "require"}, 50*time.Millisecond)
 	begin := time.Now()
 	_, err = dial(t.Context(), "tcp", listener.Addr().String())
 	require.ErrorIs(t, err, context.DeadlineExceeded)
