@@ -1,7 +1,6 @@
 package jsonscan
 
 import (
-	"bytes"
 	"strconv"
 	"strings"
 )
@@ -22,7 +21,8 @@ type pointerNode struct {
 	walk     uint64                  // the last walk that came here
 }
 
-// step is one member of an object: its key as it is written, and where it leads; nil if nothing below it is looked for.
+// step is one member of an object: its key as it is written, with its quotes and the colon, and where it leads; nil if nothing below
+// it is looked for.
 type step struct {
 	key  []byte
 	node *pointerNode
@@ -119,12 +119,15 @@ func (n *pointerNode) child(i int, members *Members) (*pointerNode, bool) {
 	switch {
 	case len(key) > maxKey:
 	case i < len(n.trail):
-		n.trail[i].key, n.trail[i].node = append(n.trail[i].key[:0], key...), child
+		n.trail[i] = step{appendKey(n.trail[i].key[:0], key), child}
 	case i == len(n.trail) && i < maxTrail:
-		n.trail = append(n.trail, step{bytes.Clone(key), child})
+		n.trail = append(n.trail, step{appendKey(nil, key), child})
 	}
 	return child, true
 }
+
+// appendKey appends a member's key as expect takes it.
+func appendKey(dst, key []byte) []byte { return append(append(append(dst, '"'), key...), '"', ':') }
 
 func (n *pointerNode) findElements(array []byte, values [][]byte, walk uint64) {
 	elements := NewElements(array)

@@ -85,14 +85,14 @@ func (m *Members) key() (key []byte, ok bool) {
 	return key, true
 }
 
-// expect is key where the next member is known to have this one, written without white space; otherwise it goes nowhere.
+// expect is key where the next member begins with this one, quotes and colon included; otherwise it goes nowhere.
 func (m *Members) expect(key []byte) bool {
 	pos := m.pos
 	if pos < len(m.text) && m.text[pos] == ',' {
 		pos++
 	}
-	end := pos + len(key) + len(`"":`)
-	if end > len(m.text) || m.text[pos] != '"' || m.text[end-2] != '"' || m.text[end-1] != ':' || !bytes.Equal(m.text[pos+1:end-2], key) {
+	end := pos + len(key)
+	if end > len(m.text) || !bytes.Equal(m.text[pos:end], key) {
 		return false
 	}
 	m.pos = Space(m.text, end)
@@ -188,15 +188,14 @@ func Skip(text []byte, pos int) int {
 	case '{', '[':
 		return skipNested(text, pos)
 	}
-	for pos < len(text) {
-		switch text[pos] {
-		case ',', '}', ']', ' ', '\t', '\n', '\r':
-			return pos
-		}
+	for pos < len(text) && !behind[text[pos]] {
 		pos++
 	}
 	return pos
 }
+
+// behind tells the bytes that end a number or a word.
+var behind = [256]bool{',': true, '}': true, ']': true, ' ': true, '\t': true, '\n': true, '\r': true} //nolint:gochecknoglobals // a lookup table
 
 // outside tells the bytes by which skipNested finds its way: quotes and brackets.
 var outside = [256]bool{'"': true, '{': true, '[': true, '}': true, ']': true} //nolint:gochecknoglobals // a lookup table

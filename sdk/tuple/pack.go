@@ -17,6 +17,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math"
+	"math/bits"
 )
 
 const (
@@ -88,20 +89,12 @@ func AppendUint(dst []byte, v uint64) []byte {
 	return appendBigEndian(dst, v, n)
 }
 
-func byteLen(v uint64) int {
-	n := 0
-	for ; v != 0; v >>= 8 {
-		n++
-	}
-	return n
-}
+func byteLen(v uint64) int { return (bits.Len64(v) + 7) / 8 }
 
 // appendBigEndian appends the low n bytes of v.
 func appendBigEndian(dst []byte, v uint64, n int) []byte {
-	for i := n - 1; i >= 0; i-- {
-		dst = append(dst, byte(v>>(8*i)))
-	}
-	return dst
+	end := len(dst) + n
+	return binary.BigEndian.AppendUint64(dst, v<<(8*(8-n)))[:end]
 }
 
 // AppendFloat appends a double. Minus zero sorts before zero, NaN after (or, with its sign bit set, before) all others.

@@ -135,12 +135,9 @@ func nextInt(b []byte) (Element, []byte, error) {
 	if len(b) < 1+n {
 		return Element{}, nil, fmt.Errorf("decoding tuple: an integer is cut after %d of %d bytes", len(b)-1, n)
 	}
-	var v uint64
-	for _, c := range b[1 : 1+n] {
-		if negative {
-			c = ^c
-		}
-		v = v<<8 | uint64(c)
+	v := leadingBytes(b[1:], n)
+	if negative {
+		v = ^v & (1<<(8*n) - 1)
 	}
 	rest := b[1+n:]
 	switch {
@@ -153,6 +150,18 @@ func nextInt(b []byte) (Element, []byte, error) {
 	default:
 		return Element{Kind: Int, Int: -int64(v-1) - 1}, rest, nil
 	}
+}
+
+// leadingBytes is the number that the first n bytes, at most eight, are in big-endian order.
+func leadingBytes(b []byte, n int) uint64 {
+	if len(b) >= 8 {
+		return binary.BigEndian.Uint64(b) >> (8 * (8 - n))
+	}
+	var v uint64
+	for _, c := range b[:n] {
+		v = v<<8 | uint64(c)
+	}
+	return v
 }
 
 // Unpack decodes a whole tuple into the values of Element.Value, with copied bytes. It is for tests and messages; hot

@@ -91,12 +91,7 @@ func (b *buffer) appendList(e *tuple.Element) (int, error) {
 		if !ok {
 			break
 		}
-		packed, err := tuple.AppendJSON(b.pack[:0], item)
-		if err != nil {
-			return grown, err
-		}
-		b.pack = packed
-		element, _, err := tuple.Next(packed)
+		element, err := b.element(item)
 		if err != nil {
 			return grown, err
 		}
@@ -117,6 +112,26 @@ func (b *buffer) appendList(e *tuple.Element) (int, error) {
 		grown++
 	}
 	return grown, nil
+}
+
+// element is an item of a list as the element that it is packed to. Most are short whole numbers, which are not worth the way through
+// a tuple.
+func (b *buffer) element(item []byte) (e tuple.Element, err error) {
+	const safe = 18 // digits always fit
+	if len(item) <= safe && (item[0] != '0' || len(item) == 1) {
+		v, i := int64(0), 0
+		for ; i < len(item) && item[i]-'0' <= 9; i++ {
+			v = v*10 + int64(item[i]-'0')
+		}
+		if i == len(item) {
+			return tuple.Element{Kind: tuple.Int, Int: v}, nil
+		}
+	}
+	if b.pack, err = tuple.AppendJSON(b.pack[:0], item); err != nil {
+		return e, err
+	}
+	e, _, err = tuple.Next(b.pack)
+	return e, err
 }
 
 // appendNames takes a list of texts; which says which of them.
@@ -165,14 +180,15 @@ func (b *buffer) drain(into *pq.ColumnWriter, scratch []pq.Value, pageBytes int)
 	for at := 0; at < n; {
 		portion := scratch[:0]
 		size := 0
-		for at < n && (len(portion) < cap(scratch) && size < pageBytes || b.continues(at)) {
-			v, some := b.at(at, value)
-			if some {
+		for ; at < n && (len(portion) < cap(scratch) && size < pageBytes || b.continues(at)); at++ {
+			var v pq.Value
+			level, repetition := b.level(at)
+			if level == b.full {
+				v = b.value(value)
 				size += b.size(value)
 				value++
 			}
-			portion = append(portion, v)
-			at++
+			portion = append(portion, v.Level(repetition, int(level), b.index))
 		}
 		wrote, err := into.WriteRowValues(portion)
 		if err != nil {
@@ -208,20 +224,13 @@ func (b *buffer) slice(value int) []byte {
 	return b.bytes[start:b.ends[value]]
 }
 
-// at is an entry in the library's form. some says that it is the value of the given number.
-func (b *buffer) at(entry, value int) (v pq.Value, some bool) {
-	repetition := 0
-	level := byte(0)
-	if b.full > 0 {
-		level = b.levels[entry]
-		if level&nextInList != 0 {
-			repetition, level = 1, level&^nextInList
-		}
+// level is an entry's definition level, and its repetition level.
+func (b *buffer) level(at int) (definition byte, repetition int) {
+	if b.full == 0 {
+		return 0, 0
 	}
-	if level < b.full {
-		return pq.Value{}.Level(repetition, int(level), b.index), false
-	}
-	return b.value(value).Level(repetition, int(level), b.index), true
+	level := b.levels[at]
+	return level &^ nextInList, int(level >> 7)
 }
 
 func (b *buffer) value(i int) pq.Value {
