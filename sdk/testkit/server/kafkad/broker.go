@@ -8,7 +8,9 @@ import (
 	"maps"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +34,7 @@ type broker struct {
 	install      Installation
 	id, size     int // size is how many brokers the cluster has
 	dir          string
+	host         Host
 	ports        []int
 	voters       string
 	settings     map[string]string
@@ -47,7 +50,7 @@ func (b *broker) config() string  { return filepath.Join(b.dir, "server.properti
 func (b *broker) logFile() string { return filepath.Join(b.dir, "server.log") }
 
 func (b *broker) address(listener int) string {
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(b.ports[listener]))
+	return net.JoinHostPort(b.host.Address, strconv.Itoa(b.ports[listener]))
 }
 
 func (b *broker) writeConfig() error {
@@ -91,6 +94,13 @@ func (b *broker) start(ctx context.Context) error {
 	}
 	defer log.Close()
 	cmd := b.install.command(context.Background(), b.dir, b.flags, "kafka.Kafka", b.config()) // it outlives the call that starts it
+	if before := b.host.Command; len(before) > 0 {
+		program, err := exec.LookPath(before[0])
+		if err != nil {
+			return fmt.Errorf("starting broker %d on its host: %w", b.id, err)
+		}
+		cmd.Path, cmd.Args = program, slices.Concat(before, cmd.Args)
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	p, err := daemon.Start(cmd)
 	if err != nil {
@@ -120,6 +130,15 @@ func (b *broker) signal(signal syscall.Signal) error {
 		return fmt.Errorf("broker %d does not run", b.id)
 	}
 	return b.process.Signal(signal)
+}
+
+func (b *broker) pid() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.process == nil {
+		return 0
+	}
+	return b.process.PID()
 }
 
 func (b *broker) end(signal syscall.Signal) error {

@@ -1,7 +1,8 @@
 // Package kafkad runs throw-away Apache Kafka clusters as child processes, as package cluster does for Postgres: real brokers in
 // KRaft mode, one or several, each with a small heap and with its data in a temporary folder.
 //
-// A cluster listens on free loopback ports only. It dies with the process that started it, even when that process is killed.
+// A cluster listens on free loopback ports only, unless its brokers are given hosts. It dies with the process that started it, even when that process
+// is killed.
 // Starting a broker takes two to three seconds of CPU: its storage is formatted once a machine, and the classes that it loads
 // are mapped from an archive.
 //
@@ -43,6 +44,14 @@ type Options struct {
 	// Secure adds listeners: TLS, TLS with client certificates (Mutual), and SASL over TLS with PLAIN, SCRAM and OAUTHBEARER,
 	// which takes tokens that nobody signed.
 	Secure bool
+	// Hosts are where the brokers run, as many as there are brokers; none means all on loopback.
+	Hosts []Host
+}
+
+// Host is a machine, or what a test has instead of it.
+type Host struct {
+	Address string   // an IP address that a broker there can listen on
+	Command []string // what stands before a command line to have it run there, by the same process
 }
 
 // Cluster is one running cluster. Its methods may be called from any goroutine.
@@ -106,7 +115,10 @@ func newCluster(install Installation, opts Options) (*Cluster, error) {
 	for i := range max(1, opts.Brokers) {
 		b := &broker{
 			install: install, id: i + 1, dir: filepath.Join(dir, strconv.Itoa(i+1)), ports: ports[listeners*i : listeners*(i+1)],
-			settings: opts.Settings, certificates: c.certificates,
+			settings: opts.Settings, certificates: c.certificates, host: Host{Address: "127.0.0.1"},
+		}
+		if len(opts.Hosts) > 0 {
+			b.host = opts.Hosts[i]
 		}
 		c.brokers = append(c.brokers, b)
 		if err := os.Mkdir(b.dir, 0o700); err != nil {
@@ -115,7 +127,7 @@ func newCluster(install Installation, opts Options) (*Cluster, error) {
 	}
 	var voters []string
 	for _, b := range c.brokers {
-		voters = append(voters, fmt.Sprintf("%d@127.0.0.1:%d", b.id, b.ports[controller]))
+		voters = append(voters, fmt.Sprintf("%d@%s", b.id, b.address(controller)))
 	}
 	for _, b := range c.brokers {
 		b.voters, b.size = strings.Join(voters, ","), len(c.brokers)
@@ -190,6 +202,9 @@ func (c *Cluster) Resume(broker int) error { return c.brokers[broker-1].signal(s
 
 // Start starts a stopped broker and waits until it serves; it does nothing while the broker runs.
 func (c *Cluster) Start(ctx context.Context, broker int) error { return c.brokers[broker-1].start(ctx) }
+
+// PID is the process of a broker, counted from 1; zero while it is stopped.
+func (c *Cluster) PID(broker int) int { return c.brokers[broker-1].pid() }
 
 // Log is the end of a broker's log.
 func (c *Cluster) Log(broker int) string { return c.brokers[broker-1].log() }
