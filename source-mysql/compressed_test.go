@@ -19,7 +19,7 @@ func TestCompressedColumns(t *testing.T) {
 		t.Run(metadata, func(t *testing.T) {
 			t.Parallel()
 			db := databaseOn(t, server.MySQL(t, mysqld.MariaDB, map[string]string{"binlog-row-metadata": metadata}))
-			db.exec(`CREATE TABLE a (id INT PRIMARY KEY, v TEXT COMPRESSED, short VARCHAR(254) CHARACTER SET latin1 COMPRESSED, edge VARCHAR(255) CHARACTER SET latin1 COMPRESSED,
+			db.exec(`CREATE TABLE a (id INT PRIMARY KEY, v TEXT COMPRESSED, short VARCHAR(254) COMPRESSED CHARACTER SET latin1, edge VARCHAR(255) COMPRESSED CHARACTER SET latin1,
 				wide VARCHAR(2000) COMPRESSED, b BLOB COMPRESSED, bytes VARBINARY(300) COMPRESSED, c MEDIUMTEXT COMPRESSED)`)
 			d := db.driver()
 			table := db.tables(d, "a")[0]

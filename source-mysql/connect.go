@@ -47,22 +47,18 @@ func (d *dialer) close() error {
 	return d.tunnel.Close()
 }
 
-// open opens a connection and logs in.
+// open opens a connection for questions, and logs in. It is read as it comes, but for answers that are known to be large (LowWater.Expect).
 func (d *dialer) open(ctx context.Context) (*session, error) {
-	return d.openOver(ctx, func(conn net.Conn) (net.Conn, error) { return conn, nil })
+	s, err := d.replication(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.socket.Expect(0)
+	return s, nil
 }
 
 // replication opens a connection that the log will be read from, in large pieces while much arrives.
-func (d *dialer) replication(ctx context.Context) (s *session, socket *endpoint.LowWater, err error) {
-	s, err = d.openOver(ctx, func(conn net.Conn) (net.Conn, error) {
-		socket, err = endpoint.NewLowWater(conn)
-		return socket, err
-	})
-	return s, socket, err
-}
-
-// openOver is open over what is made of the connection below TLS.
-func (d *dialer) openOver(ctx context.Context, over func(net.Conn) (net.Conn, error)) (*session, error) {
+func (d *dialer) replication(ctx context.Context) (*session, error) {
 	addr, err := d.cfg.address()
 	if err != nil {
 		return nil, err
@@ -77,21 +73,22 @@ func (d *dialer) openOver(ctx context.Context, over func(net.Conn) (net.Conn, er
 	if err != nil {
 		return nil, d.advice(addr, err)
 	}
-	conn, err := over(raw)
+	socket, err := endpoint.NewLowWater(raw)
 	if err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) }) // has reads and writes end
 	l := login{user: d.cfg.User, password: d.cfg.Password, tls: tlsConfig}
 	l.verified = tlsConfig != nil && (!tlsConfig.InsecureSkipVerify || tlsConfig.VerifyConnection != nil)
-	s, err := l.open(conn)
+	s, err := l.open(socket)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
-		_ = conn.Close() // it is of no use any more
+		_ = raw.Close() // it is of no use any more
 		return nil, d.advice(addr, err)
 	}
+	s.socket = socket
 	return s, nil
 }
 

@@ -10,7 +10,11 @@ import (
 // statement is what is understood of a statement in the log: enough to know which tables to look at. Rows are decoded by what the
 // log itself says of their tables, whatever stands here.
 type statement struct {
-	verb    string // ALTER, CREATE, DROP, RENAME, TRUNCATE, DROP DATABASE; INSERT and its like; empty for what concerns no table
+	verb    string      // ALTER, CREATE, DROP, RENAME, TRUNCATE, DROP DATABASE; INSERT and its like; empty for what concerns no table
+	word    string      // of those like INSERT, what they begin with
+	names   []string    // … if it is not certain which table they change: all that may be the name of a schema, the default one too
+	called  cdc.TableID // … the function that makes the change
+	whole   bool        // … a DELETE of all rows
 	tables  []cdc.TableID
 	to      []cdc.TableID // what each of them is renamed to
 	gone    []string      // columns that an ALTER drops
@@ -214,7 +218,7 @@ func parseStatement(sql, schema string) statement {
 		return statement{}
 	case "SELECT": // a function that changes tables is logged so: SELECT `schema`.`function`(…)
 		if t := p.tokens; len(t) > 3 && t[0].quoted && t[1].is(".") && t[2].quoted && t[3].is("(") {
-			return statement{verb: "INSERT"}
+			return statement{verb: "INSERT", word: verb, called: cdc.TableID{Schema: t[0].text, Name: t[2].text}}
 		}
 		return statement{}
 	case "INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "CALL", "WITH":
@@ -395,8 +399,11 @@ func (p *parser) rename() statement {
 
 // change finds the table that a statement changes rows of; none if that cannot be told.
 func (p *parser) change(verb string) statement {
-	out := statement{verb: "INSERT"}
-	p.skip("LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY", "QUICK", "IGNORE")
+	out := statement{verb: "INSERT", word: verb, names: []string{p.schema}}
+	for _, t := range p.tokens {
+		out.names = append(out.names, t.text)
+	}
+	p.skip("LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY", "QUICK", "IGNORE", "HISTORY")
 	switch verb {
 	case "INSERT", "REPLACE":
 		p.skip("INTO")
@@ -415,9 +422,11 @@ func (p *parser) change(verb string) statement {
 	default:
 		return out
 	}
-	out.tables = []cdc.TableID{p.name()}
-	if p.peek().is(",", "JOIN", "INNER", "LEFT", "RIGHT", "NATURAL", "CROSS", "USING") {
-		out.tables = nil
+	changed := p.name()
+	if p.peek().is(",", "JOIN", "INNER", "LEFT", "RIGHT", "NATURAL", "CROSS", "STRAIGHT_JOIN", "USING") {
+		return out
 	}
+	out.tables, out.names = []cdc.TableID{changed}, nil
+	out.whole = verb == "DELETE" && len(p.tokens) == 0
 	return out
 }

@@ -16,19 +16,27 @@ func compactJSON(dst, v []byte) []byte {
 	if len(v) == 0 {
 		return rowjson.AppendNull(dst) // INSERT IGNORE leaves nothing where null is not allowed
 	}
-	text, from := false, 0
+	from := 0
 	for i := 0; i < len(v); i++ {
-		switch c := v[i]; {
-		case c == '"':
-			text = !text
-		case text && c == '\\':
-			i++ // what it escapes
-		case c == ' ' && !text:
+		switch v[i] {
+		case '"':
+			i = textEnd(v, i)
+		case ' ':
 			dst = append(dst, v[from:i]...)
 			from = i + 1
 		}
 	}
 	return append(dst, v[from:]...)
+}
+
+// textEnd is where a text of JSON ends that begins at a quote.
+func textEnd(v []byte, i int) int {
+	for i++; i < len(v) && v[i] != '"'; i++ {
+		if v[i] == '\\' {
+			i++ // what it escapes
+		}
+	}
+	return i
 }
 
 // The types of values in MySQL's binary JSON,

@@ -77,7 +77,9 @@ func (p *pass) read(ctx context.Context, plan *scanPlan, c cdc.Chunk, yield func
 		}
 	}
 	row := scanRow{plan: plan.rows, pass: p}
-	rows, size := 0, 0
+	rows, size, sent := 0, 0, 0
+	p.s.socket.Expect(plan.sizes.surely(c.MaxRows))
+	defer p.s.socket.Expect(0)
 	err = p.s.rest(ctx, p.columns, func(vals [][]byte) error {
 		row.vals = vals
 		rowSize := 0
@@ -94,11 +96,13 @@ func (p *pass) read(ctx context.Context, plan *scanPlan, c cdc.Chunk, yield func
 			return err
 		}
 		rows++
+		sent += 4 + len(vals) + rowSize
 		if size += rowSize; rows >= c.MaxRows || size >= c.MaxBytes {
 			return errFull
 		}
 		return nil
 	})
+	plan.sizes.observe(rows, size, sent)
 	if errors.Is(err, errFull) {
 		return true, nil
 	}

@@ -22,7 +22,7 @@ type scale struct {
 // scale is that of the key's type. Texts and bytes have none.
 func (k keyTerm) scale() (scale, bool) {
 	switch k.kind {
-	case kindInt, kindUint, kindBit, kindYear:
+	case kindInt, kindUint, kindBit, kindYear, kindEnum:
 		return scale{rational, func(at *big.Rat, _ []byte) []byte { return []byte(at.FloatString(0)) }}, true
 	case kindDecimal:
 		return scale{rational, func(at *big.Rat, _ []byte) []byte { return []byte(at.FloatString(30)) }}, true

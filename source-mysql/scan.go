@@ -246,7 +246,7 @@ func (p *scanPlan) last(ctx context.Context, s *session) (key []string, empty bo
 
 // read reads a chunk's rows. r becomes what is left; without After nothing is.
 func (p *scanPlan) read(ctx context.Context, s *session, c cdc.Chunk, r *scanRange, yield func(cdc.Row) error) error {
-	limit := p.limit(c)
+	limit := p.sizes.rows(c)
 	sql := "SELECT " + p.list + p.from()
 	var conditions []string
 	if len(r.After) > 0 {
@@ -263,8 +263,10 @@ func (p *scanPlan) read(ctx context.Context, s *session, c cdc.Chunk, r *scanRan
 	}
 	sql += " ORDER BY " + p.keyAll + " LIMIT " + strconv.Itoa(limit)
 	row := scanRow{plan: p.rows}
-	rows, size := 0, 0
+	rows, size, sent := 0, 0, 0
 	r.After = nil
+	s.socket.Expect(p.sizes.surely(limit))
+	defer s.socket.Expect(0)
 	err := s.query(ctx, sql, p.asPlanned, func(vals [][]byte) error {
 		row.vals = vals
 		rowSize := 0
@@ -281,6 +283,7 @@ func (p *scanPlan) read(ctx context.Context, s *session, c cdc.Chunk, r *scanRan
 		}
 		rows++
 		size += rowSize
+		sent += 4 + len(vals) + rowSize // a packet's head, and the lengths of values
 		tooMuch := size >= 2*c.MaxBytes
 		if rows == limit || tooMuch {
 			r.After = p.keyOf(vals)
@@ -290,9 +293,7 @@ func (p *scanPlan) read(ctx context.Context, s *session, c cdc.Chunk, r *scanRan
 		}
 		return nil
 	})
-	if rows > 0 {
-		p.bytes.Store(int64(size/rows) + 1)
-	}
+	p.sizes.observe(rows, size, sent)
 	if errors.Is(err, errFull) {
 		return nil // the session is given up: the server would send the rest
 	}
@@ -301,12 +302,3 @@ func (p *scanPlan) read(ctx context.Context, s *session, c cdc.Chunk, r *scanRan
 
 // errFull says that a chunk has as many bytes as it may have.
 var errFull = errors.New("the chunk is full")
-
-// limit is how many rows a chunk asks for, so that it has about as many bytes as it may have.
-func (p *scanPlan) limit(c cdc.Chunk) int {
-	rows := 1000
-	if size := p.bytes.Load(); size > 0 {
-		rows = int(min(int64(c.MaxBytes)/size, int64(c.MaxRows)))
-	}
-	return max(min(rows, c.MaxRows), 1)
-}

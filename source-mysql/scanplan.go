@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 
 	"github.com/sluicedata/sluice/sdk/cdc"
 )
@@ -17,9 +18,49 @@ type scanPlan struct {
 	rows   *rowPlan
 	list   string // the columns, as they are asked for
 	key    []keyTerm
-	keyAll string        // the key's columns, quoted
-	result string        // how results with these columns are described
-	bytes  *atomic.Int64 // that a row has, about; 0 until the first chunk was read
+	keyAll string // the key's columns, quoted
+	result string // how results with these columns are described
+	sizes  *rowSizes
+}
+
+// rowSizes is how large a table's rows are, by those that were read. It may be used from any goroutine.
+type rowSizes struct {
+	mu    sync.Mutex
+	mean  int     // bytes of the values of a row in the last chunk, about; 0 until one was read
+	least float64 // bytes of a row as the server sends it, rather too few
+}
+
+// observe learns from rows that were read: the bytes of their values, and of all that the server sent for them.
+func (z *rowSizes) observe(rows, values, sent int) {
+	if rows == 0 {
+		return
+	}
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.mean = values/rows + 1
+	now := float64(sent) / float64(rows)
+	if z.least > 0 && now > z.least {
+		now = z.least*0.75 + now*0.25
+	}
+	z.least = now
+}
+
+// rows is how many rows a chunk asks for, so that it has about as many bytes as it may have. The first one is small, to learn from.
+func (z *rowSizes) rows(c cdc.Chunk) int {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	rows := 1000
+	if z.mean > 0 {
+		rows = min(c.MaxBytes/z.mean, c.MaxRows)
+	}
+	return max(min(rows, c.MaxRows), 1)
+}
+
+// surely is how many bytes so many rows take at least, unless they are smaller than those before; 0 if none was read.
+func (z *rowSizes) surely(rows int) int {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return int(z.least * float64(rows) * 31 / 32)
 }
 
 // keyTerm is a column of the key.
@@ -28,7 +69,8 @@ type keyTerm struct {
 	expr  string // by which its values are asked for
 	index int    // among the values of a row
 	kind  kind
-	cs    string // the character set that its values come in; "" for numbers
+	text  *charset // that its values come in; nil for what is no text
+	most  int      // the number of an enumeration's last member
 }
 
 // scanPlanOf is the plan for scanning a version of a table, as the caller's own copy.
@@ -43,7 +85,7 @@ func (d *driver) scanPlanOf(ctx context.Context, s *session, t *cdc.Table) (*sca
 	if err := d.checkFilter(ctx, s, t); err != nil {
 		return nil, err
 	}
-	p := &scanPlan{table: t, bytes: &atomic.Int64{}}
+	p := &scanPlan{table: t, sizes: &rowSizes{}}
 	var names, list, key []string
 	var codecs []*codec
 	for _, want := range t.Columns {
@@ -64,10 +106,10 @@ func (d *driver) scanPlanOf(ctx context.Context, s *session, t *cdc.Table) (*sca
 			return nil, fmt.Errorf("preparing to scan table %s: key column %q: %w", t.ID, k, cdc.ErrReshaped)
 		}
 		typ := codecs[i].typ
-		term := keyTerm{name: quoteName(k), expr: list[i], index: i, kind: typ.kind, cs: typ.charset}
+		term := keyTerm{name: quoteName(k), expr: list[i], index: i, kind: typ.kind, text: codecs[i].cs, most: len(typ.members)}
 		if typ.kind == kindEnum || typ.kind == kindSet {
 			// They sort by their numbers, so that is what they are compared by.
-			term.index, term.expr = len(list), term.name+" + 0"
+			term.index, term.expr = len(list), term.number()
 			list = append(list, term.expr)
 		}
 		p.key, key = append(p.key, term), append(key, term.name)
@@ -149,7 +191,7 @@ func (k keyTerm) literal(v []byte) string {
 		if len(v) == 0 {
 			return "''"
 		}
-		return fmt.Sprintf("_%s X'%x'", k.cs, v)
+		return fmt.Sprintf("_%s X'%x'", k.text.name, v)
 	case kindBinary, kindBytes:
 		if len(v) == 0 {
 			return "''"
@@ -158,6 +200,35 @@ func (k keyTerm) literal(v []byte) string {
 	default: // dates, addresses
 		return quoteText(string(v))
 	}
+}
+
+// number is by which an enumeration or a set sorts. Where a set is used as a number, the server makes one with a fraction of it, which
+// is not exact for its later members.
+func (k keyTerm) number() string { return "CAST(" + k.name + " AS UNSIGNED)" }
+
+// maxListed is how many members an enumeration may have so that those behind one are listed.
+const maxListed = 255
+
+// compared is the condition that the key's column compares so with a value: =, <, <=, > or >=.
+func (k keyTerm) compared(operator, value string) string {
+	n, err := strconv.Atoi(value)
+	switch {
+	case k.kind == kindSet:
+		return k.number() + " " + operator + " " + value
+	case k.kind != kindEnum, operator == "=", err != nil, k.most > maxListed:
+		return k.name + " " + operator + " " + value
+	}
+	// The server finds a range of an index by members, but not by what lies behind one.
+	var numbers []string
+	for i := range k.most + 1 { // 0 is what is no member
+		if i < n && operator[0] == '<' || i > n && operator[0] == '>' || i == n && len(operator) > 1 {
+			numbers = append(numbers, strconv.Itoa(i))
+		}
+	}
+	if numbers == nil {
+		return "FALSE"
+	}
+	return k.name + " IN (" + strings.Join(numbers, ", ") + ")"
 }
 
 // after is the condition that a key lies behind the values, or at them. It is written out, because the server finds a range of an
@@ -171,13 +242,13 @@ func (p *scanPlan) compare(values []string, operator string, orEqual bool) strin
 	for i := range values {
 		var terms []string
 		for j := range i {
-			terms = append(terms, p.key[j].name+" = "+values[j])
+			terms = append(terms, p.key[j].compared("=", values[j]))
 		}
 		op := operator
 		if orEqual && i == len(values)-1 {
 			op += "="
 		}
-		terms = append(terms, p.key[i].name+" "+op+" "+values[i])
+		terms = append(terms, p.key[i].compared(op, values[i]))
 		alternatives = append(alternatives, strings.Join(terms, " AND "))
 	}
 	return "(" + strings.Join(alternatives, " OR ") + ")"

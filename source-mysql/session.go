@@ -7,13 +7,16 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/sluicedata/sluice/sdk/endpoint"
 )
 
 // session is a connection on which statements are run, one at a time. It belongs to one goroutine.
 type session struct {
 	wire   *wire
-	broken bool // it must not be used again
-	mark   bool // see openTransactions
+	socket *endpoint.LowWater // below it
+	broken bool               // it must not be used again
+	mark   bool               // see openTransactions
 	vals   [][]byte
 	id     uint32 // the server's number of the connection
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"unicode/utf8"
@@ -28,10 +29,25 @@ func (k keyTerm) divisible() bool {
 		kindDate, kindDatetime, kindTimestamp, kindTime, kindUUID, kindInet4, kindInet6:
 		return true
 	case kindText:
-		return slices.Contains([]string{"utf8mb4", "utf8mb3", "utf8", "latin1", "ascii"}, k.cs)
-	default:
+		return k.text.name != "swe7" // which lacks some of what is guessed
+	case kindEnum:
+		return k.most <= maxListed
+	default: // the server finds no range of an index by a set's number
 		return false
 	}
+}
+
+// recoded reports whether texts between others are guessed in UTF-8, because ASCII is something else in their character set.
+func (k keyTerm) recoded() bool {
+	return k.kind == kindText && k.text.longest > 1 && !k.text.utf8
+}
+
+// guessed is a guess as a literal.
+func (k keyTerm) guessed(v []byte) string {
+	if k.recoded() {
+		return quoteText(string(v))
+	}
+	return k.literal(v)
 }
 
 // divide divides a table into about so many ranges.
@@ -94,13 +110,21 @@ func guesses() []guess {
 func (p *scanPlan) halve(ctx context.Context, s *session, parts []part, i int) ([]part, error) {
 	k := p.key[0]
 	whole := &parts[i]
-	low, high := k.literal(whole.low), k.literal(whole.high)
-	within := k.name + " > " + low + " AND " + k.name + " < " + high
+	behind := ">" // the part before ends with low
+	if i == 0 {
+		behind = ">="
+	}
+	low, high := k.compared(behind, k.literal(whole.low)), k.literal(whole.high)
+	within := low + " AND " + k.compared("<", high)
 	var best []part
+	if bytes.Equal(whole.low, whole.high) {
+		whole.whole = true
+		return parts, nil
+	}
 	next := k.guesses(whole.low, whole.high)
 	var higher bool
 	for text := next(false); text != nil; text = next(higher) {
-		middle, err := p.firstKey(ctx, s, within+" AND "+k.name+" >= "+k.literal(text), "")
+		middle, err := p.firstKey(ctx, s, within+" AND "+k.compared(">=", k.guessed(text)), "")
 		if err != nil {
 			return nil, err
 		}
@@ -109,10 +133,10 @@ func (p *scanPlan) halve(ctx context.Context, s *session, parts []part, i int) (
 			continue
 		}
 		first, second := part{low: whole.low, high: middle}, part{low: middle, high: whole.high}
-		if first.rows, err = p.estimate(ctx, s, k.name+" > "+low+" AND "+k.name+" <= "+k.literal(middle)); err != nil {
+		if first.rows, err = p.estimate(ctx, s, low+" AND "+k.compared("<=", k.literal(middle))); err != nil {
 			return nil, err
 		}
-		if second.rows, err = p.estimate(ctx, s, k.name+" > "+k.literal(middle)+" AND "+k.name+" <= "+high); err != nil {
+		if second.rows, err = p.estimate(ctx, s, k.compared(">", k.literal(middle))+" AND "+k.compared("<=", high)); err != nil {
 			return nil, err
 		}
 		higher = first.rows < second.rows
@@ -166,17 +190,30 @@ func (k keyTerm) guesses(low, high []byte) func(higher bool) []byte {
 	if scale, ok := k.scale(); ok {
 		return scale.guesses(low, high)
 	}
+	if k.recoded() {
+		var errs [2]error
+		low, errs[0] = k.text.decode(nil, low)
+		high, errs[1] = k.text.decode(nil, high)
+		if errors.Join(errs[:]...) != nil {
+			return func(bool) []byte { return nil }
+		}
+	}
 	left := guesses()
 	return func(bool) []byte {
 		for len(left) > 0 {
 			g := left[0]
 			left = left[1:]
-			if text := inTheMiddle(low, high, g, k.kind != kindText); text != nil {
+			if text := inTheMiddle(low, high, g, k.kind != kindText); text != nil && k.has(text) {
 				return text
 			}
 		}
 		return nil
 	}
+}
+
+// has reports whether a guess is surely text of the column's character set.
+func (k keyTerm) has(text []byte) bool {
+	return !k.recoded() || isASCII(text) || slices.Contains([]string{"utf16", "utf16le", "utf32", "ucs2"}, k.text.name)
 }
 
 // inTheMiddle guesses a value between two; nil if there is no such guess. Texts get nothing but ASCII behind what is taken from low, which

@@ -11,17 +11,15 @@ import (
 	"time"
 
 	"github.com/sluicedata/sluice/sdk/cdc"
-	"github.com/sluicedata/sluice/sdk/endpoint"
 	"github.com/sluicedata/sluice/sdk/usererr"
 	"github.com/sluicedata/sluice/source-mysql/internal/binlog"
 )
 
 // stream is the server's log. It implements cdc.Stream and is used by one goroutine.
 type stream struct {
-	d      *driver
-	s      *session
-	socket *endpoint.LowWater // below s
-	start  cdc.Position
+	d     *driver
+	s     *session
+	start cdc.Position
 
 	tables map[cdc.TableID]*streamed
 	mapped map[uint64]*mapping // by the log's number of a table; of one that is not captured, it has no table
@@ -155,7 +153,7 @@ func (s *stream) Next(ctx context.Context, wait time.Duration) (*cdc.Event, erro
 	if len(s.queue) == 0 && s.rows.More() { // as mostly: without asking for the time
 		return s.nextRow()
 	}
-	deadline := time.Now().Add(s.socket.Patience(wait))
+	deadline := time.Now().Add(s.s.socket.Patience(wait))
 	for n := 1; ; n++ {
 		if len(s.queue) > 0 {
 			s.event, s.queue = s.queue[0], s.queue[1:]

@@ -45,12 +45,12 @@ func (d *driver) Stream(ctx context.Context, from cdc.Position, tables []*cdc.Ta
 		st.closeAhead()
 		return nil, err
 	}
-	s, socket, err := d.dialer.replication(ctx)
+	s, err := d.dialer.replication(ctx)
 	if err != nil {
 		st.closeAhead()
 		return nil, err
 	}
-	st.s, st.socket = s, socket
+	st.s = s
 	if err := d.dump(ctx, st); err != nil {
 		st.closeAhead()
 		s.broken = true

@@ -172,6 +172,9 @@ func (c *codec) appendMoment(dst []byte, m moment, separator byte) []byte {
 
 // padded appends a number with at least so many digits.
 func padded(dst []byte, n, width int) []byte {
+	if width == 2 && n < 100 { // as mostly
+		return append(dst, byte('0'+n/10), byte('0'+n%10))
+	}
 	if n >= pow10[width] {
 		return strconv.AppendInt(dst, int64(n), 10)
 	}

@@ -124,6 +124,7 @@ func TestNotPrepared(t *testing.T) {
 	require.NoError(t, s.handle(t.Context(), rollback))
 	require.Nil(t, s.preparing)
 	require.Equal(t, place{"binlog.000001", 400}, s.done.place)
-	require.ErrorContains(t, begun("a").handle(t.Context(), rollback), "A transaction that changed captured tables was rolled back in part")
+	require.ErrorContains(t, begun("a").handle(t.Context(), rollback), "A transaction that changed captured tables was rolled back in part, and the log has it (at binlog.000001:400): "+
+		"it changed tables with other engines than InnoDB as well. Such transactions cannot be captured. Convert those tables (ALTER TABLE … ENGINE = InnoDB), or keep them apart from the captured ones, then backfill all tables.")
 	require.ErrorIs(t, begun("other").handle(t.Context(), madeEvent(binlog.AnonymousGTID, 469, make([]byte, 50))), binlog.ErrFormat)
 }

@@ -83,6 +83,9 @@ func (t Type) String() string {
 // HeaderSize is the length of an event's header.
 const HeaderSize = 19
 
+// noSchemaFlag marks statements that the server makes by itself, and others that need no default schema.
+const noSchemaFlag = 0x8
+
 // ignorableFlag marks events that a reader which does not know them may pass over, by the server's own word.
 const ignorableFlag = 0x80
 
@@ -102,6 +105,9 @@ type Header struct {
 
 // MayIgnore reports whether the server says that the event does not matter to those who do not know its type.
 func (h Header) MayIgnore() bool { return h.Flags&ignorableFlag != 0 }
+
+// NeedsNoSchema reports whether the server says that a statement has no use for its default schema.
+func (h Header) NeedsNoSchema() bool { return h.Flags&noSchemaFlag != 0 }
 
 // ParseHeader reads the header at the front of an event.
 func ParseHeader(event []byte) (Header, error) {
