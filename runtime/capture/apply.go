@@ -9,6 +9,7 @@ import (
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	"github.com/sluicedata/sluice/runtime/pipeline"
+	"github.com/sluicedata/sluice/runtime/shard"
 	"github.com/sluicedata/sluice/runtime/specs"
 	"github.com/sluicedata/sluice/runtime/wal"
 )
@@ -40,13 +41,14 @@ func (t *Task) apply(ctx context.Context, spec *flowpb.CaptureSpec) (version str
 	if err != nil {
 		return "", nil, err
 	}
-	changes := wal.Records{t.specName(): encoded}
+	division, err := shard.Division{Shards: max(t.Shard.Count, 1), Pipeline: t.Pipeline}.Encode()
+	if err != nil {
+		return "", nil, err
+	}
+	changes := wal.Records{t.specName(): encoded, t.divisionName(): division}
 	t.beginAnew(last, changes)
 	if err := t.Store.Put(ctx, changes); err != nil {
 		return "", nil, err
-	}
-	if t.OnApplied != nil {
-		t.OnApplied()
 	}
 	return version, state, nil
 }

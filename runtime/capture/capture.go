@@ -16,6 +16,7 @@ import (
 	"github.com/sluicedata/sluice/runtime/collection"
 	"github.com/sluicedata/sluice/runtime/host"
 	"github.com/sluicedata/sluice/runtime/pipeline"
+	"github.com/sluicedata/sluice/runtime/shard"
 	"github.com/sluicedata/sluice/runtime/specs"
 	"github.com/sluicedata/sluice/runtime/status"
 	"github.com/sluicedata/sluice/runtime/wal"
@@ -24,6 +25,8 @@ import (
 // Task is one capture of a pipeline. Its fields are set before Run; Run is called by one goroutine.
 type Task struct {
 	Def         *pipeline.Capture
+	Shard       shard.Shard
+	Pipeline    string // its fingerprint; "" if nobody shares it, in a data folder
 	Launcher    *host.Launcher
 	Log         wal.Log
 	Store       wal.Store
@@ -31,7 +34,8 @@ type Task struct {
 	Status      *status.Task
 	Logger      *logrus.Entry
 	Timeouts    Timeouts
-	OnApplied   func() // called whenever the specification has been applied; nil if nobody wants to know
+	// Fence locks out what may still run of a shard of the task, named by its suffix; nil if nothing can.
+	Fence func(ctx context.Context, suffix string) error
 }
 
 // Timeouts bound how long a connector may take.
@@ -55,11 +59,7 @@ func (t Timeouts) withDefaults() Timeouts {
 func (t *Task) Run(ctx context.Context) error {
 	t.Timeouts = t.Timeouts.withDefaults()
 	t.Status.Set(status.Starting)
-	spec, err := t.validate(ctx)
-	if err != nil {
-		return err
-	}
-	version, state, err := t.apply(ctx, spec)
+	spec, version, state, err := t.specify(ctx)
 	if err != nil {
 		return err
 	}
@@ -74,12 +74,22 @@ func (t *Task) Run(ctx context.Context) error {
 	return err
 }
 
-func (t *Task) stateName() string { return "capture/" + t.Def.Name + "/state" }
-func (t *Task) specName() string  { return "capture/" + t.Def.Name + "/spec" }
+func (t *Task) record(what string) string { return "capture/" + t.Def.Name + "/" + what }
+
+// stateName is that of the shard's state, and baseName that of the one with which all shards began.
+func (t *Task) stateName() string    { return t.record("state" + t.Shard.Suffix()) }
+func (t *Task) baseName() string     { return t.record("base") }
+func (t *Task) specName() string     { return t.record("spec") }
+func (t *Task) divisionName() string { return t.record("division") }
+
+// writerName is what the log calls who writes for this shard.
+func (t *Task) writerName() string { return t.Def.Name + t.Shard.Suffix() }
 
 // state is the connector's state as it is committed.
-func (t *Task) state() ([]byte, error) {
-	state, err := t.Store.Get(t.stateName())
+func (t *Task) state() ([]byte, error) { return t.stateOf(t.Shard) }
+
+func (t *Task) stateOf(s shard.Shard) ([]byte, error) {
+	state, err := t.Store.Get(t.record("state" + s.Suffix()))
 	if err == nil && state == nil {
 		state = []byte("{}")
 	}
@@ -89,7 +99,7 @@ func (t *Task) state() ([]byte, error) {
 // host is the connector as it is run for this task.
 func (t *Task) host() *host.Capture {
 	return &host.Capture{Connector: host.Connector{
-		Endpoint: t.Def.Endpoint, Task: t.Def.Name, Launcher: t.Launcher, Log: t.Logger, Answer: t.Timeouts.Answer,
+		Endpoint: t.Def.Endpoint, Task: t.Def.Name, Part: t.Shard.Suffix(), Launcher: t.Launcher, Log: t.Logger, Answer: t.Timeouts.Answer,
 	}}
 }
 
@@ -101,8 +111,12 @@ func (t *Task) validate(ctx context.Context) (*flowpb.CaptureSpec, error) {
 	}
 	request := &capturepb.Request_Validate{LastCapture: last, LastVersion: lastVersion}
 	for _, b := range t.Def.Bindings {
+		version, err := t.Collections.Current(b.Target)
+		if err != nil {
+			return nil, err
+		}
 		request.Bindings = append(request.Bindings, &capturepb.Request_Validate_Binding{
-			ResourceConfigJson: b.Resource, Collection: t.Collections.Current(b.Target).Spec, Backfill: b.Backfill,
+			ResourceConfigJson: b.Resource, Collection: version.Spec, Backfill: b.Backfill,
 		})
 	}
 	spec, err := t.host().Specify(ctx, request)

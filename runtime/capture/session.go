@@ -62,7 +62,7 @@ type binding struct {
 
 // open starts a connector and opens it with the state.
 func (t *Task) open(ctx context.Context, spec *flowpb.CaptureSpec, version string, state []byte) (*session, error) {
-	writer, err := t.Log.Writer(t.Def.Name)
+	writer, err := t.Log.Writer(t.writerName())
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (t *Task) open(ctx context.Context, spec *flowpb.CaptureSpec, version strin
 	}
 	c := t.host()
 	c.OnLog, c.Valid = s.onLog, s.valid
-	s.host, err = c.Open(ctx, &capturepb.Request_Open{Capture: spec, Version: version, StateJson: state})
+	s.host, err = c.Open(ctx, &capturepb.Request_Open{Capture: spec, Version: version, StateJson: state, Range: t.Shard.Range()})
 	if err != nil {
 		return nil, err
 	}

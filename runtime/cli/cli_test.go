@@ -197,6 +197,8 @@ func TestWrongCommandLines(t *testing.T) {
 	source, config := program(t)
 	plain := filepath.Join(t.TempDir(), "plain")
 	require.NoError(t, os.WriteFile(plain, []byte("x"), 0o600))
+	whole := filepath.Join(t.TempDir(), "whole.yaml")
+	require.NoError(t, os.WriteFile(whole, []byte("captures: {a: {endpoint: {local: {command: [cat]}}, bindings: [{resource: {}, target: c}]}}\ncollections: {c: {key: [/id], schema: {}}}\n"), 0o600))
 	for _, c := range []struct {
 		args []string
 		want string
@@ -210,6 +212,7 @@ func TestWrongCommandLines(t *testing.T) {
 		{[]string{"discover", source}, `required flag(s) "config" not set`},
 		{[]string{"run", "/no/pipeline.yaml"}, "cannot read /no/pipeline.yaml"},
 		{[]string{"run", config, "--metrics", "nowhere:x"}, "unknown field"},
+		{[]string{"run", whole, "--join"}, "--join shares a pipeline through its log on Kafka, and the log of " + whole + " is in the data folder of one process: write log: kafka://… into the file"},
 		{[]string{"status"}, "status of what?"},
 		{[]string{"status", "--data", filepath.Dir(plain)}, "no sluice run has used it yet"},
 	} {

@@ -62,6 +62,24 @@ func (a *app) openLog(file, dir string) (inspect.Log, error) {
 	})
 }
 
+// hasLog refuses a log that does not exist, or that somebody here has open. It makes none.
+func (a *app) hasLog(ctx context.Context, file, dir string) error {
+	k, err := a.kafkaOf(file)
+	var log wal.Engine
+	switch {
+	case err != nil:
+		return err
+	case k == nil:
+		log, err = wal.Open(wal.Options{Dir: dir, Log: logrus.NewEntry(a.p.Log), ReadOnly: true})
+	default:
+		log, err = kafkalog.Open(ctx, kafkalog.Options{Kafka: k, Log: logrus.NewEntry(a.p.Log), ReadOnly: true})
+	}
+	if err != nil {
+		return err
+	}
+	return log.Close()
+}
+
 // kafkaOf is the cluster that has a pipeline's log; nil if it is in the data folder.
 func (a *app) kafkaOf(file string) (*pipeline.Kafka, error) {
 	if _, err := os.Stat(file); err != nil {
@@ -75,29 +93,20 @@ func (a *app) logForget(data *string) *cobra.Command {
 		Use: "forget PIPELINE.yaml MATERIALIZATION [BINDING]", Short: "Forget a materialization that was given up, so that the log keeps nothing for it", Args: cobra.RangeArgs(2, 3),
 		Long: `Forget how far a materialization that was given up has read, so that the log keeps nothing for it any more; or only one of its bindings that it
 does not have any more, by the name that stats shows in brackets. Nothing is changed in the destination. What comes back later begins anew, unless its destination keeps its positions. What the pipeline's file still has is not forgotten,
-also where it is disabled: take it out first. sluice run must not be running.`,
+also where it is disabled: take it out first. sluice run must not be running; of a log on Kafka, one that runs on another machine ends.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := *data
 			if dir == "" {
 				dir = engine.DataDir(args[0])
 			}
-			if k, err := a.kafkaOf(args[0]); err != nil {
-				return err
-			} else if k != nil {
-				return usererr.New(nil, "the log of %s is on %s, where nothing is kept for a materialization: its topics drop documents by their retention. There is nothing to forget", args[0], k)
-			}
-			seen, err := wal.Open(wal.Options{Dir: dir, Log: logrus.NewEntry(a.p.Log), ReadOnly: true}) // which makes no folder
-			if err == nil {
-				err = seen.Close()
-			}
-			if err != nil {
+			if err := a.hasLog(cmd.Context(), args[0], dir); err != nil {
 				return err
 			}
 			p, err := pipeline.Load(args[0], a.pipelineOptions())
 			if err != nil {
 				return err
 			}
-			log, err := wal.Open(wal.Options{Dir: dir, Log: logrus.NewEntry(a.p.Log)})
+			log, err := engine.OpenRecords(cmd.Context(), p, dir, a.p.Log)
 			if err != nil {
 				return err
 			}

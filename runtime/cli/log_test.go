@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -124,6 +125,24 @@ func TestParseBeginning(t *testing.T) {
 	}
 	_, err = parseBeginning("2026-11-23", now)
 	require.ErrorContains(t, err, `--from "2026-11-23" has not come yet`)
+}
+
+// TestJoinProblems: processes that share a pipeline have its log on Kafka, and a retention that needs no one of them to know of all.
+func TestJoinProblems(t *testing.T) {
+	t.Parallel()
+	for log, want := range map[string]string{
+		"": "--join shares a pipeline through its log on Kafka, and the log of FILE is in the data folder of one process: write log: kafka://… into the file",
+		"log: {url: kafka://127.0.0.1:1, retention: {time: 7d}}\n": "the log of FILE has a retention that keeps what a materialization has not read, which only a process that runs all of them knows: " +
+			"with --join write unread: drop beside it, which leaves it to the topics, or leave it out",
+	} {
+		file := filepath.Join(t.TempDir(), "shop.yaml")
+		text := log + "collections: {acme/things: {key: [/id], schema: {type: object, properties: {id: {type: integer}}, required: [id]}}}\n" +
+			"materializations: {acme/sink: {endpoint: {local: {command: [/bin/false], config: {}}}, bindings: [{resource: {table: t}, source: acme/things}]}}\n"
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+		code, _, errs := sluice(t, "run", file, "--join")
+		require.Equal(t, 1, code)
+		require.Contains(t, errs, strings.ReplaceAll(want, "FILE", file))
+	}
 }
 
 func TestLogForgetProblems(t *testing.T) {

@@ -111,6 +111,7 @@ type printer struct {
 
 func (p *printer) Identity() wal.Identity            { return wal.Identity{1} }
 func (p *printer) Words() wal.Words                  { return wal.Words{} }
+func (p *printer) Share(wal.Journal, int) int        { return 0 }
 func (p *printer) Heads(string) []wal.Head           { return nil }
 func (p *printer) Alone(string, string) []wal.Head   { return nil }
 func (p *printer) Behind(wal.Journal, int64) int64   { return 0 }

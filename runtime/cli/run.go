@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -9,10 +10,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/sluicedata/sluice/runtime/engine"
+	"github.com/sluicedata/sluice/runtime/kafkalog"
 	"github.com/sluicedata/sluice/runtime/live"
 	"github.com/sluicedata/sluice/runtime/materialize"
 	"github.com/sluicedata/sluice/runtime/pipeline"
@@ -24,6 +27,7 @@ type runFlags struct {
 	data      string
 	metrics   string
 	from      string
+	join      bool
 	stopAfter time.Duration
 }
 
@@ -38,6 +42,7 @@ materializations finish their transaction. Whatever is killed instead, and whene
 	cmd.Flags().StringVar(&f.data, "data", "", "the data folder, which holds the log and all positions (default: the pipeline's file with the extension .data)")
 	cmd.Flags().StringVar(&f.metrics, "metrics", "", "serve Prometheus metrics on this address, such as 127.0.0.1:9400")
 	cmd.Flags().StringVar(&f.from, "from", "", "where new materializations begin, instead of with all that the log has: "+whenHelp+", now, or checkpoint:NAME, where the materialization NAME has got to; NAME=… is for the materialization of that name only")
+	cmd.Flags().BoolVar(&f.join, "join", false, "share the pipeline with other processes that are started so, on any machine, each with a data folder of its own: its log has to be on Kafka")
 	cmd.Flags().DurationVar(&f.stopAfter, "stop-after", 0, "stop by itself, cleanly, after this time")
 	return cmd
 }
@@ -46,6 +51,12 @@ func (a *app) run(cmd *cobra.Command, file string, f runFlags) error {
 	p, err := pipeline.Load(file, a.pipelineOptions())
 	if err != nil {
 		return err
+	}
+	if f.join && p.Kafka == nil {
+		return usererr.New(nil, "--join shares a pipeline through its log on Kafka, and the log of %s is in the data folder of one process: write log: kafka://… into the file", file)
+	}
+	if r := p.Retention; f.join && r.Limited() && !r.DropUnread {
+		return usererr.New(nil, "the log of %s has a retention that keeps what a materialization has not read, which only a process that runs all of them knows: with --join write unread: drop beside it, which leaves it to the topics, or leave it out", file)
 	}
 	if f.data == "" {
 		f.data = engine.DataDir(file)
@@ -74,7 +85,7 @@ func (a *app) run(cmd *cobra.Command, file string, f runFlags) error {
 		}
 	}
 	display := &live.Display{Board: board, Pipeline: filepath.Base(file), DataDir: f.data, Screen: screen, Logger: a.p.Log}
-	return a.show(ctx, display, engine.Options{Pipeline: p, DataDir: f.data, Logger: a.p.Log, Board: board, Launcher: a.launcher(), From: from})
+	return a.show(ctx, display, engine.Options{Pipeline: p, DataDir: f.data, Logger: a.p.Log, Board: board, Launcher: a.launcher(), From: from, Join: f.join})
 }
 
 // parseBeginning reads --from; nil if it was not given.
@@ -135,6 +146,39 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
+// statusOf is the status of a data folder and, if the pipeline's log is on Kafka, of the processes that share it.
+func (a *app) statusOf(ctx context.Context, file, data string) (*status.Snapshot, error) {
+	s, err := status.ReadFile(data)
+	k, kafkaErr := a.kafkaOf(file)
+	if kafkaErr != nil || k == nil {
+		return s, errors.Join(err, kafkaErr)
+	}
+	places, placesErr := places(ctx, k, logrus.NewEntry(a.p.Log))
+	switch {
+	case err != nil && len(places) > 0: // this machine is not one of those
+		return &status.Snapshot{Pipeline: filepath.Base(file), Places: places}, nil
+	case err == nil && placesErr != nil:
+		a.p.Log.WithError(placesErr).Warn("who else runs the pipeline is not known: " + usererr.Message(placesErr))
+	}
+	if err == nil {
+		s.Places = places
+	}
+	return s, err
+}
+
+// places asks Kafka who runs what.
+func places(ctx context.Context, k *pipeline.Kafka, log *logrus.Entry) (list []status.Place, err error) {
+	l, err := kafkalog.Open(ctx, kafkalog.Options{Kafka: k, Log: log, ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	found, err := l.Places(ctx)
+	for _, p := range found {
+		list = append(list, status.Place{Task: p.Unit, Process: p.Process})
+	}
+	return list, errors.Join(err, l.Close())
+}
+
 func (a *app) statusCommand() *cobra.Command {
 	var data string
 	var asJSON bool
@@ -147,7 +191,11 @@ func (a *app) statusCommand() *cobra.Command {
 			if data == "" {
 				data = engine.DataDir(args[0])
 			}
-			s, err := status.ReadFile(data)
+			file := ""
+			if len(args) > 0 {
+				file = args[0]
+			}
+			s, err := a.statusOf(cmd.Context(), file, data)
 			if err != nil {
 				return err
 			}

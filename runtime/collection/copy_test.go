@@ -38,13 +38,18 @@ func TestCopyKnowsWhatWasAnnounced(t *testing.T) {
 	running, err := collection.Open(t.Context(), memory{}, defs)
 	require.NoError(t, err)
 	require.NoError(t, running.CopyTo(dir))
+	current := func(r *collection.Registry) *collection.Version {
+		v, err := r.Current("acme/t")
+		require.NoError(t, err)
+		return v
+	}
 	fields := func() (names []string) {
 		records, err := collection.ReadCopy(dir)
 		require.NoError(t, err)
 		other, err := collection.Open(t.Context(), memory(records), defs)
 		require.NoError(t, err)
-		require.Equal(t, running.Current("acme/t").Number, other.Current("acme/t").Number)
-		for _, p := range other.Current("acme/t").Spec.Projections {
+		require.Equal(t, current(running).Number, current(other).Number)
+		for _, p := range current(other).Spec.Projections {
 			names = append(names, p.Field)
 		}
 		return names

@@ -19,6 +19,11 @@ func (r *Registry) Watch(name string) (*Version, *infer.Tree, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.all[name]
+	if e != nil {
+		if err := r.follow(e); err != nil {
+			return nil, nil, err
+		}
+	}
 	switch {
 	case e == nil:
 		return nil, nil, fmt.Errorf("watching documents of %q: there is no such collection", name)
@@ -46,22 +51,22 @@ func (r *Registry) Learn(ctx context.Context, name string, learned *schema.Shape
 	if e == nil {
 		return nil, fmt.Errorf("learning of documents of %q: there is no such collection", name)
 	}
-	before := e.record
 	if err := r.learn(ctx, e, learned); err != nil {
-		e.record = before
 		return nil, err
 	}
 	return e.version, nil
 }
 
 func (r *Registry) learn(ctx context.Context, e *entry, learned *schema.Shape) error {
-	version := e.record.Version
-	_, known, err := e.record.shapes()
-	if err != nil {
+	before := e.record.Version
+	err := r.change(ctx, e, func(rec *record) error {
+		_, known, err := rec.shapes()
+		if err == nil {
+			rec.Learned = schema.Widen(known, learned).JSON()
+		}
 		return err
-	}
-	e.record.Learned = schema.Widen(known, learned).JSON()
-	if err := r.refresh(ctx, e); err != nil || e.record.Version == version {
+	})
+	if err != nil || e.record.Version == before {
 		return err
 	}
 	return r.copyRecords()
@@ -85,16 +90,37 @@ func (r *Registry) Review(ctx context.Context, log wal.Log, logger *logrus.Entry
 		if scope.Equal(e.record.Watched) {
 			continue
 		}
-		e.record.Watched = scope
-		text, err := json.Marshal(e.record)
-		if err != nil {
-			return fmt.Errorf("encoding the schema of %s: %w", name, err)
-		}
-		if err := r.store.Put(ctx, wal.Records{recordName(name): text}); err != nil {
+		if err := r.watched(ctx, e, scope); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// watched notes where documents are looked at from now on.
+func (r *Registry) watched(ctx context.Context, e *entry, scope *infer.Scope) error {
+	next := *e
+	err := wal.Update(ctx, r.store, func() (wal.Records, error) {
+		next = *e
+		if err := r.reread(&next); err != nil {
+			return nil, err
+		}
+		next.record.Watched = scope
+		text, err := json.Marshal(next.record)
+		if err != nil {
+			return nil, fmt.Errorf("encoding the schema of %s: %w", e.def.Name, err)
+		}
+		next.stored = text
+		return wal.Records{recordName(e.def.Name): text}, nil
+	})
+	if err != nil {
+		return err
+	}
+	_, err = next.compile()
+	if err == nil {
+		*e = next
+	}
+	return err
 }
 
 func (r *Registry) review(ctx context.Context, log wal.Log, logger *logrus.Entry, e *entry) error {

@@ -33,6 +33,7 @@ type entry struct {
 	def     *pipeline.Collection
 	written *schema.Shape // of the pipeline's schema
 	record  record
+	stored  []byte // the record as it was read or written last
 	version *Version
 }
 
@@ -68,57 +69,76 @@ func Open(ctx context.Context, store wal.Store, defs map[string]*pipeline.Collec
 
 func recordName(collection string) string { return "schema/" + collection }
 
-func (r *Registry) load(ctx context.Context, e *entry) error {
-	var err error
+func (r *Registry) load(ctx context.Context, e *entry) (err error) {
 	if e.written, err = schema.Parse(e.def.Schema); err != nil {
 		return err
 	}
-	stored, err := r.store.Get(recordName(e.def.Name))
-	if err != nil {
-		return err
-	}
-	if stored != nil {
-		if err := json.Unmarshal(stored, &e.record); err != nil {
-			return fmt.Errorf("reading what is stored of its schema: %w", err)
-		}
-	}
-	return r.refresh(ctx, e)
+	return r.change(ctx, e, func(*record) error { return nil })
 }
 
-// refresh makes the version that follows from the schema and the record, and stores the record if it is a new one.
-func (r *Registry) refresh(ctx context.Context, e *entry) error {
+// change changes the record of a collection, and stores it if a new version follows from it. Another process may have changed it since it was
+// read: it is read again then, and change is called with that.
+func (r *Registry) change(ctx context.Context, e *entry, change func(*record) error) error {
+	var next entry
+	err := wal.Update(ctx, r.store, func() (wal.Records, error) {
+		next = *e
+		if err := r.reread(&next); err != nil {
+			return nil, err
+		}
+		if err := change(&next.record); err != nil {
+			return nil, err
+		}
+		effective, err := next.compile()
+		if err != nil || bytes.Equal(effective, next.record.Effective) {
+			return nil, err
+		}
+		next.record.Effective, next.record.Version = effective, next.record.Version+1
+		next.version.Number = next.record.Version
+		next.stored, err = json.Marshal(next.record)
+		if err != nil {
+			return nil, fmt.Errorf("encoding its schema: %w", err)
+		}
+		return wal.Records{recordName(e.def.Name): next.stored}, nil
+	})
+	if err == nil {
+		*e = next
+	}
+	return err
+}
+
+// reread takes over what is stored of a collection, if that is not what is known.
+func (r *Registry) reread(e *entry) error {
+	stored, err := r.store.Get(recordName(e.def.Name))
+	if err != nil || bytes.Equal(stored, e.stored) {
+		return err
+	}
+	e.record, e.stored = record{}, stored
+	if err := json.Unmarshal(stored, &e.record); err != nil {
+		return fmt.Errorf("reading what is stored of its schema: %w", err)
+	}
+	return nil
+}
+
+// compile makes the version that follows from the schema and the record, and gives what tells it from others.
+func (e *entry) compile() (effective []byte, err error) {
 	sourced, learned, err := e.record.shapes()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	shape := schema.Refine(e.written, sourced, learned)
-	spec, err := specs.Collection(e.def, shape)
-	if err != nil {
-		return err
+	v := &Version{Number: e.record.Version}
+	if v.Spec, err = specs.Collection(e.def, shape); err != nil {
+		return nil, err
 	}
-	plan, err := reduce.Compile(e.def.Schema)
-	if err != nil {
-		return err
+	if v.Plan, err = reduce.Compile(e.def.Schema); err != nil {
+		return nil, err
 	}
+	e.version = v
 	// Annotations are not part of the shape and may change, too.
-	effective, err := json.Marshal([]json.RawMessage{shape.JSON(), e.def.Schema})
-	if err != nil {
-		return fmt.Errorf("encoding its schema: %w", err)
+	if effective, err = json.Marshal([]json.RawMessage{shape.JSON(), e.def.Schema}); err != nil {
+		return nil, fmt.Errorf("encoding its schema: %w", err)
 	}
-	if !bytes.Equal(effective, e.record.Effective) {
-		next := e.record
-		next.Effective, next.Version = effective, next.Version+1
-		text, err := json.Marshal(next)
-		if err != nil {
-			return fmt.Errorf("encoding its schema: %w", err)
-		}
-		if err := r.store.Put(ctx, wal.Records{recordName(e.def.Name): text}); err != nil {
-			return err
-		}
-		e.record = next
-	}
-	e.version = &Version{Number: e.record.Version, Spec: spec, Plan: plan}
-	return nil
+	return effective, nil
 }
 
 // shapes are what was announced and what was learned; nil for nothing.
@@ -134,14 +154,32 @@ func (r *record) shapes() (sourced, learned *schema.Shape, err error) {
 	return sourced, learned, err
 }
 
-// Current returns the newest version of a collection; nil if the pipeline has no such collection.
-func (r *Registry) Current(name string) *Version {
+// Current returns the newest version of a collection, also if another process made it; nil if the pipeline has no such collection.
+func (r *Registry) Current(name string) (*Version, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e := r.all[name]; e != nil {
-		return e.version
+	e := r.all[name]
+	if e == nil {
+		return nil, nil //nolint:nilnil // there is none
 	}
-	return nil
+	err := r.follow(e)
+	return e.version, err
+}
+
+// follow takes over what another process has changed. The lock must be held.
+func (r *Registry) follow(e *entry) error {
+	next := *e
+	if err := r.reread(&next); err != nil {
+		return err
+	}
+	if bytes.Equal(next.stored, e.stored) {
+		return nil
+	}
+	if _, err := next.compile(); err != nil {
+		return err
+	}
+	*e = next
+	return r.copyRecords()
 }
 
 // Announce adds a schema that a source announced for its documents, and returns the version that documents from now
@@ -161,23 +199,24 @@ func (r *Registry) Announce(ctx context.Context, name string, announced []byte) 
 	if e == nil {
 		return nil, fmt.Errorf("announcing a schema for %q: there is no such collection", name)
 	}
-	before := e.record
-	if e.record.Sourced != nil {
-		known, err := schema.Parse(e.record.Sourced)
-		if err != nil {
-			return nil, err
+	before := e.record.Version
+	err = r.change(ctx, e, func(rec *record) error {
+		announced := shape
+		if rec.Sourced != nil {
+			known, err := schema.Parse(rec.Sourced)
+			if err != nil {
+				return err
+			}
+			announced = schema.Union(known, shape)
 		}
-		shape = schema.Union(known, shape)
+		rec.Sourced = announced.JSON()
+		return nil
+	})
+	if err == nil && e.record.Version != before {
+		err = r.copyRecords()
 	}
-	e.record.Sourced = shape.JSON()
-	if err := r.refresh(ctx, e); err != nil {
-		e.record = before
+	if err != nil {
 		return nil, err
-	}
-	if e.record.Version != before.Version {
-		if err := r.copyRecords(); err != nil {
-			return nil, err
-		}
 	}
 	return e.version, nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -19,12 +20,19 @@ import (
 // chaos deals blows to a world, at random but by a seed, and keeps a transcript that a person can follow.
 type chaos struct {
 	w      *world
+	mortal []*world // whose processes nobody but this chaos may end
 	random *rand.Rand
 	began  time.Time
 	blows  int
 	kinds  []blow
 	bag    []blow // what is to come before any blow is dealt again
-	lines  []string
+	story  *story
+}
+
+// story is a transcript, of several who act at the same time if need be.
+type story struct {
+	mu    sync.Mutex
+	lines []string
 }
 
 // A blow kills something and says what it hit; "" if there was nothing to hit at the moment.
@@ -67,7 +75,7 @@ func commonBlows(connector string) []blow {
 // newChaos is a chaos whose transcript is shown when the test fails, or by -v.
 func newChaos(t *testing.T, w *world, seed uint64, kinds []blow) *chaos {
 	t.Helper()
-	c := &chaos{w: w, random: rand.New(rand.NewPCG(seed, 99)), kinds: kinds, began: time.Now()}
+	c := &chaos{w: w, mortal: []*world{w}, random: rand.New(rand.NewPCG(seed, 99)), kinds: kinds, began: time.Now(), story: &story{}}
 	t.Cleanup(func() {
 		if t.Failed() || testing.Verbose() {
 			t.Logf("what was done, by seconds since the start:\n%s", c.transcript())
@@ -79,14 +87,43 @@ func newChaos(t *testing.T, w *world, seed uint64, kinds []blow) *chaos {
 // wait lets the world work for a random while.
 func (c *chaos) wait(t *testing.T) {
 	t.Helper()
+	require.NoError(t, c.pause(t.Context()))
+}
+
+// pause is wait where a test cannot be ended. A process that has ended by itself is an error.
+func (c *chaos) pause(ctx context.Context) error {
 	timer := time.NewTimer(time.Duration(200+c.random.IntN(2700)) * time.Millisecond)
 	defer timer.Stop()
 	select {
-	case <-t.Context().Done():
+	case <-ctx.Done():
 	case <-timer.C:
-	case <-c.w.sluice.Exited():
-		require.FailNow(t, "sluice ended by itself", "%v", c.w.sluice.Err())
 	}
+	return c.running()
+}
+
+// running is an error if a process has ended by itself.
+func (c *chaos) running() error {
+	for _, w := range c.mortal {
+		select {
+		case <-w.sluice.Exited():
+			return fmt.Errorf("sluice%s ended by itself: %w", w.name, w.sluice.Err())
+		default:
+		}
+	}
+	return nil
+}
+
+// rage strikes again and again for a while, and until a number of blows was dealt.
+func (c *chaos) rage(ctx context.Context, length time.Duration, blows int) error {
+	for end := time.Now().Add(length); ctx.Err() == nil && (time.Now().Before(end) || c.blows < blows); {
+		if err := c.pause(ctx); err != nil {
+			return err
+		}
+		if err := c.strike(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // strike deals the next blow, or the one after it if that has nothing to hit.
@@ -115,10 +152,16 @@ func (c *chaos) strike(ctx context.Context) error {
 }
 
 func (c *chaos) note(format string, args ...any) {
-	c.lines = append(c.lines, fmt.Sprintf("%5.1f  %s", time.Since(c.began).Seconds(), fmt.Sprintf(format, args...)))
+	c.story.mu.Lock()
+	defer c.story.mu.Unlock()
+	c.story.lines = append(c.story.lines, fmt.Sprintf("%5.1f  %s", time.Since(c.began).Seconds(), fmt.Sprintf(format, args...)))
 }
 
-func (c *chaos) transcript() string { return strings.Join(c.lines, "\n") }
+func (c *chaos) transcript() string {
+	c.story.mu.Lock()
+	defer c.story.mu.Unlock()
+	return strings.Join(c.story.lines, "\n")
+}
 
 // connector kills one running connector of a kind.
 func (c *chaos) connector(program string) (string, error) {

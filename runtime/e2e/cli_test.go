@@ -21,7 +21,7 @@ import (
 )
 
 // sluicely runs sluice and returns what it prints on its standard output.
-func (w *world) sluicely(t *testing.T, args ...string) string {
+func (w *world) sluicely(t testing.TB, args ...string) string {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), w.bins.Sluice(), args...)
@@ -135,7 +135,7 @@ func TestStatusAndMetrics(t *testing.T) {
 	require.Regexp(t, `stopped .* ago`, w.sluicely(t, "status", "--data", w.data()))
 }
 
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -143,7 +143,7 @@ func freeAddress(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-func get(t *testing.T, url string) string {
+func get(t testing.TB, url string) string {
 	t.Helper()
 	response, err := http.Get(url)
 	require.NoError(t, err)

@@ -66,15 +66,8 @@ func TestCrash(t *testing.T) {
 	require.True(t, backfilled, "the backfill of the keyless table did not end in all the time")
 	require.GreaterOrEqual(t, c.blows, blows, "blows in all the time")
 
-	w.same(t, crashPairs()...)
-	if _, err := duckdb.Find(); err == nil {
-		for _, l := range lakes {
-			w.sameLake(t, l)
-			w.sameLakeAccount(t, l)
-		}
-	}
+	w.arrived(t, lakes...)
 	c.note("all is equal")
-	require.Equal(t, "1000|1000", w.copy.exec(t, `SELECT count(*), count(DISTINCT id) FROM marking.keyless WHERE id < 0`), "rows from before, each once")
 	require.NoError(t, w.sluice.Stop(), "a clean stop after all that")
 	w.same(t, crashPairs()...)
 }
@@ -138,6 +131,19 @@ func keyedPairs() (pairs []compare.Pair) {
 		pairs = append(pairs, in("deleting", table), softly(in("marking", table)))
 	}
 	return pairs
+}
+
+// arrived waits until everything is in all destinations, each change once.
+func (w *world) arrived(t *testing.T, lakes ...lake) {
+	t.Helper()
+	w.same(t, crashPairs()...)
+	if _, err := duckdb.Find(); err == nil {
+		for _, l := range lakes {
+			w.sameLake(t, l)
+			w.sameLakeAccount(t, l)
+		}
+	}
+	require.Equal(t, "1000|1000", w.copy.exec(t, `SELECT count(*), count(DISTINCT id) FROM marking.keyless WHERE id < 0`), "rows from before, each once")
 }
 
 // copyHas tells whether a table of the copy is there and has so many rows.

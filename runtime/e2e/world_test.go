@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluicedata/sluice/runtime/e2e/compare"
 	"github.com/sluicedata/sluice/runtime/e2e/launch"
+	"github.com/sluicedata/sluice/runtime/e2e/network"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 	"github.com/sluicedata/sluice/sdk/testkit/server/cluster"
 )
@@ -27,11 +28,12 @@ const arrival = 40 * time.Second
 type side struct {
 	server   *server.PostgresServer
 	database string
+	address  string // where connectors find the server
 }
 
 func newSide(t testing.TB, pg *server.PostgresServer) side {
 	t.Helper()
-	return side{server: pg, database: pg.NewDatabase(t)}
+	return side{server: pg, database: pg.NewDatabase(t), address: pg.Address()}
 }
 
 // exec runs statements as the superuser and returns what they print.
@@ -52,7 +54,7 @@ func (s side) connect(t testing.TB) *pgx.Conn {
 // login is what both connectors' configurations have in common.
 func (s side) login() map[string]any {
 	return map[string]any{
-		"address": s.server.Address(), "database": s.database,
+		"address": s.address, "database": s.database, "sslmode": "disable",
 		"user": cluster.Superuser, "password": cluster.Password,
 	}
 }
@@ -63,6 +65,8 @@ type world struct {
 	source, copy side
 	folder       string
 	catalog      *launch.Catalog
+	name         string          // of its process, where several share the pipeline
+	host         *network.Host   // where the process runs; nil is here
 	sluice       *launch.Runtime // the last one started
 }
 
@@ -85,21 +89,21 @@ func newWorldOn(t testing.TB, bins launch.Binaries, source, destination side, sq
 			w.sluice.Kill()
 		}
 		if t.Failed() {
-			t.Logf("the end of what sluice logged:\n%s", w.lastLines(60))
+			t.Logf("the end of what sluice logged:%s\n%s", w.name, w.lastLines(60))
 		}
 		if dir := os.Getenv("SLUICE_E2E_KEEP"); dir != "" {
-			keep(t, w.logFile(), dir)
+			keep(t, w.logFile(), filepath.Join(dir, strings.ReplaceAll(t.Name()+w.name, "/", "_")+".log"))
 		}
 	})
 	return w
 }
 
-// keep copies a log to a folder, by the test's name.
-func keep(t testing.TB, file, folder string) {
+// keep copies a log.
+func keep(t testing.TB, from, to string) {
 	t.Helper()
-	text, err := os.ReadFile(file)
+	text, err := os.ReadFile(from)
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(folder, strings.ReplaceAll(t.Name(), "/", "_")+".log"), text, 0o600))
+	require.NoError(t, os.WriteFile(to, text, 0o600))
 }
 
 // discover fills the catalog with a capture of the tables, or of all. Its name is the database's, since a server has the slots of
@@ -154,6 +158,10 @@ func (w *world) launch(opts launch.Options) error {
 	defer log.Close()
 	opts.Binaries, opts.Pipeline, opts.Data = w.bins, w.pipeline(), w.data()
 	opts.Stdout, opts.Stderr = log, log
+	opts.Join = opts.Join || w.name != ""
+	if w.host != nil {
+		opts.Host = w.host.Command()
+	}
 	w.sluice, err = launch.Start(context.Background(), opts)
 	return err
 }

@@ -39,6 +39,8 @@ type Options struct {
 	MaxTransactionBytes int
 	MinFreeBytes        uint64                 // see wal.Options
 	FreeBytes           func() (uint64, error) // see wal.Options
+	// Join shares the pipeline with other processes that do so, through its log on Kafka: each runs some of the tasks and their shards.
+	Join bool
 	// From is where materializations that are new begin; nil is with the oldest documents of the log. It is refused for others.
 	From *materialize.Beginning
 	// RetentionEvery is how often the log's retention is looked after; zero is a minute. Now is its clock, and the log's; nil is the system's.
@@ -46,6 +48,8 @@ type Options struct {
 	Now            func() time.Time
 	// Ready is called once when the data folder is ours and the tasks start; nil is nobody.
 	Ready func()
+
+	fingerprint string // of the pipeline, if its log is on Kafka
 }
 
 // healthy is how long a task must have lived for its next failure to be its first again.
@@ -69,6 +73,12 @@ func Run(ctx context.Context, o Options) error {
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	if o.Pipeline.Kafka != nil {
+		var err error
+		if o.fingerprint, err = o.Pipeline.Fingerprint(o.Pipeline.Kafka.Prefix); err != nil {
+			return err
+		}
+	}
 	log, err := o.openLog(ctx, stop)
 	if err != nil {
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
@@ -78,7 +88,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	runErr := o.begin(ctx, log)
 	if runErr == nil {
-		runErr = o.run(ctx, log)
+		runErr = o.run(ctx, log, stop)
 	}
 	if err := log.Close(); err != nil && runErr == nil {
 		runErr = usererr.New(err, "closing the log in %s failed; what was committed is safe", o.DataDir)
@@ -97,7 +107,7 @@ func (o *Options) begin(ctx context.Context, log wal.Engine) error {
 	return materialize.Begin(ctx, log, o.Pipeline.Materializations, *o.From)
 }
 
-func (o *Options) run(ctx context.Context, log wal.Engine) error {
+func (o *Options) run(ctx context.Context, log wal.Engine, stop func(error)) error {
 	collections, err := collection.Open(ctx, log, o.Pipeline.Collections)
 	if err != nil {
 		return err
@@ -124,56 +134,54 @@ func (o *Options) run(ctx context.Context, log wal.Engine) error {
 	if o.Ready != nil {
 		o.Ready()
 	}
-	// Materializations outlive captures, so that they stop behind what these have sent.
+	c := &crew{Options: o, log: log, collections: collections, running: newRunning(log, units(o.Pipeline))}
+	var retaining sync.WaitGroup
+	defer retaining.Wait()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	if bounded, ok := o.bounded(log); ok {
+		r := &retention{
+			log: bounded, rule: o.Pipeline.Retention, defs: o.Pipeline.Materializations, board: o.Board, now: o.Now,
+			running: c.running, logger: logrus.NewEntry(o.Logger), warned: map[string]time.Time{},
+		}
+		retaining.Go(func() { r.run(ctx, o.RetentionEvery) })
+	}
+	if p, ok := log.(placer); ok && o.Join {
+		return c.share(ctx, p)
+	}
+	return c.all(ctx, stop)
+}
+
+// all runs all units, until the context is over. Materializations outlive captures, so that they stop behind what these have sent. fenced is told if
+// another process takes one of them over.
+func (c *crew) all(ctx context.Context, fenced func(error)) error {
+	all := units(c.Pipeline)
+	stores := make([]wal.Store, len(all))
+	for i, u := range all {
+		var err error
+		if stores[i], err = c.log.Take(ctx, u.task(), fenced); err != nil {
+			if ctx.Err() != nil {
+				return nil // it was told to stop before it had begun
+			}
+			return err
+		}
+	}
 	behind, stopBehind := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBehind()
 	var captures, materializations sync.WaitGroup
-	var tasks []*capture.Task
-	anew := beginnings{}
-	for _, def := range o.Pipeline.Captures {
-		task := &capture.Task{
-			Def: def, Launcher: &o.Launcher, Log: log, Store: log.Records(captureTask(def.Name)), Collections: collections, Timeouts: o.Capture,
-			Status: o.Board.Task(status.Capture, def.Name), Logger: o.entry("capture", def.Name),
+	for i, u := range all {
+		if u.capture != nil {
+			captures.Go(func() { c.live(ctx, u, stores[i]) })
+		} else {
+			materializations.Go(func() { c.live(behind, u, stores[i]) })
 		}
-		if err := anew.expect(task); err != nil {
-			return err
-		}
-		tasks = append(tasks, task)
-	}
-	for _, task := range tasks {
-		captures.Go(func() { o.keep(ctx, task.Status, task.Logger, task.Def.Interval, task.Run) })
-	}
-	running := map[string]*materialize.Task{}
-	for _, def := range o.Pipeline.Materializations {
-		task := &materialize.Task{
-			Def: def, Launcher: &o.Launcher, Log: log, Store: log.Records(materializationTask(def.Name)), Collections: collections, Timeouts: o.Materialize,
-			Status: o.Board.Task(status.Materialization, def.Name), Logger: o.entry("materialization", def.Name),
-			MaxTransactionBytes: o.MaxTransactionBytes,
-		}
-		running[def.Name] = task
-		materializations.Go(func() {
-			if anew.wait(behind, def, task.Logger) {
-				o.keep(behind, task.Status, task.Logger, 0, task.Run)
-			}
-		})
-	}
-	if bounded, ok := log.(wal.Bounded); ok && o.Pipeline.Retention.Limited() {
-		r := &retention{
-			log: bounded, rule: o.Pipeline.Retention, defs: o.Pipeline.Materializations, board: o.Board, now: o.Now,
-			tasks: running, logger: logrus.NewEntry(o.Logger), warned: map[string]time.Time{},
-		}
-		captures.Go(func() { r.run(ctx, o.RetentionEvery) })
 	}
 	<-ctx.Done()
-	o.Logger.Info("stopping")
+	c.Logger.Info("stopping")
 	captures.Wait()
 	stopBehind()
 	materializations.Wait()
 	return nil
-}
-
-func (o *Options) entry(kind, name string) *logrus.Entry {
-	return o.Logger.WithFields(logrus.Fields{"task": name, "kind": kind})
 }
 
 // keep runs a task again and again until the context is over: after a clean end not before its interval has passed since

@@ -16,14 +16,14 @@ import (
 
 // retention drops from the log what is older, or more, than the pipeline wants to keep. It is for one goroutine.
 type retention struct {
-	log    wal.Bounded
-	rule   pipeline.Retention
-	defs   []*pipeline.Materialization
-	board  *status.Board
-	logger *logrus.Entry
-	now    func() time.Time
-	tasks  map[string]*materialize.Task // those that run, by materialization
-	warned map[string]time.Time         // by materialization: when it was last said that it holds the log back
+	log     wal.Bounded
+	rule    pipeline.Retention
+	defs    []*pipeline.Materialization
+	board   *status.Board
+	logger  *logrus.Entry
+	now     func() time.Time
+	running *running
+	warned  map[string]time.Time // by materialization: when it was last said that it holds the log back
 }
 
 const (
@@ -122,7 +122,7 @@ func (r *retention) at(spans map[wal.Journal]wal.Span, since time.Time) (cuts ma
 		if err != nil {
 			return nil, 0, err
 		}
-		left += max(span.Head-place, 0)
+		left += max(r.log.Behind(name, place), 0)
 		if place > span.Start && (place-span.Start)*leastShare >= span.Head-span.Start {
 			cuts[name] = place
 		}
@@ -136,11 +136,11 @@ func (r *retention) drop(ctx context.Context, name wal.Journal, cut int64, reade
 	start := r.log.Start(name)
 	keep := cut
 	for _, reader := range readers {
-		has := r.confirmed(&reader)
+		has := r.running.confirmed(&reader)
 		if reader.Journal != name || has >= cut || reader.Offset < start {
 			continue // it needs nothing of it, or has lost its place already
 		}
-		unread := cut - reader.Offset
+		unread := r.log.Behind(name, reader.Offset) - r.log.Behind(name, cut)
 		if r.rule.DropUnread {
 			if unread <= 0 {
 				continue
@@ -161,19 +161,12 @@ func (r *retention) drop(ctx context.Context, name wal.Journal, cut int64, reade
 	if keep <= start {
 		return nil
 	}
+	size := r.log.Behind(name, start) - r.log.Behind(name, keep)
 	if err := r.log.Drop(ctx, name, keep); err != nil {
 		return err
 	}
-	r.logger.WithFields(logrus.Fields{"collection": name.Collection, "capture": name.Part, "bytes": keep - start}).Info("dropped old documents from the log")
+	r.logger.WithFields(logrus.Fields{"collection": name.Collection, "capture": name.Part, "bytes": size}).Info("dropped old documents from the log")
 	return nil
-}
-
-// confirmed is how far a reader's destination has committed for certain, as far as anybody who runs can tell.
-func (r *retention) confirmed(reader *materialize.Reader) int64 {
-	if task := r.tasks[reader.Materialization]; task != nil {
-		return task.Confirmed(reader)
-	}
-	return reader.Offset
 }
 
 // warn says, at first and then every hour, who holds the log back.

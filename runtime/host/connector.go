@@ -40,6 +40,8 @@ type Connector struct {
 	Endpoint Endpoint
 	// Task is the task's name, such as acme/shop. Connectors derive the names of what they create from it.
 	Task string
+	// Part tells processes of one task from each other, such as those of its shards; "" is the only one.
+	Part string
 	// Launcher starts processes; nil starts them with the environment of this process.
 	Launcher *Launcher
 	// Log gets the connector's log; nil drops it.
@@ -52,7 +54,7 @@ type Connector struct {
 
 // Start starts a process and sends it nothing. Whoever calls it waits for its end.
 func (c *Connector) Start(ctx context.Context) (*Process, error) {
-	return c.launcher().Start(ctx, &c.Endpoint, c.Task, c.Log, c.OnLog)
+	return c.launcher().Start(ctx, &c.Endpoint, c.Task+c.Part, c.Log, c.OnLog)
 }
 
 func (c *Connector) launcher() *Launcher {
@@ -90,7 +92,7 @@ func (c *Connector) ImageCodec(ctx context.Context) (frame.Codec, error) {
 
 // call has one process answer some requests.
 func (c *Connector) call(ctx context.Context, exchanges ...connector.Exchange) error {
-	return c.launcher().Call(ctx, &c.Endpoint, c.Task, c.Log, c.OnLog, c.answer(), exchanges...)
+	return c.launcher().Call(ctx, &c.Endpoint, c.Task+c.Part, c.Log, c.OnLog, c.answer(), exchanges...)
 }
 
 // expect is an exchange whose response must have something set.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -174,7 +175,7 @@ func ofTopic(topic string) string {
 
 func isNet(err error) bool {
 	var netErr net.Error
-	return errors.As(err, &netErr) || strings.Contains(err.Error(), "unable to dial") || strings.Contains(err.Error(), "EOF")
+	return errors.As(err, &netErr) || errors.Is(err, io.EOF) || strings.Contains(err.Error(), "unable to dial") || strings.Contains(err.Error(), "EOF")
 }
 
 func reason(err error) string {

@@ -24,12 +24,17 @@ type place struct {
 // errGone says that what stands at an offset was dropped.
 var errGone = errors.New("what stood there was dropped")
 
-// fetch reads committed records of a partition from an offset, about maxBytes of them as they are stored, and the offset behind them; it waits
-// for some until the wait is over. The leader is found, and found anew, until the log's patience is over. The error is for people, or wraps errGone.
+// fetch is fetchBy the log's client.
 func (l *Log) fetch(ctx context.Context, at place, offset int64, maxBytes int, wait time.Duration) (records []*kgo.Record, next int64, err error) {
+	return l.fetchBy(ctx, l.client, at, offset, maxBytes, wait)
+}
+
+// fetchBy reads committed records of a partition from an offset, about maxBytes of them as they are stored, and the offset behind them; it waits
+// for some until the wait is over. The leader is found, and found anew, until the log's patience is over. The error is for people, or wraps errGone.
+func (l *Log) fetchBy(ctx context.Context, client *kgo.Client, at place, offset int64, maxBytes int, wait time.Duration) (records []*kgo.Record, next int64, err error) {
 	deadline := time.Now().Add(l.o.Patience)
 	for {
-		records, next, err = l.fetchOnce(ctx, at, offset, maxBytes, wait)
+		records, next, err = l.fetchOnce(ctx, client, at, offset, maxBytes, wait)
 		switch {
 		case err == nil:
 			return records, next, nil
@@ -37,7 +42,7 @@ func (l *Log) fetch(ctx context.Context, at place, offset int64, maxBytes int, w
 			return nil, 0, errGone
 		case ctx.Err() != nil:
 			return nil, 0, cause(ctx, err)
-		case !kerr.IsRetriable(err) && !isNet(err) && !isNoBroker(err) || time.Now().After(deadline):
+		case !passes(err) || time.Now().After(deadline):
 			return nil, 0, l.explain(err, "reading the log", at.topic)
 		}
 		if err := retry.Sleep(ctx, 100*time.Millisecond); err != nil {
@@ -46,8 +51,8 @@ func (l *Log) fetch(ctx context.Context, at place, offset int64, maxBytes int, w
 	}
 }
 
-func (l *Log) fetchOnce(ctx context.Context, at place, offset int64, maxBytes int, wait time.Duration) ([]*kgo.Record, int64, error) {
-	leader, err := l.leader(ctx, at)
+func (l *Log) fetchOnce(ctx context.Context, client *kgo.Client, at place, offset int64, maxBytes int, wait time.Duration) ([]*kgo.Record, int64, error) {
+	led, err := leader(ctx, client, at)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -60,7 +65,7 @@ func (l *Log) fetchOnce(ctx context.Context, at place, offset int64, maxBytes in
 	request.Topics = []kmsg.FetchRequestTopic{t}
 	limited, cancel := context.WithTimeoutCause(ctx, wait+l.o.Patience, errStalled)
 	defer cancel()
-	answer, err := l.client.Broker(int(leader)).RetriableRequest(limited, request)
+	answer, err := client.Broker(int(led)).RetriableRequest(limited, request)
 	if err != nil {
 		return nil, 0, cause(limited, err)
 	}
@@ -81,12 +86,12 @@ func (l *Log) fetchOnce(ctx context.Context, at place, offset int64, maxBytes in
 }
 
 // leader asks who leads a partition. The client keeps the answer for a while.
-func (l *Log) leader(ctx context.Context, at place) (int32, error) {
+func leader(ctx context.Context, client *kgo.Client, at place) (int32, error) {
 	request := kmsg.NewPtrMetadataRequest()
 	t := kmsg.NewMetadataRequestTopic()
 	t.Topic = &at.topic
 	request.Topics = []kmsg.MetadataRequestTopic{t}
-	answer, err := l.client.RequestCachedMetadata(ctx, request, time.Second)
+	answer, err := client.RequestCachedMetadata(ctx, request, time.Second)
 	if err != nil {
 		return 0, err
 	}
@@ -101,6 +106,31 @@ func (l *Log) leader(ctx context.Context, at place) (int32, error) {
 		}
 	}
 	return 0, kerr.UnknownTopicOrPartition
+}
+
+// offsets lists those of topics. Leaders are found, and found anew, until the log's patience is over; a topic that does not exist is said at once.
+func (l *Log) offsets(ctx context.Context, list func(context.Context, ...string) (kadm.ListedOffsets, error), topics ...string) (kadm.ListedOffsets, error) {
+	deadline := time.Now().Add(l.o.Patience)
+	for {
+		found, err := list(ctx, topics...)
+		if err == nil {
+			err = found.Error()
+		}
+		if err == nil || ctx.Err() != nil || !passes(err) || isGone(err) || time.Now().After(deadline) {
+			return found, cause(ctx, err)
+		}
+		if err := retry.Sleep(ctx, 100*time.Millisecond); err != nil {
+			return nil, cause(ctx, err)
+		}
+	}
+}
+
+// passes tells whether an error may be one of brokers that come, go, and take over from each other.
+func passes(err error) bool { return kerr.IsRetriable(err) || isNet(err) || isNoBroker(err) }
+
+// isGone tells whether a topic does not exist. That may pass as well, but only where it has just been made.
+func isGone(err error) bool {
+	return errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID)
 }
 
 // isNoBroker tells whether a leader is not known to the client yet.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -73,11 +74,18 @@ func (l *Log) loadHeads(ctx context.Context) error {
 	if err := l.starts(ctx); err != nil {
 		return err
 	}
-	deadline, said := time.Now().Add(l.o.Kafka.TransactionTimeout+l.o.Patience), time.Now()
+	began := time.Now()
+	deadline, said, ended := began.Add(l.o.Kafka.TransactionTimeout+l.o.Patience), began, false
 	for {
 		left, err := l.reveal(ctx)
 		if err != nil || left == nil {
 			return err
+		}
+		if !ended && l.mayEnd(began) {
+			ended = true
+			if err := l.endOthers(ctx); err != nil {
+				return err
+			}
 		}
 		if ends, err := l.admin.ListEndOffsets(ctx, left.topic); err == nil {
 			if end, ok := ends.Lookup(left.topic, left.partition); ok && end.Err == nil && end.Offset < left.offset {
@@ -147,10 +155,21 @@ func (l *Log) reveal(ctx context.Context) (*unseen, error) {
 		}
 	}
 	if len(shown) > 0 {
-		close(l.changed)
-		l.changed = make(chan struct{})
+		l.announceLocked()
 	}
 	return first, nil
+}
+
+// announce wakes those who wait for a change.
+func (l *Log) announce() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.announceLocked()
+}
+
+func (l *Log) announceLocked() {
+	close(l.changed)
+	l.changed = make(chan struct{})
 }
 
 // hidden is a place of the commit that cannot be read yet; nil if there is none.
@@ -232,9 +251,7 @@ func (l *Log) look() error {
 	if err := l.catchUp(l.ctx); err != nil {
 		return err
 	}
-	if err := l.mine(); err != nil {
-		return nil //nolint:nilerr // it was told to whom it ends
-	}
+	l.allMine()
 	if err := l.starts(l.ctx); err != nil {
 		return err
 	}
@@ -290,7 +307,8 @@ func (l *Log) Heads(collection string) (list []wal.Head) {
 // Alone implements wal.Log.
 func (l *Log) Alone(collection, capture string) []wal.Head {
 	for _, key := range l.state.names(headKey + collection + ";") {
-		if _, other, _ := cutHead(key); other != capture {
+		_, other, _ := cutHead(key)
+		if name, _, _ := strings.Cut(other, ";"); name != capture { // its shards are the same capture
 			return nil
 		}
 	}

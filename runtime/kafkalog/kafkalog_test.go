@@ -33,10 +33,9 @@ func options(t *testing.T) Options {
 	return Options{
 		Kafka: &pipeline.Kafka{
 			Brokers: addresses(t, server.SharedKafka(t).Addresses()), Prefix: fmt.Sprintf("t%d", time.Now().UnixNano()), Partitions: 3, Replication: 1,
-			MaxDocument: 4 << 20, TransactionTimeout: time.Minute, TLS: endpoint.TLS{Mode: endpoint.Disable}, At: "p.yaml:1",
+			MaxDocument: 4 << 20, TransactionTimeout: time.Minute, SessionTimeout: 6 * time.Second, TLS: endpoint.TLS{Mode: endpoint.Disable}, At: "p.yaml:1",
 		},
-		Collections: map[string]Key{things: {Pointers: []string{"/id"}}}, Tasks: []string{"capture/acme/source", "materialization/acme/sink"},
-		Log: logrus.NewEntry(process.Discard()),
+		Collections: map[string]Key{things: {Pointers: []string{"/id"}}}, Log: logrus.NewEntry(process.Discard()),
 	}
 }
 
@@ -50,11 +49,18 @@ func addresses(t *testing.T, list string) (all []endpoint.Address) {
 	return all
 }
 
+// open opens a log, and takes a capture and a materialization unless it is for reading only.
 func open(t *testing.T, o Options) *Log {
 	t.Helper()
 	l, err := Open(t.Context(), o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	for _, task := range []string{"capture/acme/source", "materialization/acme/sink"} {
+		if !o.ReadOnly {
+			_, err := l.Take(t.Context(), task, o.OnFenced)
+			require.NoError(t, err)
+		}
+	}
 	return l
 }
 
@@ -79,24 +85,31 @@ func admin(t *testing.T, o Options) *kadm.Client {
 func contents(t *testing.T, l *Log, want int) (docs []string, versions map[uint32]int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		docs, versions = nil, map[uint32]int{}
-		for _, h := range l.Heads(things) {
-			r, err := l.Reader(h.Journal, 0, h.Offset)
-			require.NoError(t, err)
-			for {
-				b, next, ok, err := r.Next()
-				require.NoError(t, err)
-				if !ok {
-					require.Equal(t, h.Offset, next)
-					break
-				}
-				versions[b.Schema] += b.Count
-				require.NoError(t, b.Docs(func(doc []byte) error { docs = append(docs, string(doc)); return nil }))
-			}
-		}
+		docs, versions = documents(t, l)
 		return len(docs) >= want
 	}, time.Minute, 10*time.Millisecond)
 	require.Len(t, docs, want)
+	return docs, versions
+}
+
+// documents reads all that the log shows of the collection now, and counts them by version.
+func documents(t *testing.T, l *Log) (docs []string, versions map[uint32]int) {
+	t.Helper()
+	versions = map[uint32]int{}
+	for _, h := range l.Heads(things) {
+		r, err := l.Reader(h.Journal, 0, h.Offset)
+		require.NoError(t, err)
+		for {
+			b, next, ok, err := r.Next()
+			require.NoError(t, err)
+			if !ok {
+				require.Equal(t, h.Offset, next)
+				break
+			}
+			versions[b.Schema] += b.Count
+			require.NoError(t, b.Docs(func(doc []byte) error { docs = append(docs, string(doc)); return nil }))
+		}
+	}
 	return docs, versions
 }
 
@@ -106,7 +119,7 @@ func TestCommits(t *testing.T) {
 	t.Parallel()
 	o := options(t)
 	l := open(t, o)
-	store := l.Records("capture/acme/source")
+	store := l.owner("capture/acme/source")
 	w, err := l.Writer("acme/source")
 	require.NoError(t, err)
 	changed := l.Changed()
@@ -159,7 +172,7 @@ func TestCommits(t *testing.T) {
 	require.Positive(t, behind)
 
 	// Others look without taking anything over.
-	o.ReadOnly, o.Tasks, o.Collections = true, nil, nil
+	o.ReadOnly, o.Collections = true, nil
 	looking := open(t, o)
 	contents(t, looking, 4)
 	require.ErrorContains(t, looking.Put(t.Context(), wal.Records{"a": nil}), "is open for reading only")
@@ -205,7 +218,7 @@ func TestOthersRead(t *testing.T) {
 func TestNewerInstance(t *testing.T) {
 	t.Parallel()
 	o := options(t)
-	told := make(chan error, 1)
+	told := make(chan error, 10)
 	o.OnFenced = func(err error) { told <- err }
 	older := open(t, o)
 	w, err := older.Writer("acme/source")
@@ -218,8 +231,8 @@ func TestNewerInstance(t *testing.T) {
 	err = w.Commit(t.Context(), wal.Records{"s": []byte("2")})
 	require.ErrorIs(t, err, wal.ErrFenced)
 	require.Contains(t, usererr.Message(err), "another sluice run has taken over this pipeline")
-	require.ErrorIs(t, older.Records("materialization/acme/sink").Put(t.Context(), wal.Records{"x": []byte("2")}), wal.ErrFenced)
-	_, err = older.Records("materialization/acme/sink").Get("s")
+	require.ErrorIs(t, older.owner("materialization/acme/sink").Put(t.Context(), wal.Records{"x": []byte("2")}), wal.ErrFenced)
+	_, err = older.owner("materialization/acme/sink").Get("s")
 	require.ErrorIs(t, err, wal.ErrFenced)
 	require.ErrorIs(t, <-told, wal.ErrFenced)
 	w, err = newer.Writer("acme/source")
@@ -230,7 +243,7 @@ func TestNewerInstance(t *testing.T) {
 	require.ElementsMatch(t, []string{`{"id":1}`, `{"id":2}`}, docs)
 
 	require.NoError(t, newer.Close())
-	idle := make(chan error, 1)
+	idle := make(chan error, 10)
 	o.OnFenced = func(err error) { idle <- err }
 	open(t, o)
 	o.OnFenced = nil

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/sluicedata/sluice/runtime/pipeline"
 	"github.com/sluicedata/sluice/runtime/wal"
+	"github.com/sluicedata/sluice/sdk/retry"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
@@ -30,13 +30,18 @@ type Options struct {
 	Retention pipeline.Retention // of the topics that are made
 	// Collections are those of the pipeline, each of which gets a topic, by name.
 	Collections map[string]Key
-	// Tasks are those that this process runs ("capture/NAME", "materialization/NAME"). They are taken over from whoever has them.
+	// Tasks are all that the pipeline has, as Take names them, whoever runs them.
 	Tasks []string
-	Log   *logrus.Entry
-	Now   func() time.Time // the clock; nil is the system's
+	// Joined opens the log beside other processes of the same pipeline, each of which takes some of its tasks. Otherwise this one is to be the only one, and ends
+	// the others, whether they are joined or not.
+	Joined bool
+	// Pipeline is the fingerprint of what the process runs. A process that is joined ends those that run something else.
+	Pipeline string
+	Log      *logrus.Entry
+	Now      func() time.Time // the clock; nil is the system's
 	// ReadOnly opens a log that exists, takes nothing over and changes nothing.
 	ReadOnly bool
-	// OnFenced is called, once, when another process has taken a task over; nil is nobody. The error wraps [wal.ErrFenced] and is for people.
+	// OnFenced is called, once, when another process has ended this one; nil is nobody. The error wraps [wal.ErrFenced] and is for people. It must not block.
 	OnFenced func(error)
 	// Patience is how long brokers may not answer before what waits for them fails; zero is a minute.
 	Patience time.Duration
@@ -44,7 +49,7 @@ type Options struct {
 
 const (
 	defaultPatience = time.Minute
-	// pipelineTask has the records that belong to no task, such as schemas.
+	// pipelineTask has the records that belong to no task, such as schemas. Processes that are joined share it.
 	pipelineTask = "pipeline"
 )
 
@@ -52,19 +57,20 @@ const (
 type Log struct {
 	o        Options
 	client   *kgo.Client // reads, and asks
+	follower *kgo.Client // waits for what others commit, on connections of its own: brokers answer those of one in turn
 	admin    *kadm.Client
 	identity wal.Identity
 	instance instance
-	owners   map[string]*owner // by task
-	claimed  atomic.Bool       // all tasks are, in the state topic
 	state    state
 
 	ctx     context.Context //nolint:containedctx // ends with the log: readers have none of their own
 	stop    context.CancelFunc
 	running sync.WaitGroup
-	fence   sync.Once
+
+	opening bool // until Open returns
 
 	mu      sync.Mutex
+	owners  map[string]*owner // by task
 	topics  map[string]*topic // by collection
 	waiting []*commit         // that readers may not see yet
 	wake    chan struct{}     // there is something waiting
@@ -77,14 +83,17 @@ type instance struct {
 	Host string    `json:"host"`
 	PID  int       `json:"pid"`
 	At   time.Time `json:"at"`
+	// Joined and Pipeline are of the options.
+	Joined   bool   `json:"joined,omitempty"`
+	Pipeline string `json:"pipeline,omitempty"`
 }
 
 func (i instance) String() string {
 	return fmt.Sprintf("on %s, process %d, since %s", i.Host, i.PID, i.At.UTC().Format(time.RFC3339))
 }
 
-// Open opens the log, makes the topics that it lacks, and takes the tasks over. It returns when the log is as it was left: whatever was not
-// committed is gone. Errors are for people.
+// Open opens the log, makes the topics that it lacks, and ends the processes that may not be there beside this one. Brokers that come and go are no
+// reason to give up before the log's patience is over. Errors are for people.
 func Open(ctx context.Context, o Options) (*Log, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -92,6 +101,19 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	if o.Patience == 0 {
 		o.Patience = defaultPatience
 	}
+	for began := time.Now(); ; {
+		l, err := openOnce(ctx, o)
+		if err == nil || ctx.Err() != nil || !passes(err) || isGone(err) || time.Since(began) > o.Patience {
+			return l, err
+		}
+		o.Log.WithError(err).Warn("opening the log is tried again: " + usererr.Message(err))
+		if err := retry.Sleep(ctx, time.Second); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func openOnce(ctx context.Context, o Options) (*Log, error) {
 	client, err := newClient(o.Kafka, o.Log)
 	if err != nil {
 		return nil, err
@@ -99,8 +121,8 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	host, _ := os.Hostname() // for people; there may be none
 	l := &Log{
 		o: o, client: client, admin: kadm.NewClient(client), owners: map[string]*owner{}, topics: map[string]*topic{},
-		instance: instance{ID: rand.Text(), Host: host, PID: os.Getpid(), At: o.Now()},
-		wake:     make(chan struct{}, 1), changed: make(chan struct{}),
+		instance: instance{ID: rand.Text(), Host: host, PID: os.Getpid(), At: o.Now(), Joined: o.Joined, Pipeline: o.Pipeline},
+		wake:     make(chan struct{}, 1), changed: make(chan struct{}), opening: true,
 	}
 	l.state.init(l)
 	l.ctx, l.stop = context.WithCancel(context.Background())
@@ -123,7 +145,12 @@ func (l *Log) open(ctx context.Context) error {
 	sum := sha256.Sum256([]byte(cluster + "/" + textOf(l.state.id)))
 	copy(l.identity[:], sum[:])
 	l.identity[0] |= 1 // a multicast address, so that it is nobody's hardware address
-	if err := l.takeOver(ctx); err != nil {
+	if l.o.ReadOnly {
+		err = l.catchUp(ctx)
+	} else {
+		_, err = l.Take(ctx, pipelineTask, l.o.OnFenced)
+	}
+	if err != nil {
 		return err
 	}
 	if err := l.openTopics(ctx); err != nil {
@@ -132,44 +159,102 @@ func (l *Log) open(ctx context.Context) error {
 	if err := l.loadHeads(ctx); err != nil {
 		return err
 	}
+	l.opening = false
 	l.running.Go(l.watch)
+	if !l.o.Joined {
+		return nil
+	}
+	if l.follower, err = newClient(l.o.Kafka, l.o.Log); err == nil {
+		l.running.Go(l.follow)
+	}
+	return err
+}
+
+// Take implements wal.Engine: a producer is begun, by which older instances are refused; then it is read what they have left, and the task is claimed.
+func (l *Log) Take(ctx context.Context, task string, fenced func(error)) (wal.Store, error) {
+	o := &owner{log: l, task: task, shared: l.o.Joined && task == pipelineTask, onFenced: fenced}
+	if err := o.begin(ctx); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	l.owners[task] = o
+	l.mu.Unlock()
+	err := l.catchUp(ctx)
+	if err == nil {
+		err = o.claim(ctx)
+	}
+	if err != nil {
+		l.Release(task)
+		return nil, err
+	}
+	return o, nil
+}
+
+// Release implements wal.Engine.
+func (l *Log) Release(task string) {
+	l.mu.Lock()
+	o := l.owners[task]
+	delete(l.owners, task)
+	l.mu.Unlock()
+	if o != nil {
+		o.close()
+	}
+}
+
+// Fence implements wal.Engine.
+func (l *Log) Fence(ctx context.Context, task string) error {
+	if l.owner(task) != nil {
+		return nil // taking it did that
+	}
+	o := &owner{log: l, task: task}
+	defer o.close()
+	if err := o.begin(ctx); err != nil {
+		return err
+	}
+	return l.catchUp(ctx)
+}
+
+// mayEnd tells whether transactions of others may be ended that keep this process from opening the log, for which it has waited since. It is
+// going to be the only one, or those who live had the time to end theirs; and if not, they begin them again.
+func (l *Log) mayEnd(since time.Time) bool {
+	return l.opening && !l.o.ReadOnly && (!l.o.Joined || time.Since(since) > l.o.Kafka.SessionTimeout)
+}
+
+// endOthers ends the transactions that processes which died have left open, of all tasks and shards that there have ever been: nobody may be about to
+// take those over, and the cluster lets them stand for as long as they may take.
+func (l *Log) endOthers(ctx context.Context) error {
+	tasks := slices.Clone(l.o.Tasks)
+	for _, key := range l.state.names(claimKey) {
+		tasks = append(tasks, strings.TrimPrefix(key, claimKey))
+	}
+	slices.Sort(tasks)
+	for _, task := range slices.Compact(tasks) {
+		if l.owner(task) != nil {
+			continue
+		}
+		o := &owner{log: l, task: task}
+		err := o.begin(ctx)
+		o.close()
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-// takeOver begins a producer for each task, by which older instances of it are refused, then reads what they have left, and claims the tasks.
-func (l *Log) takeOver(ctx context.Context) error {
-	if l.o.ReadOnly {
-		return l.catchUp(ctx)
-	}
-	for _, task := range append([]string{pipelineTask}, l.o.Tasks...) {
-		o := &owner{log: l, task: task}
-		l.owners[task] = o
-		if err := o.begin(ctx); err != nil {
-			return err
-		}
-	}
-	if err := l.catchUp(ctx); err != nil {
-		return err
-	}
-	claim, err := json.Marshal(l.instance)
-	if err != nil {
-		return fmt.Errorf("encoding a claim: %w", err)
-	}
-	for _, o := range l.owners {
-		if err := o.claim(ctx, claim); err != nil {
-			return err
-		}
-	}
-	l.claimed.Store(true)
-	return nil
+// owner is the one of a task that was taken; nil if it was not.
+func (l *Log) owner(task string) *owner {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.owners[task]
 }
 
 // Close ends transactions that were not committed, and closes the log.
 func (l *Log) Close() error {
 	l.stop()
 	l.running.Wait()
-	for _, o := range l.owners {
-		o.close()
+	for _, task := range slices.Collect(maps.Keys(l.owners)) {
+		l.Release(task)
 	}
 	l.client.Close()
 	return nil
@@ -186,14 +271,6 @@ func (l *Log) Words() wal.Words {
 	}
 }
 
-// Records implements wal.Engine.
-func (l *Log) Records(task string) wal.Store {
-	if o := l.owners[task]; o != nil {
-		return o
-	}
-	return l
-}
-
 // Get implements wal.Store.
 func (l *Log) Get(name string) ([]byte, error) {
 	return slices.Clone(l.state.get(recordKey + name)), nil
@@ -201,11 +278,19 @@ func (l *Log) Get(name string) ([]byte, error) {
 
 // Put implements wal.Store.
 func (l *Log) Put(ctx context.Context, changes wal.Records) error {
-	o := l.owners[pipelineTask]
+	return l.Update(ctx, func() (wal.Records, error) { return changes, nil })
+}
+
+// Update implements wal.Shared.
+func (l *Log) Update(ctx context.Context, change func() (wal.Records, error)) error {
+	o := l.owner(pipelineTask)
 	if o == nil {
 		return usererr.New(nil, "the log on %s is open for reading only", l.o.Kafka)
 	}
-	return o.Put(ctx, changes)
+	return o.update(ctx, func() (map[string][]byte, error) {
+		changes, err := change()
+		return prefixed(changes), err
+	})
 }
 
 // Names implements wal.Inspected.
@@ -217,12 +302,21 @@ func (l *Log) Names(prefix string) ([]string, error) {
 	return names, nil
 }
 
-// fenced says that another instance has a task now, which ends this one.
-func (l *Log) fenced(task string, by instance, cause error) error {
-	err := usererr.New(errors.Join(wal.ErrFenced, cause), "another sluice run has taken over this pipeline (%s) on %s: %s. This one ends, and has committed nothing since; if both were meant to run, give each a topics.prefix of its own",
-		task, l.o.Kafka, by)
-	if l.o.OnFenced != nil {
-		l.fence.Do(func() { go l.o.OnFenced(err) })
+// fenced says that another instance has a task now, which ends this one's.
+func (l *Log) fenced(o *owner, by instance) error {
+	const tail = "This one ends, and has committed nothing since"
+	var err error
+	switch {
+	case l.o.Joined && by.Joined && o.task != pipelineTask:
+		err = usererr.New(wal.ErrFenced, "another sluice run has taken %s over on %s: %s", o.task, l.o.Kafka, by)
+	case l.o.Joined && by.Joined:
+		err = usererr.New(wal.ErrFenced, "another sluice run has joined the pipeline on %s with a changed file (%s). %s; start it again with that file", l.o.Kafka, by, tail)
+	default:
+		err = usererr.New(wal.ErrFenced, "another sluice run has taken over this pipeline (%s) on %s: %s. %s; if both were meant to run, start both with --join, or give each a topics.prefix of its own",
+			o.task, l.o.Kafka, by, tail)
+	}
+	if o.onFenced != nil {
+		o.told.Do(func() { o.onFenced(err) })
 	}
 	return err
 }
@@ -235,15 +329,38 @@ func (l *Log) claimant(task string) (i instance) {
 	return i
 }
 
-// mine tells whether all tasks are still this process'. Before it has claimed all of them, an older instance's claims say nothing.
-func (l *Log) mine() error {
-	if !l.claimed.Load() {
+// accepts tells whether a claim of a task that this process has is its own, or of one with which it shares the task.
+func (o *owner) accepts(by instance) bool {
+	us := &o.log.instance
+	return by.ID == us.ID || o.shared && by.Joined && by.Pipeline == us.Pipeline
+}
+
+// mine is an error once the task is another's. Before it was claimed, an older instance's claim says nothing.
+func (o *owner) mine() error {
+	if !o.claimed.Load() {
 		return nil
 	}
-	for _, task := range slices.Sorted(maps.Keys(l.owners)) {
-		if by := l.claimant(task); by.ID != "" && by.ID != l.instance.ID {
-			return l.fenced(task, by, nil)
-		}
+	if by := o.log.claimant(o.task); by.ID != "" && !o.accepts(by) {
+		return o.log.fenced(o, by)
 	}
 	return nil
+}
+
+// allMine tells every task that is another's now.
+func (l *Log) allMine() {
+	l.mu.Lock()
+	all := slices.Collect(maps.Values(l.owners))
+	l.mu.Unlock()
+	for _, o := range all {
+		_ = o.mine() // it was told
+	}
+}
+
+// Share implements wal.Log: shards have as many partitions each as can be, and those of a key are one shard's.
+func (l *Log) Share(j wal.Journal, shards int) int {
+	t, p, err := l.find(j)
+	if err != nil {
+		return 0
+	}
+	return p * shards / len(t.Base)
 }

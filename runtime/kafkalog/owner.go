@@ -2,8 +2,10 @@ package kafkalog
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,14 +14,19 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sluicedata/sluice/runtime/wal"
+	"github.com/sluicedata/sluice/sdk/retry"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
 // owner is a task's producer. It implements wal.Store for the task; its methods may be called by any goroutine, but not while a
 // Writer of the task is being used.
 type owner struct {
-	log  *Log
-	task string
+	log      *Log
+	task     string
+	shared   bool // with other processes: whoever begins the producer last is the one that commits next
+	onFenced func(error)
+	told     sync.Once
+	claimed  atomic.Bool // in the state topic
 
 	mu     sync.Mutex
 	client *kgo.Client // nil if the last one failed: it has to be begun anew
@@ -46,8 +53,20 @@ func (t *txn) failed() error {
 
 const bufferBytes = 16 << 20 // of records on their way, for each task
 
-// begin makes a producer and has the cluster refuse the older one.
+// begin makes a producer and has the cluster refuse the older one. Brokers that come and go are waited for until the log's patience is over.
 func (o *owner) begin(ctx context.Context) error {
+	for began := time.Now(); ; {
+		err := o.beginOnce(ctx)
+		if err == nil || ctx.Err() != nil || !passes(err) || time.Since(began) > o.log.o.Patience {
+			return err
+		}
+		if err := retry.Sleep(ctx, 200*time.Millisecond); err != nil {
+			return cause(ctx, err)
+		}
+	}
+}
+
+func (o *owner) beginOnce(ctx context.Context) error {
 	l := o.log
 	batch := l.batchBytes()
 	client, err := newClient(l.o.Kafka, l.o.Log,
@@ -68,20 +87,55 @@ func (o *owner) begin(ctx context.Context) error {
 	return nil
 }
 
-// claim writes that the task is this process'. An older instance may have begun its producer anew in between, for the last time.
-func (o *owner) claim(ctx context.Context, claim []byte) (err error) {
-	for range 10 {
-		if err = o.put(ctx, map[string][]byte{claimKey + o.task: claim}); !isFence(err) {
+// claim writes that the task is this process', unless it shares it with who has claimed it. An older instance may have begun its producer anew in
+// between, for the last time.
+func (o *owner) claim(ctx context.Context) error {
+	claim, err := json.Marshal(o.log.instance)
+	if err != nil {
+		return fmt.Errorf("encoding a claim: %w", err)
+	}
+	err = o.update(ctx, func() (map[string][]byte, error) {
+		if by := o.log.claimant(o.task); o.accepts(by) {
+			return nil, nil
+		}
+		return map[string][]byte{claimKey + o.task: claim}, nil
+	})
+	o.claimed.Store(err == nil)
+	return err
+}
+
+// update commits what change makes of the records. It is called again if another process has committed others meanwhile: whatever that was
+// is known then, since the producer was begun before it is looked, and only the one that was begun last can commit.
+func (o *owner) update(ctx context.Context, change func() (map[string][]byte, error)) (err error) {
+	for try := range 20 {
+		if err = o.once(ctx, change); !isFence(err) || errors.Is(err, wal.ErrFenced) {
 			return err
 		}
-		if err := o.begin(ctx); err != nil {
-			return err
-		}
-		if err := o.log.catchUp(ctx); err != nil {
+		if err := retry.Sleep(ctx, time.Duration(rand.Int64N(int64(try+1)*int64(10*time.Millisecond)))); err != nil { //nolint:gosec // no secret
 			return err
 		}
 	}
 	return err
+}
+
+func (o *owner) once(ctx context.Context, change func() (map[string][]byte, error)) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.ready(ctx); err != nil {
+		return err
+	}
+	if err := o.abort(); err != nil {
+		return err
+	}
+	records, err := change()
+	if err != nil || len(records) == 0 {
+		return err
+	}
+	if err := o.commit(records); err != nil {
+		return err
+	}
+	o.log.announce()
+	return nil
 }
 
 // ready begins the producer anew if it has failed, knows what was committed until then, and sees whether the task is still ours. The lock must be held.
@@ -89,7 +143,7 @@ func (o *owner) ready(ctx context.Context) error {
 	if o.client != nil {
 		return nil
 	}
-	if err := o.log.mine(); err != nil {
+	if err := o.mine(); err != nil {
 		return err
 	}
 	if err := o.begin(ctx); err != nil {
@@ -97,7 +151,7 @@ func (o *owner) ready(ctx context.Context) error {
 	}
 	err := o.log.catchUp(ctx)
 	if err == nil {
-		err = o.log.mine()
+		err = o.mine()
 	}
 	if err != nil {
 		o.drop()
@@ -132,27 +186,16 @@ func (o *owner) Put(ctx context.Context, changes wal.Records) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	return o.once(ctx, func() (map[string][]byte, error) { return prefixed(changes), nil })
+}
+
+// prefixed are records as the state topic has them.
+func prefixed(changes wal.Records) map[string][]byte {
 	all := make(map[string][]byte, len(changes))
 	for name, value := range changes {
 		all[recordKey+name] = value
 	}
-	return o.put(ctx, all)
-}
-
-// put commits records of the state topic by themselves.
-func (o *owner) put(ctx context.Context, records map[string][]byte) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if err := o.ready(ctx); err != nil {
-		return err
-	}
-	if err := o.abort(); err != nil {
-		return err
-	}
-	if len(records) == 0 {
-		return nil
-	}
-	return o.commit(records)
+	return all
 }
 
 // open begins a transaction unless there is one. The lock must be held.
@@ -172,25 +215,31 @@ func (o *owner) open() (*txn, error) {
 	return t, nil
 }
 
-// produce sends a record in the open transaction. It waits while too much is on its way. done, which may be nil, is called when it has its place.
-func (o *owner) produce(t *txn, r *kgo.Record, done func(*kgo.Record)) {
-	o.client.Produce(t.ctx, r, func(r *kgo.Record, err error) {
+// produce sends a record in the open transaction. It waits while too much is on its way. done is what [owner.promise] made.
+func (o *owner) produce(t *txn, r *kgo.Record, done func(*kgo.Record, error)) {
+	o.client.Produce(t.ctx, r, done)
+}
+
+// promise makes what is called with each record that has its place, or failed. placed, which may be nil, is told the former; the transaction
+// notes the first of the latter.
+func (o *owner) promise(t *txn, placed func(*kgo.Record)) func(*kgo.Record, error) {
+	return func(r *kgo.Record, err error) {
 		t.acked.Add(1)
 		if err != nil {
 			t.mu.Lock()
 			if t.fail == nil {
 				t.fail = cause(t.ctx, err)
-				if topic := r.Topic; !isFence(err) {
-					t.fail = o.log.explain(t.fail, "writing the log", topic)
+				if !isFence(err) {
+					t.fail = o.log.explain(t.fail, "writing the log", r.Topic)
 				}
 			}
 			t.mu.Unlock()
 			return
 		}
-		if done != nil {
-			done(r)
+		if placed != nil {
+			placed(r)
 		}
-	})
+	}
 }
 
 // watched calls what waits for the cluster, and ends the wait when nothing at all has come back for the log's patience.
@@ -220,11 +269,12 @@ func (o *owner) commit(records map[string][]byte) error {
 		return o.failed(err)
 	}
 	var placed []*kgo.Record
+	done := o.promise(t, nil)
 	err = o.watched(t, func() error {
 		for key, value := range records {
 			r := o.log.record(key, value, t.began)
 			placed = append(placed, r)
-			o.produce(t, r, nil)
+			o.produce(t, r, done)
 		}
 		if err := o.client.Flush(t.ctx); err != nil && t.failed() == nil {
 			return cause(t.ctx, err)
@@ -293,7 +343,7 @@ func (o *owner) failed(err error) error {
 	if readErr := l.catchUp(ctx); readErr != nil {
 		return errors.Join(err, readErr)
 	}
-	if fenced := l.mine(); fenced != nil {
+	if fenced := o.mine(); fenced != nil {
 		return fenced
 	}
 	limit := l.o.Kafka.TransactionTimeout

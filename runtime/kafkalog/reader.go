@@ -64,6 +64,7 @@ func parseID(text string) (id kadm.TopicID, err error) {
 func (r *reader) Next() (wal.Block, int64, bool, error) {
 	for len(r.records) == 0 {
 		if r.read >= r.to {
+			r.next = r.to // what was left was compacted away, or are marks of transactions
 			return wal.Block{}, r.next, false, nil
 		}
 		if err := r.fetch(); err != nil {
@@ -215,7 +216,31 @@ func (l *Log) At(j wal.Journal, at time.Time) (int64, error) {
 	if !ok || offset.Err != nil {
 		return 0, l.explain(offset.Err, "looking for a time", t.Topic)
 	}
-	return min(max(offset.Offset, t.Base[p]), head), nil
+	return l.since(t, p, min(max(offset.Offset, t.Base[p]), head), head, at)
+}
+
+// since finds the first record of a time or later from an offset on: the cluster finds marks of transactions too, which have times of the brokers' clocks.
+func (l *Log) since(t *topic, p int, from, head int64, at time.Time) (int64, error) {
+	id, err := parseID(t.ID)
+	if err != nil {
+		return 0, err
+	}
+	for from < head {
+		records, next, err := l.fetch(l.ctx, place{t.Topic, id, int32(p)}, from, fetchBytes, 0)
+		if err != nil {
+			return 0, err
+		}
+		for _, r := range records {
+			if r.Timestamp.UnixMilli() >= at.UnixMilli() {
+				return min(r.Offset, head), nil
+			}
+		}
+		if next <= from {
+			return from, nil // the rest is not to be seen, so nobody has read it
+		}
+		from = next
+	}
+	return head, nil
 }
 
 // Through implements wal.Inspected. What is known of an offset is the time of the record in front of it, and how many there are.

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/sluicedata/sluice/sdk/retry"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
@@ -19,6 +20,7 @@ const (
 	headKey   = "head/"   // collection;capture → heads
 	claimKey  = "claim/"  // task → instance
 	topicKey  = "topic/"  // collection → topicRecord
+	unitsKey  = "units"   // names of what processes share
 )
 
 // state is what the state topic has, as far as it was read.
@@ -133,31 +135,29 @@ func (l *Log) catchUp(ctx context.Context) error {
 	s, name := &l.state, l.stateName()
 	s.reading.Lock()
 	defer s.reading.Unlock()
-	ends, err := l.admin.ListEndOffsets(ctx, name)
-	if err == nil {
-		err = ends.Error()
-	}
+	ends, err := l.offsets(ctx, l.admin.ListEndOffsets, name)
 	if err != nil {
-		return l.explain(cause(ctx, err), "reading the log's state", name)
+		return l.explain(err, "reading the log's state", name)
 	}
 	end, _ := ends.Lookup(name, 0)
 	if end.Offset < s.next {
 		return usererr.New(nil, "the topic %s of %s ends at %d, and was read up to %d already: it was deleted and made anew, or has lost records. What the log knew is lost with them: delete all topics %s.* and begin anew",
 			name, l.o.Kafka, end.Offset, s.next, l.o.Kafka.Prefix)
 	}
-	said := time.Now()
+	began := time.Now()
+	said, ended := began, false
 	for s.next < end.Offset {
 		records, next, err := l.fetch(ctx, place{name, s.id, 0}, s.next, stateFetch, 500*time.Millisecond)
 		if err != nil {
 			return err
 		}
-		for _, r := range records {
-			value := r.Value
-			s.set(string(r.Key), value, r.Offset)
-			if collection, capture, ok := cutHead(string(r.Key)); ok {
-				if err := l.noteHead(collection, capture, value); err != nil {
-					return err
-				}
+		if err := l.note(records); err != nil {
+			return err
+		}
+		if next == s.next && !ended && l.mayEnd(began) {
+			ended = true
+			if err := l.endOthers(ctx); err != nil {
+				return err
 			}
 		}
 		if next == s.next && time.Since(said) > 5*time.Second {
@@ -170,6 +170,49 @@ func (l *Log) catchUp(ctx context.Context) error {
 }
 
 const stateFetch = 4 << 20
+
+// note keeps what was read.
+func (l *Log) note(records []*kgo.Record) error {
+	for _, r := range records {
+		l.state.set(string(r.Key), r.Value, r.Offset)
+		if collection, capture, ok := cutHead(string(r.Key)); ok {
+			if err := l.noteHead(collection, capture, r.Value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// follow reads the state topic on as it grows, so that what other processes commit is known here at once. What is read by others meanwhile is
+// noted twice, which does no harm.
+func (l *Log) follow() {
+	defer l.follower.Close()
+	s, name := &l.state, l.stateName()
+	s.reading.Lock()
+	at := s.next
+	s.reading.Unlock()
+	for l.ctx.Err() == nil {
+		records, next, err := l.fetchBy(l.ctx, l.follower, place{name, s.id, 0}, at, stateFetch, 500*time.Millisecond)
+		if err == nil {
+			err = l.note(records)
+		}
+		if err != nil {
+			if l.ctx.Err() == nil {
+				l.o.Log.WithError(err).Warn("what other processes commit cannot be seen now: " + usererr.Message(err))
+			}
+			_ = retry.Sleep(l.ctx, time.Second) // it ends with the log
+			continue
+		}
+		at = next
+		if slices.ContainsFunc(records, func(r *kgo.Record) bool { return strings.HasPrefix(string(r.Key), claimKey) }) {
+			l.allMine()
+		}
+		if len(records) > 0 {
+			l.announce()
+		}
+	}
+}
 
 func cutHead(key string) (collection, capture string, ok bool) {
 	rest, ok := strings.CutPrefix(key, headKey)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/sluicedata/sluice/runtime/wal"
 	"github.com/sluicedata/sluice/sdk/retry"
@@ -58,7 +59,7 @@ var topicChars = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
 
 // checkNames refuses collections that cannot be topics, and such as would share one.
 func (l *Log) checkNames() error {
-	by := map[string]string{l.stateName(): "the log's own records"}
+	by := map[string]string{l.stateName(): "the log's own records", l.unitsTopic(): "the log's own records"}
 	for _, collection := range slices.Sorted(maps.Keys(l.o.Collections)) {
 		name := l.topicName(collection)
 		if !topicChars.MatchString(name) {
@@ -112,7 +113,7 @@ func (l *Log) create(ctx context.Context, name string, partitions int, config ma
 		if err != nil {
 			return kadm.TopicDetail{}, err
 		}
-		if t, ok := found[name]; ok && len(t.Partitions) >= partitions && led(t) {
+		if t, ok := found[name]; ok && len(t.Partitions) >= partitions && led(t) && l.everywhere(ctx, name) {
 			return t, nil
 		}
 		if err := retry.Sleep(ctx, 20*time.Millisecond); err != nil {
@@ -131,17 +132,51 @@ func led(t kadm.TopicDetail) bool {
 	return true
 }
 
-// settings are those of a collection's topic. Nothing in it is ever dropped or compacted unless the pipeline says so.
-func (l *Log) settings() map[string]string {
+// everywhere tells whether all brokers that answer know a new topic. The next question may go to any of them, and one that has not heard of it yet
+// says that it does not exist.
+func (l *Log) everywhere(ctx context.Context, name string) bool {
+	limited, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	all, err := l.admin.ListBrokers(limited)
+	if err != nil {
+		return false
+	}
+	request := kmsg.NewPtrMetadataRequest()
+	t := kmsg.NewMetadataRequestTopic()
+	t.Topic = &name
+	request.Topics = []kmsg.MetadataRequestTopic{t}
+	unknown := make(chan bool, len(all))
+	for _, broker := range all {
+		go func() {
+			answer, err := request.RequestWith(limited, l.client.Broker(int(broker.NodeID)))
+			unknown <- err == nil && len(answer.Topics) == 1 && answer.Topics[0].ErrorCode != 0
+		}()
+	}
+	known := true
+	for range all {
+		known = !<-unknown && known
+	}
+	return known
+}
+
+// settings are those of a collection's topic. It is compacted only if the pipeline says so, and drops by itself only what nobody need have read.
+func (l *Log) settings(collection string) map[string]string {
 	r := l.o.Retention
+	policy := "delete"
+	switch compact := slices.Contains(l.o.Kafka.Compact, collection); {
+	case compact && r.Limited():
+		policy = "compact,delete"
+	case compact:
+		policy = "compact"
+	}
 	limit := func(v int64) string {
-		if v == 0 {
+		if v == 0 || !r.DropUnread { // else we drop, what everybody has read
 			return "-1"
 		}
 		return strconv.FormatInt(max(v, 1), 10)
 	}
 	return map[string]string{
-		"cleanup.policy": "delete", "message.timestamp.type": "CreateTime", "max.message.bytes": strconv.FormatInt(l.batchBytes(), 10),
+		"cleanup.policy": policy, "message.timestamp.type": "CreateTime", "max.message.bytes": strconv.FormatInt(l.batchBytes(), 10),
 		"retention.ms": limit(r.Time.Milliseconds()), "retention.bytes": limit(r.Bytes / int64(l.o.Kafka.Partitions)),
 	}
 }
@@ -175,18 +210,24 @@ func (l *Log) openTopics(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return l.checkPolicies(asking)
 }
 
 func (l *Log) openTopic(ctx context.Context, collection string, found kadm.TopicDetails) error {
 	t := &topic{topicRecord: topicRecord{Topic: l.topicName(collection)}, collection: collection}
-	known := l.state.get(topicKey + collection)
-	if known != nil {
-		if err := json.Unmarshal(known, &t.topicRecord); err != nil {
-			return fmt.Errorf("reading what is kept of the topic %s: %w", t.Topic, err)
-		}
+	known, err := l.knownTopic(t)
+	if err != nil {
+		return err
 	}
 	detail, exists := found[t.Topic]
+	if exists && !known && l.o.Joined { // another process may just be making it
+		if err := l.catchUp(ctx); err != nil {
+			return err
+		}
+		if known, err = l.knownTopic(t); err != nil {
+			return err
+		}
+	}
 	switch {
 	case t.ID != "" && !exists:
 		return l.explain(kerr.UnknownTopicOrPartition, "opening the log", t.Topic)
@@ -196,7 +237,7 @@ func (l *Log) openTopic(ctx context.Context, collection string, found kadm.Topic
 		}
 	case l.o.ReadOnly:
 		return nil // it has never been used
-	case exists && known == nil && !l.o.Kafka.Adopt:
+	case exists && !known && !l.o.Kafka.Adopt:
 		return usererr.New(nil, "%s: the topic %s of %s exists already, and is not of this pipeline: say topics: {adopt: true} to have the collection %s kept in it, behind what it has, or choose another topics.prefix",
 			l.o.Kafka.At, t.Topic, l.o.Kafka, collection)
 	default:
@@ -211,6 +252,18 @@ func (l *Log) openTopic(ctx context.Context, collection string, found kadm.Topic
 	return nil
 }
 
+// knownTopic reads what is kept of a topic; false if nothing is.
+func (l *Log) knownTopic(t *topic) (bool, error) {
+	known := l.state.get(topicKey + t.collection)
+	if known == nil {
+		return false, nil
+	}
+	if err := json.Unmarshal(known, &t.topicRecord); err != nil {
+		return false, fmt.Errorf("reading what is kept of the topic %s: %w", t.Topic, err)
+	}
+	return true, nil
+}
+
 // sameTopic refuses a topic that was deleted, and made anew.
 func (l *Log) sameTopic(t *topic, detail kadm.TopicDetail) error {
 	if textOf(detail.ID) != t.ID {
@@ -223,28 +276,33 @@ func (l *Log) sameTopic(t *topic, detail kadm.TopicDetail) error {
 	return nil
 }
 
-// adopt makes a topic ours: a new one, or one that exists. That it is about to be made is noted first, so that it is known again if this ends before it is done.
+// adopt makes a topic ours: a new one, or one that exists. That it is about to be made is noted first, so that it is known again if this ends before
+// it is done. Of processes that do it at the same time, the first decides where it begins.
 func (l *Log) adopt(ctx context.Context, t *topic, detail kadm.TopicDetail, exists bool) error {
 	note := func() error {
-		text, err := json.Marshal(t.topicRecord)
-		if err != nil {
-			return fmt.Errorf("encoding what is kept of the topic %s: %w", t.Topic, err)
-		}
-		return l.owners[pipelineTask].put(ctx, map[string][]byte{topicKey + t.collection: text})
+		return l.owner(pipelineTask).update(ctx, func() (map[string][]byte, error) {
+			var other topicRecord
+			if known := l.state.get(topicKey + t.collection); known != nil && json.Unmarshal(known, &other) == nil && other.ID != "" {
+				t.topicRecord = other
+				return nil, nil
+			}
+			text, err := json.Marshal(t.topicRecord)
+			if err != nil {
+				return nil, fmt.Errorf("encoding what is kept of the topic %s: %w", t.Topic, err)
+			}
+			return map[string][]byte{topicKey + t.collection: text}, nil
+		})
 	}
 	if !exists {
 		err := note()
 		if err == nil {
-			detail, err = l.create(ctx, t.Topic, l.o.Kafka.Partitions, l.settings())
+			detail, err = l.create(ctx, t.Topic, l.o.Kafka.Partitions, l.settings(t.collection))
 		}
 		if err != nil {
 			return err
 		}
 	}
-	ends, err := l.admin.ListEndOffsets(ctx, t.Topic)
-	if err == nil {
-		err = ends.Error()
-	}
+	ends, err := l.offsets(ctx, l.admin.ListEndOffsets, t.Topic)
 	if err != nil {
 		return l.explain(err, "opening the log", t.Topic)
 	}

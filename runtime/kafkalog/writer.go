@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -66,7 +67,7 @@ type tail struct {
 
 // Writer implements wal.Log.
 func (l *Log) Writer(capture string) (wal.Writer, error) {
-	o := l.owners["capture/"+capture]
+	o := l.owner("capture/" + capture)
 	if o == nil {
 		return nil, fmt.Errorf("writing for the capture %s: it is not this process'", capture)
 	}
@@ -132,12 +133,13 @@ func (w *writer) Append(collection string, b *wal.Block) error {
 		return err
 	}
 	t.moved = true
+	done := w.o.promise(txn, t.placed)
 	err = w.o.watched(txn, func() error {
 		for i := range records {
 			if i%64 == 0 && txn.failed() != nil {
 				break
 			}
-			w.o.produce(txn, &records[i], t.placed)
+			w.o.produce(txn, &records[i], done)
 		}
 		return txn.failed()
 	})
@@ -180,16 +182,20 @@ func (w *writer) records(t *tail, b *wal.Block, at time.Time) ([]kgo.Record, err
 		return nil, err
 	}
 	keys := append([]byte(nil), t.keyText...)
-	schema, capture := []byte(strconv.FormatUint(uint64(b.Schema), 10)), []byte(w.capture)
+	name, _, _ := strings.Cut(w.capture, ";") // without its shard
+	schema, capture := []byte(strconv.FormatUint(uint64(b.Schema), 10)), []byte(name)
 	records, headers := make([]kgo.Record, len(docs)), make([]kgo.RecordHeader, 0, 5*len(docs))
-	begin := 0
+	begin, last, binding := 0, "", []byte(nil)
 	for i, doc := range docs {
 		key := keys[begin:t.ends[i]:t.ends[i]]
 		begin = t.ends[i]
 		first := len(headers)
 		headers = append(headers, kgo.RecordHeader{Key: headerSchema, Value: schema}, kgo.RecordHeader{Key: headerCapture, Value: capture})
-		if origin := b.Origin(i); origin != "" {
-			headers = append(headers, kgo.RecordHeader{Key: headerBinding, Value: []byte(origin)})
+		if origin := b.Origin(i); origin != last {
+			last, binding = origin, []byte(origin)
+		}
+		if len(binding) > 0 {
+			headers = append(headers, kgo.RecordHeader{Key: headerBinding, Value: binding})
 		}
 		if told[i].op != nil {
 			headers = append(headers, kgo.RecordHeader{Key: headerOp, Value: told[i].op})

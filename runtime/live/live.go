@@ -163,10 +163,11 @@ func healthy(w http.ResponseWriter, board *status.Board) {
 	answer(w, http.StatusOK, "alive")
 }
 
-// ready says whether every connector has its session open, or waits for its next sweep; else which have not.
+// ready says whether every connector has its session open, or waits for its next sweep; else which have not. A process that shares a pipeline is ready without
+// any task: it takes what others leave.
 func ready(w http.ResponseWriter, board *status.Board) {
 	tasks := board.Snapshot()
-	if len(tasks) == 0 {
+	if len(tasks) == 0 && !board.Shared() {
 		answer(w, http.StatusServiceUnavailable, "not ready: the pipeline is starting")
 		return
 	}

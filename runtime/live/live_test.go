@@ -89,6 +89,10 @@ func TestMetrics(t *testing.T) {
 	require.Equal(t, "200 alive\n", ask("/healthz"))
 	task.Set(status.Waiting)
 	require.Equal(t, "200 ready\n", ask("/readyz"))
+	board.Remove(task)
+	require.Equal(t, "503 not ready: the pipeline is starting\n", ask("/readyz"))
+	board.Share()
+	require.Equal(t, "200 ready\n", ask("/readyz"), "others run the tasks")
 
 	addr := strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/metrics")
 	err = Metrics(ctx, addr, board, process.Discard())

@@ -27,6 +27,7 @@ type Beginning struct {
 type beginning struct {
 	Says   string           `json:"says"`
 	Places map[string]int64 `json:"places"` // by journal
+	Noted  time.Time        `json:"noted"`  // tells it from others
 }
 
 // timed is a log whose places can be found by time.
@@ -57,7 +58,7 @@ func Begin(ctx context.Context, log timed, defs []*pipeline.Materialization, at 
 		if err != nil {
 			return err
 		}
-		if changes[record(def.Name, "from")], err = json.Marshal(beginning{at.says(), places}); err != nil {
+		if changes[record(def.Name, "from")], err = json.Marshal(beginning{at.says(), places, time.Now()}); err != nil {
 			return fmt.Errorf("encoding where %s begins: %w", def.Name, err)
 		}
 	}
@@ -72,13 +73,9 @@ func Begin(ctx context.Context, log timed, defs []*pipeline.Materialization, at 
 
 // hasNew tells whether a materialization has a binding that has committed nothing yet: one that is new, or whose backfill counter was raised.
 func hasNew(log readable, def *pipeline.Materialization) (bool, error) {
-	committed, err := log.Get(record(def.Name, "checkpoint"))
-	if err != nil || committed == nil {
+	last, committed, err := stored(log, def.Name)
+	if err != nil || len(committed.Sources) == 0 {
 		return true, err
-	}
-	last, _, err := stored(log, def.Name)
-	if err != nil {
-		return false, err
 	}
 	return slices.ContainsFunc(def.Bindings, func(b pipeline.MaterializationBinding) bool { return isNew(last, &b) }), nil
 }
@@ -144,8 +141,27 @@ func (at *Beginning) placesOf(log timed, def *pipeline.Materialization) (map[str
 	return places, nil
 }
 
-// beginning reads what Begin noted; nil if it noted nothing.
-func (t *Task) beginning() (*beginning, error) { return noted(t.Store, t.Def.Name) }
+// beginning reads what Begin noted; nil if it noted nothing, or this shard has used that.
+func (t *Task) beginning() (*beginning, error) {
+	b, err := noted(t.Store, t.Def.Name)
+	if err != nil || b == nil || t.Shard.Whole() {
+		return b, err
+	}
+	used, err := t.Store.Get(t.own("from"))
+	if err != nil || string(used) == b.Noted.Format(time.RFC3339Nano) {
+		return nil, err
+	}
+	return b, nil
+}
+
+// used adds to the records of a commit that has the beginning as its positions that it is of no account any more: for the shard, if others may not have used it yet.
+func (b *beginning) used(t *Task, changes wal.Records) {
+	if t.Shard.Whole() {
+		changes[t.record("from")] = nil
+		return
+	}
+	changes[t.own("from")] = []byte(b.Noted.Format(time.RFC3339Nano))
+}
 
 func noted(store wal.Store, task string) (*beginning, error) {
 	stored, err := store.Get(record(task, "from"))

@@ -48,7 +48,7 @@ func Forget(ctx context.Context, log readable, p *pipeline.Pipeline, task, state
 }
 
 func forgetBinding(ctx context.Context, log readable, kept *pipeline.Materialization, task, stateKey string) error {
-	spec, cp, err := stored(log, task)
+	spec, _, err := stored(log, task)
 	if err != nil {
 		return err
 	}
@@ -61,13 +61,25 @@ func forgetBinding(ctx context.Context, log readable, kept *pipeline.Materializa
 			"Take it out of the file first; or leave it, and raise its backfill, if it is to begin anew", stateKey, task, at)
 	}
 	spec.InactiveBindings = slices.Delete(spec.InactiveBindings, i, i+1)
-	for name := range cp.Sources {
-		if strings.HasSuffix(name, ";"+stateKey) {
-			delete(cp.Sources, name)
+	shards, err := shardsOf(log, task)
+	if err != nil {
+		return err
+	}
+	messages := map[string]proto.Message{"spec": spec}
+	for _, s := range shards {
+		cp := &flowpb.Checkpoint{}
+		if err := read(log, task, "checkpoint"+s.Suffix(), cp); err != nil {
+			return err
 		}
+		for name := range cp.Sources {
+			if strings.HasSuffix(name, ";"+stateKey) {
+				delete(cp.Sources, name)
+			}
+		}
+		messages["checkpoint"+s.Suffix()] = cp
 	}
 	changes := wal.Records{}
-	for what, message := range map[string]proto.Message{"spec": spec, "checkpoint": cp} {
+	for what, message := range messages {
 		if changes[record(task, what)], err = proto.Marshal(message); err != nil {
 			return fmt.Errorf("encoding the %s of %s: %w", what, task, err)
 		}

@@ -23,6 +23,9 @@ func (s *session) gather(ctx context.Context) error {
 		changed := s.task.Log.Changed()
 		stopping := isDone(ctx)
 		if !stopping {
+			if err := s.outdated(); err != nil {
+				return err
+			}
 			if err := s.look(ctx); err != nil {
 				return err
 			}
@@ -50,6 +53,22 @@ func (s *session) gather(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// outdated ends the session of the first shard when a collection has a newer version, although none of its own documents may need that: other
+// shards' do, and wait for it.
+func (s *session) outdated() error {
+	if s.task.Shard.Whole() || !s.task.Shard.Leads() {
+		return nil
+	}
+	for _, b := range s.bindings {
+		version, err := s.task.Collections.Current(b.source)
+		if err != nil {
+			return err
+		}
+		s.evolved = s.evolved || version.Number > b.version.Number
+	}
+	return nil
 }
 
 func isDone(ctx context.Context) bool { return ctx.Err() != nil }
@@ -139,6 +158,7 @@ func (s *session) readAll(ctx context.Context, limit int, each func(b *binding, 
 			}
 		}
 		if oldest.block.Schema > oldest.binding.version.Number {
+			s.task.needs = map[string]uint32{oldest.binding.source: oldest.block.Schema}
 			s.evolved = true
 			return nil
 		}
@@ -155,7 +175,7 @@ func (s *session) waiting() []*feed {
 	s.turn++
 	for i := range s.bindings {
 		b := s.bindings[(i+s.turn)%len(s.bindings)]
-		for _, h := range s.task.Log.Heads(b.source) {
+		for _, h := range s.task.heads(b.source) {
 			name := sourceName(h.Journal, b.stateKey)
 			if b.known[name] < h.Offset {
 				feeds = append(feeds, &feed{binding: b, source: name, head: h})
@@ -190,6 +210,9 @@ func (s *session) fill(feeds []*feed) ([]*feed, error) {
 		}
 		if err := f.reader.Close(); err != nil {
 			return feeds, err
+		}
+		if f.next > f.binding.known[f.source] { // what stood there was compacted away
+			s.txn.read[f.source], f.binding.known[f.source] = f.next, f.next
 		}
 		feeds = slices.Delete(feeds, i, i+1)
 	}
@@ -265,7 +288,7 @@ func (s *session) storeDoc(b *binding, doc []byte, exists, deleted bool) (err er
 // lag tells the board how much of the log waits for a binding, beyond what is being stored.
 func (s *session) lag(b *binding) {
 	var waiting int64
-	for _, h := range s.task.Log.Heads(b.source) {
+	for _, h := range s.task.heads(b.source) {
 		waiting += s.task.Log.Behind(h.Journal, s.positions.get(h.Journal, b.stateKey))
 	}
 	b.status.Backlog(waiting)

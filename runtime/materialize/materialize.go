@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/sluicedata/sluice/runtime/collection"
 	"github.com/sluicedata/sluice/runtime/host"
 	"github.com/sluicedata/sluice/runtime/pipeline"
+	"github.com/sluicedata/sluice/runtime/shard"
 	"github.com/sluicedata/sluice/runtime/specs"
 	"github.com/sluicedata/sluice/runtime/status"
 	"github.com/sluicedata/sluice/runtime/wal"
@@ -27,6 +29,8 @@ import (
 // Task is one materialization of a pipeline. Its fields are set before Run; Run is called by one goroutine.
 type Task struct {
 	Def         *pipeline.Materialization
+	Shard       shard.Shard
+	Pipeline    string // its fingerprint; "" if nobody shares it, in a data folder
 	Launcher    *host.Launcher
 	Log         wal.Log
 	Store       wal.Store
@@ -38,7 +42,12 @@ type Task struct {
 	// Where all bindings are delta updates nothing is kept in memory, and a transaction may have 32 times as much, which
 	// bounds what is repeated after a crash.
 	MaxTransactionBytes int
+	// Fence locks out what may still run of a shard of the task, named by its suffix; nil if nothing can.
+	Fence func(ctx context.Context, suffix string) error
+	// Compacted are the collections of which the log keeps only the last document of each key.
+	Compacted []string
 
+	needs     map[string]uint32                // versions of collections without which the next session could read nothing
 	confirmed atomic.Pointer[map[string]int64] // what the destination is known to have of each source; nil before it was asked
 }
 
@@ -138,31 +147,44 @@ func (t *Task) head() int64 {
 			continue
 		}
 		counted[b.Source] = true
-		for _, h := range t.Log.Heads(b.Source) {
+		for _, h := range t.heads(b.Source) {
 			sum += t.Log.Behind(h.Journal, 0)
 		}
 	}
 	return sum
 }
 
+// heads are those of the journals of a collection that are this shard's.
+func (t *Task) heads(collection string) []wal.Head {
+	heads := t.Log.Heads(collection)
+	if t.Shard.Whole() {
+		return heads
+	}
+	return slices.DeleteFunc(heads, func(h wal.Head) bool { return t.Log.Share(h.Journal, t.Shard.Count) != t.Shard.Index })
+}
+
 func (t *Task) session(ctx context.Context) error {
-	versions := make([]*collection.Version, len(t.Def.Bindings))
-	for i, b := range t.Def.Bindings {
-		versions[i] = t.Collections.Current(b.Source)
-	}
-	spec, err := t.validate(ctx, versions)
+	p, err := t.specify(ctx)
 	if err != nil {
 		return err
 	}
-	version, state, err := t.apply(ctx, spec)
-	if err != nil {
-		return err
-	}
-	s, err := t.open(ctx, spec, version, state, versions)
+	s, err := t.open(ctx, p)
 	if err != nil {
 		return err
 	}
 	return s.run(ctx)
+}
+
+// versions are the newest ones of the bindings' collections.
+func (t *Task) versions() ([]*collection.Version, error) {
+	versions := make([]*collection.Version, len(t.Def.Bindings))
+	for i, b := range t.Def.Bindings {
+		var err error
+		if versions[i], err = t.Collections.Current(b.Source); err != nil {
+			return nil, err
+		}
+	}
+	return versions, nil
 }
 
 // recordPrefix is what the names of records of materializations begin with.
@@ -172,8 +194,13 @@ func record(task, what string) string { return recordPrefix + task + "/" + what 
 
 func (t *Task) record(what string) string { return record(t.Def.Name, what) }
 
-func (t *Task) state() ([]byte, error) {
-	state, err := t.Store.Get(t.record("state"))
+// own is the name of a record that each shard has.
+func (t *Task) own(what string) string { return t.record(what + t.Shard.Suffix()) }
+
+func (t *Task) state() ([]byte, error) { return t.stateOf(t.Shard) }
+
+func (t *Task) stateOf(s shard.Shard) ([]byte, error) {
+	state, err := t.Store.Get(t.record("state" + s.Suffix()))
 	if err == nil && state == nil {
 		state = []byte("{}")
 	}
@@ -183,7 +210,7 @@ func (t *Task) state() ([]byte, error) {
 // host is the connector as it is run for this task.
 func (t *Task) host() *host.Materialization {
 	return &host.Materialization{Connector: host.Connector{
-		Endpoint: t.Def.Endpoint, Task: t.Def.Name, Launcher: t.Launcher, Log: t.Logger, Answer: t.Timeouts.Answer,
+		Endpoint: t.Def.Endpoint, Task: t.Def.Name, Part: t.Shard.Suffix(), Launcher: t.Launcher, Log: t.Logger, Answer: t.Timeouts.Answer,
 	}}
 }
 

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
+	"github.com/sluicedata/sluice/runtime/shard"
 	"github.com/sluicedata/sluice/runtime/wal"
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
@@ -78,7 +79,15 @@ func (p *positions) checkpoint() *flowpb.Checkpoint {
 
 // storedPositions are those of our own last commit.
 func (t *Task) storedPositions() (*positions, error) {
-	stored, err := t.Store.Get(t.record("checkpoint"))
+	cp, err := t.storedCheckpoint(t.Shard)
+	if err != nil {
+		return nil, err
+	}
+	return newPositions(t.Log, cp)
+}
+
+func (t *Task) storedCheckpoint(s shard.Shard) (*flowpb.Checkpoint, error) {
+	stored, err := t.Store.Get(t.record("checkpoint" + s.Suffix()))
 	if err != nil {
 		return nil, err
 	}
@@ -86,5 +95,5 @@ func (t *Task) storedPositions() (*positions, error) {
 	if err := proto.Unmarshal(stored, cp); err != nil {
 		return nil, fmt.Errorf("reading the stored checkpoint of %s: %w", t.Def.Name, err)
 	}
-	return newPositions(t.Log, cp)
+	return cp, nil
 }

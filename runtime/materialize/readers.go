@@ -10,6 +10,7 @@ import (
 
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	"github.com/sluicedata/sluice/runtime/pipeline"
+	"github.com/sluicedata/sluice/runtime/shard"
 	"github.com/sluicedata/sluice/runtime/wal"
 )
 
@@ -96,19 +97,54 @@ func (l *readerList) addNew(def *pipeline.Materialization) error {
 	return nil
 }
 
-// stored are the specification and the checkpoint that are kept of a materialization; empty ones for none.
+// stored are the specification and the checkpoint that are kept of a materialization; empty ones for none. Of shards it is what all of them have
+// committed.
 func stored(store wal.Store, task string) (*flowpb.MaterializationSpec, *flowpb.Checkpoint, error) {
-	spec, cp := &flowpb.MaterializationSpec{}, &flowpb.Checkpoint{}
-	for what, message := range map[string]proto.Message{"spec": spec, "checkpoint": cp} {
-		encoded, err := store.Get(record(task, what))
-		if err == nil {
-			err = proto.Unmarshal(encoded, message)
+	spec, all := &flowpb.MaterializationSpec{}, &flowpb.Checkpoint{}
+	if err := read(store, task, "spec", spec); err != nil {
+		return nil, nil, err
+	}
+	shards, err := shardsOf(store, task)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, s := range shards {
+		cp := &flowpb.Checkpoint{}
+		if err := read(store, task, "checkpoint"+s.Suffix(), cp); err != nil {
+			return nil, nil, err
 		}
-		if err != nil {
-			return nil, nil, fmt.Errorf("reading the stored %s of %s: %w", what, task, err)
+		join(all, cp)
+	}
+	return spec, all, nil
+}
+
+func read(store wal.Store, task, what string, message proto.Message) error {
+	encoded, err := store.Get(record(task, what))
+	if err == nil {
+		err = proto.Unmarshal(encoded, message)
+	}
+	if err != nil {
+		return fmt.Errorf("reading the stored %s of %s: %w", what, task, err)
+	}
+	return nil
+}
+
+// shardsOf are those into which a materialization was divided last.
+func shardsOf(store wal.Store, task string) ([]shard.Shard, error) {
+	d, err := shard.Load(store.Get, record(task, "division"))
+	return shard.Of(d.Shards), err
+}
+
+// join adds the positions of one shard to those of others. Each journal is read by one of them, and the others carry an older position of it along.
+func join(all, one *flowpb.Checkpoint) {
+	if all.Sources == nil {
+		all.Sources = map[string]*flowpb.Checkpoint_Source{}
+	}
+	for name, source := range one.GetSources() {
+		if known := all.Sources[name]; known == nil || known.ReadThrough < source.ReadThrough {
+			all.Sources[name] = source
 		}
 	}
-	return spec, cp, nil
 }
 
 func (l *readerList) addBinding(task, collection, stateKey string, cp *flowpb.Checkpoint) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,10 +14,10 @@ import (
 
 	flowpb "github.com/sluicedata/sluice/protocol/flow"
 	materializepb "github.com/sluicedata/sluice/protocol/materialize"
-	"github.com/sluicedata/sluice/runtime/collection"
 	"github.com/sluicedata/sluice/runtime/host"
 	"github.com/sluicedata/sluice/runtime/status"
 	"github.com/sluicedata/sluice/runtime/wal"
+	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
 // session is one open connector. One goroutine reads the log and writes requests (this one), another reads responses.
@@ -49,19 +50,24 @@ type materializeFrames struct {
 }
 
 // open starts a connector and opens it with the state.
-func (t *Task) open(ctx context.Context, spec *flowpb.MaterializationSpec, version string, state []byte, versions []*collection.Version) (*session, error) {
-	s := &session{task: t, state: state, streams: true}
+func (t *Task) open(ctx context.Context, p *prepared) (*session, error) {
+	s := &session{task: t, state: p.state, streams: true}
+	spec := p.spec
 	for i, b := range spec.Bindings {
-		bound, err := newBinding(i, b, versions[i], t.Status.Binding(strings.Join(b.ResourcePath, "."), b.Collection.Name))
+		bound, err := newBinding(i, b, p.versions[i], t.Status.Binding(strings.Join(b.ResourcePath, "."), b.Collection.Name))
 		if err != nil {
 			return nil, err
+		}
+		if bound.delta && slices.Contains(t.Compacted, bound.source) {
+			return nil, usererr.New(nil, "%s: the materialization %s appends every change of the collection %s, and the log keeps only the last document of each key of it (topics.compact): leave the collection out of that and begin with a new topics.prefix, or have the binding keep current rows instead",
+				t.at(bound), t.Def.Name, bound.source)
 		}
 		s.bindings = append(s.bindings, bound)
 		s.streams = s.streams && bound.delta
 	}
 	var err error
 	s.txn = newTransaction(len(s.bindings))
-	s.host, err = t.host().Open(ctx, &materializepb.Request_Open{Materialization: spec, Version: version, StateJson: state}, s.onLoaded)
+	s.host, err = t.host().Open(ctx, &materializepb.Request_Open{Materialization: spec, Version: p.version, StateJson: p.state, Range: t.Shard.Range()}, s.onLoaded)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +104,7 @@ func (s *session) resume(opened *materializepb.Response_Opened) (err error) {
 	}
 	for _, b := range s.bindings {
 		b.known = map[string]int64{}
-		for _, h := range s.task.Log.Heads(b.source) {
+		for _, h := range s.task.heads(b.source) {
 			name := sourceName(h.Journal, b.stateKey)
 			offset, began := s.positions.sources[name]
 			if began {
@@ -197,7 +203,7 @@ func (s *session) keepState(ctx context.Context, update *flowpb.ConnectorState) 
 		return err
 	}
 	s.state = state
-	return s.task.Store.Put(ctx, wal.Records{s.task.record("state"): state})
+	return s.task.Store.Put(ctx, wal.Records{s.task.own("state"): state})
 }
 
 // commit ends the transaction: the connector gets the positions to keep them with its rows, and we keep them together
@@ -218,9 +224,9 @@ func (s *session) commit(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("encoding the checkpoint of %s: %w", s.task.Def.Name, err)
 	}
-	changes := wal.Records{s.task.record("checkpoint"): encoded, s.task.record("state"): s.state}
+	changes := wal.Records{s.task.own("checkpoint"): encoded, s.task.own("state"): s.state}
 	if s.from != nil {
-		changes[s.task.record("from")] = nil // the checkpoint has it
+		s.from.used(s.task, changes) // the checkpoint has it
 		s.from = nil
 	}
 	if err := s.task.Store.Put(ctx, changes); err != nil {

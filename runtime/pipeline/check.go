@@ -36,10 +36,19 @@ func (p *Pipeline) check() error {
 	names := map[string]bool{}
 	for _, c := range p.Captures {
 		names[c.Name] = true
+		if c.Shards > 1 && p.Kafka == nil {
+			report(c.At, "the capture %s has %d shards, which takes a log on Kafka (log: kafka://…): the one in the data folder has whole tasks", c.Name, c.Shards)
+		}
 	}
 	for _, m := range p.Materializations {
 		if names[m.Name] {
 			report(m.At, "a capture and a materialization are both called %s", m.Name)
+		}
+		switch {
+		case m.Shards > 1 && p.Kafka == nil:
+			report(m.At, "the materialization %s has %d shards, which takes a log on Kafka (log: kafka://…): the one in the data folder has whole tasks", m.Name, m.Shards)
+		case p.Kafka != nil && m.Shards > p.Kafka.Partitions:
+			report(m.At, "the materialization %s has %d shards, but topics of the log have %d partitions, each of which is read by one shard: lower shards, or set topics.partitions of the log to more and begin with a new topics.prefix", m.Name, m.Shards, p.Kafka.Partitions)
 		}
 		if len(m.Bindings) == 0 {
 			report(m.At, "the materialization %s has no binding that is not disabled", m.Name)
@@ -47,6 +56,13 @@ func (p *Pipeline) check() error {
 		for _, b := range m.Bindings {
 			if p.Collections[b.Source] == nil {
 				report(b.At, "the materialization %s reads the collection %s, which is not defined", m.Name, b.Source)
+			}
+		}
+	}
+	if p.Kafka != nil {
+		for _, name := range p.Kafka.Compact {
+			if p.Collections[name] == nil {
+				report(p.Kafka.At, "compact of the log's topics names the collection %s, which is not defined", name)
 			}
 		}
 	}

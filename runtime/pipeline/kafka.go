@@ -22,6 +22,8 @@ const (
 	defaultPartitions         = 3
 	defaultMaxDocument        = 16 << 20
 	defaultTransactionTimeout = 15 * time.Minute // more than that brokers refuse unless they are told otherwise
+	defaultSessionTimeout     = 10 * time.Second
+	leastSessionTimeout       = 6 * time.Second // less than that brokers refuse unless they are told otherwise
 )
 
 // LoadLog reads only where a pipeline's log is; nil is the data folder. Errors are for people.
@@ -42,7 +44,7 @@ func LoadLog(file string, opts Options) (*Kafka, error) {
 
 // logOn reads the log: an address, or a mapping that may have one.
 func (s *source) logOn(p *Pipeline, n *yaml.Node, retention field) error {
-	k := &Kafka{Partitions: defaultPartitions, MaxDocument: defaultMaxDocument, TransactionTimeout: defaultTransactionTimeout, Prefix: prefixOf(p.File), At: s.at(n)}
+	k := &Kafka{Partitions: defaultPartitions, MaxDocument: defaultMaxDocument, TransactionTimeout: defaultTransactionTimeout, SessionTimeout: defaultSessionTimeout, Prefix: prefixOf(p.File), At: s.at(n)}
 	if n.Kind == yaml.ScalarNode {
 		if err := s.kafkaURL(k)(n); err != nil {
 			return err
@@ -70,6 +72,12 @@ func (s *source) logOn(p *Pipeline, n *yaml.Node, retention field) error {
 		"transactionTimeout": only(func(n *yaml.Node) (err error) {
 			if k.TransactionTimeout, err = ParseAge(n.Value); err != nil || k.TransactionTimeout < time.Second {
 				return s.fail(n, "transactionTimeout of the log is %q: it must be a duration of a second or more, such as 15m", n.Value)
+			}
+			return nil
+		}),
+		"sessionTimeout": only(func(n *yaml.Node) (err error) {
+			if k.SessionTimeout, err = ParseAge(n.Value); err != nil || k.SessionTimeout < leastSessionTimeout {
+				return s.fail(n, "sessionTimeout of the log is %q: it must be a duration of %s or more, such as 10s", n.Value, leastSessionTimeout)
 			}
 			return nil
 		}),
@@ -108,9 +116,6 @@ func (s *source) kafka(p *Pipeline, k *Kafka, tls kafkalogin.TLS, n *yaml.Node) 
 	problems := append(k.Credentials.Problems(), k.TLS.Validate())
 	if err := usererr.Join("the log's login has these problems:", problems); err != nil {
 		return s.fail(n, "%s", usererr.Message(err))
-	}
-	if r := &p.Retention; r.Limited() && !r.DropUnread {
-		return s.fail(n, "retention of a log on Kafka is that of its topics, which drop what is older whether it was read or not: write unread: drop to have it so (a materialization that lost documents stops and says so), or leave retention out to keep all")
 	}
 	p.Kafka = k
 	return nil
@@ -155,6 +160,7 @@ func (s *source) kafkaTopics(k *Kafka) field {
 	return func(n *yaml.Node) error {
 		return s.members(n, "topics", map[string]field{
 			"partitions": whole(&k.Partitions, "partitions", 10_000), "replication": whole(&k.Replication, "replication", 100), "adopt": s.boolean(&k.Adopt, "adopt"),
+			"compact": s.texts(&k.Compact, "compact"),
 			"prefix": func(n *yaml.Node) error {
 				if !topicName.MatchString(n.Value) {
 					return s.fail(n, "prefix of the log's topics is %q: it must be made of letters, digits, dots, dashes and underscores, at most 100", n.Value)

@@ -120,7 +120,7 @@ func (s *source) log(p *Pipeline) field {
 }
 
 func (s *source) capture(p *Pipeline, name string, n *yaml.Node) error {
-	c := &Capture{Name: name, Interval: DefaultInterval, At: s.at(n)}
+	c := &Capture{Name: name, Interval: DefaultInterval, Shards: 1, At: s.at(n)}
 	var disabled bool
 	fields := map[string]field{
 		"endpoint": s.endpoint(&c.Endpoint),
@@ -131,7 +131,7 @@ func (s *source) capture(p *Pipeline, name string, n *yaml.Node) error {
 			return nil
 		},
 		"bindings":     s.bindings(func(n *yaml.Node) error { return s.captureBinding(c, n) }),
-		"shards":       s.shards(&disabled),
+		"shards":       s.shards(&c.Shards, &disabled),
 		"autoDiscover": ignore,
 	}
 	if err := s.members(n, "the capture "+name, fields); err != nil {
@@ -205,12 +205,12 @@ func (s *source) projections(c *Collection, n *yaml.Node) error {
 }
 
 func (s *source) materialization(p *Pipeline, name string, n *yaml.Node) error {
-	m := &Materialization{Name: name, At: s.at(n)}
+	m := &Materialization{Name: name, Shards: 1, At: s.at(n)}
 	var disabled bool
 	fields := map[string]field{
 		"endpoint": s.endpoint(&m.Endpoint),
 		"bindings": s.bindings(func(n *yaml.Node) error { return s.materializationBinding(m, n) }),
-		"shards":   s.shards(&disabled),
+		"shards":   s.shards(&m.Shards, &disabled),
 	}
 	if err := s.members(n, "the materialization "+name, fields); err != nil {
 		return err
@@ -295,9 +295,22 @@ func (s *source) bindings(read func(*yaml.Node) error) field {
 	return func(n *yaml.Node) error { return s.list(n, "bindings", read) }
 }
 
-func (s *source) shards(disabled *bool) field {
+// maxShards bounds how many processes of one task there can be; each is a connector.
+const maxShards = 1000
+
+// shards reads how many a task has: a number, or the mapping of a catalog with the number in it.
+func (s *source) shards(count *int, disabled *bool) field {
+	number := func(n *yaml.Node) (err error) {
+		if *count, err = strconv.Atoi(n.Value); err != nil || *count < 1 || *count > maxShards {
+			return s.fail(n, "shards is %q: it must be a whole number from 1 to %d", n.Value, maxShards)
+		}
+		return nil
+	}
 	return func(n *yaml.Node) error {
-		return s.members(n, "shards", map[string]field{"disable": s.boolean(disabled, "disable"), "logLevel": ignore, "minTxnDuration": ignore, "maxTxnDuration": ignore})
+		if n.Kind == yaml.ScalarNode {
+			return number(n)
+		}
+		return s.members(n, "shards", map[string]field{"count": number, "disable": s.boolean(disabled, "disable"), "logLevel": ignore, "minTxnDuration": ignore, "maxTxnDuration": ignore})
 	}
 }
 

@@ -69,7 +69,8 @@ type Capture struct {
 	Endpoint Endpoint
 	Interval time.Duration // the least time between two starts of a connector that ends by itself
 	Bindings []CaptureBinding
-	At       string // file:line
+	Shards   int    // that run side by side, at least one; more than one only with a log on Kafka
+	At       string `json:"-"` // file:line
 }
 
 // CaptureBinding is one stream of a capture.
@@ -87,7 +88,7 @@ type Collection struct {
 	Projections map[string]string // field to JSON pointer, for fields that are not called like their location
 	// Depth is the greatest depth in which a materialization takes fields by itself, see Fields. Fields below it are not inferred.
 	Depth int
-	At    string
+	At    string `json:"-"`
 }
 
 // Materialization writes collections into a system.
@@ -96,7 +97,8 @@ type Materialization struct {
 	Endpoint Endpoint
 	Bindings []MaterializationBinding
 	Paused   []MaterializationBinding // those that are disabled
-	At       string
+	Shards   int                      // as of a capture
+	At       string                   `json:"-"`
 }
 
 // MaterializationBinding is one collection going into one resource.
@@ -106,7 +108,7 @@ type MaterializationBinding struct {
 	Fields   Fields
 	Backfill uint32 // raise it to materialize the collection anew
 	Priority int32
-	At       string
+	At       string `json:"-"`
 }
 
 // Fields is what the user wants of a binding's fields.
@@ -137,8 +139,11 @@ type Kafka struct {
 	Partitions, Replication int
 	MaxDocument             int64         // bytes that a document may have
 	TransactionTimeout      time.Duration // how long the cluster lets a transaction be open
-	Adopt                   bool          // topics that exist may be used
-	At                      string        // file:line
+	Compact                 []string      // collections whose topics keep only the last document of each key
+	// SessionTimeout is after how long the cluster gives the tasks of a process that is not heard of to others.
+	SessionTimeout time.Duration
+	Adopt          bool   // topics that exist may be used
+	At             string // file:line
 }
 
 // String is the cluster, as messages name it.

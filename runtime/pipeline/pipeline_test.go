@@ -222,8 +222,9 @@ func TestLogOnKafka(t *testing.T) {
 		"{url: kafka://x, topics: {replication: all}}":                       `replication of the log's topics is "all": it must be a whole number from 1 to 100`,
 		"{url: kafka://x, topics: {prefix: a/b}}":                            `prefix of the log's topics is "a/b": it must be made of letters, digits, dots, dashes and underscores, at most 100`,
 		"{url: kafka://x, topics: {maxDocument: big}}":                       `maxDocument of the log's topics is "big": it must be a size such as 1MB or 64MB, at most 1GiB`,
+		"{url: kafka://x, topics: {compact: [c, none]}}":                     "compact of the log's topics names the collection none, which is not defined",
+		"{url: kafka://x, sessionTimeout: 1s}":                               `sessionTimeout of the log is "1s": it must be a duration of 6s or more, such as 10s`,
 		"{url: kafka://x, transactionTimeout: soon}":                         `transactionTimeout of the log is "soon": it must be a duration of a second or more, such as 15m`,
-		"{url: kafka://x, retention: {time: 7d}}":                            "retention of a log on Kafka is that of its topics, which drop what is older whether it was read or not: write unread: drop to have it so",
 	} {
 		_, err := load(log)
 		require.Error(t, err, log)
@@ -232,5 +233,47 @@ func TestLogOnKafka(t *testing.T) {
 	}
 	for file, want := range map[string]string{"a/shop.yaml": "shop", "-.yaml": "sluice", "my shop!.v2.yaml": "my-shop-.v2"} {
 		require.Equal(t, want, prefixOf(file))
+	}
+}
+
+func TestShards(t *testing.T) {
+	t.Parallel()
+	load := func(capture, materialization, log string) (*Pipeline, error) {
+		return Load(files(t, "captures:\n  a:\n    endpoint: {local: {command: [cat]}}\n    bindings: [{resource: {}, target: c}]\n    shards: "+capture+
+			"\nmaterializations:\n  m:\n    endpoint: {local: {command: [cat]}}\n    bindings: [{resource: {}, source: c}]\n    shards: "+materialization+
+			"\ncollections:\n  c: {key: [/id], schema: {}}\n"+log+"\n", nil), Options{})
+	}
+	p, err := load("4", "{count: 2}", "log: kafka://localhost")
+	require.NoError(t, err)
+	require.Equal(t, []int{4, 2}, []int{p.Captures[0].Shards, p.Materializations[0].Shards})
+	one, err := p.Fingerprint("prefix")
+	require.NoError(t, err)
+	require.Len(t, one, 32)
+	same, err := load("4", "{count: 2, disable: false} # a comment\n", "log: kafka://elsewhere")
+	require.NoError(t, err)
+	again, err := same.Fingerprint("prefix")
+	require.NoError(t, err)
+	require.Equal(t, one, again, "where lines and the log are makes no difference to what tasks do")
+	other, err := p.Fingerprint("other")
+	require.NoError(t, err)
+	require.NotEqual(t, one, other)
+	p.Captures[0].Endpoint.Config = []byte(`{"password":"x"}`)
+	changed, err := p.Fingerprint("prefix")
+	require.NoError(t, err)
+	require.NotEqual(t, one, changed)
+
+	p, err = load("{disable: false}", "1", "")
+	require.NoError(t, err)
+	require.Equal(t, []int{1, 1}, []int{p.Captures[0].Shards, p.Materializations[0].Shards})
+	for _, c := range [][4]string{
+		{"0", "1", "", `pipeline.yaml:5: shards is "0": it must be a whole number from 1 to 1000`},
+		{"1", "{count: many}", "", `pipeline.yaml:10: shards is "many": it must be a whole number from 1 to 1000`},
+		{"2", "1", "", "pipeline.yaml:3: the capture a has 2 shards, which takes a log on Kafka (log: kafka://…): the one in the data folder has whole tasks"},
+		{"1", "2", "", "pipeline.yaml:8: the materialization m has 2 shards, which takes a log on Kafka (log: kafka://…): the one in the data folder has whole tasks"},
+		{"1", "4", "log: kafka://localhost", "pipeline.yaml:8: the materialization m has 4 shards, but topics of the log have 3 partitions, each of which is read by one shard: lower shards, or set topics.partitions of the log to more and begin with a new topics.prefix"},
+	} {
+		_, err := load(c[0], c[1], c[2])
+		require.Error(t, err)
+		require.Contains(t, usererr.Message(err), c[3])
 	}
 }

@@ -3,6 +3,7 @@
 package status
 
 import (
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -42,6 +43,7 @@ type Board struct {
 	mu    sync.Mutex
 	tasks []*Task
 	held  map[string]int64 // see Held
+	share bool             // see Share
 	now   func() time.Time
 }
 
@@ -66,6 +68,27 @@ func (b *Board) Task(kind Kind, name string) *Task {
 		return x.kind < y.kind || x.kind == y.kind && x.name < y.name
 	})
 	return t
+}
+
+// Remove takes a task off the board, which another process runs now.
+func (b *Board) Remove(t *Task) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.tasks = slices.DeleteFunc(b.tasks, func(other *Task) bool { return other == t })
+}
+
+// Share says that this process shares the pipeline with others, so that it may well have no task.
+func (b *Board) Share() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.share = true
+}
+
+// Shared tells whether Share was called.
+func (b *Board) Shared() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.share
 }
 
 // Task is one capture or materialization.

@@ -10,6 +10,14 @@ type Snapshot struct {
 	Updated  time.Time `json:"updated"`
 	Ended    bool      `json:"ended,omitempty"`
 	Tasks    []TaskRow `json:"tasks"`
+	// Places say who runs what, of a pipeline that processes share; the tasks above are those of this one.
+	Places []Place `json:"places,omitempty"`
+}
+
+// Place is where a task, or a shard of it, runs.
+type Place struct {
+	Task    string `json:"task"`
+	Process string `json:"process,omitempty"` // "" if none does
 }
 
 // TaskRow is one task of a snapshot.

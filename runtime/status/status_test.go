@@ -64,6 +64,20 @@ materialization acme/warehouse  failing
 	require.Contains(t, Table(s, now.Add(time.Minute), 0)[0], "stopped 1m00s ago")
 }
 
+func TestTableOfPlaces(t *testing.T) {
+	t.Parallel()
+	places := []Place{{"capture acme/source", "one-17"}, {"materialization acme/warehouse 1/2", "two-4"}, {"materialization acme/warehouse 2/2", ""}}
+	want := strings.TrimSpace(`
+TASK                                RUNS ON
+capture acme/source                 one-17
+materialization acme/warehouse 1/2  two-4
+materialization acme/warehouse 2/2  nobody: it moves to another process, or no process runs`)
+	require.Equal(t, "sluice · p.yaml · not run with this data folder\n"+want, strings.Join(Table(&Snapshot{Pipeline: "p.yaml", Places: places}, time.Now(), 0), "\n"))
+	now := time.Now()
+	whole := strings.Join(Table(&Snapshot{PID: 7, Pipeline: "p.yaml", Started: now, Updated: now, Places: places}, now, 0), "\n")
+	require.True(t, strings.HasSuffix(whole, "\n\n"+want), whole)
+}
+
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	b, c, m, _ := board()

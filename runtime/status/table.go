@@ -11,6 +11,8 @@ import (
 func Table(s *Snapshot, now time.Time, width int) []string {
 	head := fmt.Sprintf("sluice · %s · running for %s", s.Pipeline, short(now.Sub(s.Started)))
 	switch {
+	case s.PID == 0:
+		return append([]string{fmt.Sprintf("sluice · %s · not run with this data folder", s.Pipeline)}, placeTable(s.Places)...)
 	case s.Ended:
 		head = fmt.Sprintf("sluice · %s · stopped %s ago", s.Pipeline, short(now.Sub(s.Updated)))
 	case !s.Alive(now):
@@ -39,10 +41,30 @@ func Table(s *Snapshot, now time.Time, width int) []string {
 		}
 	}
 	lines := append([]string{head}, align(rows)...)
+	if len(s.Places) > 0 {
+		lines = append(append(lines, ""), placeTable(s.Places)...)
+	}
 	if width > 0 {
 		for i, line := range lines {
 			lines[i] = cut(line, width)
 		}
+	}
+	return lines
+}
+
+// placeTable is who runs what, for people.
+func placeTable(places []Place) []string {
+	places = append([]Place{{"TASK", "RUNS ON"}}, places...)
+	width := 0
+	for _, p := range places {
+		width = max(width, utf8.RuneCountInString(p.Task))
+	}
+	lines := make([]string, 0, len(places))
+	for _, p := range places {
+		if p.Process == "" {
+			p.Process = "nobody: it moves to another process, or no process runs"
+		}
+		lines = append(lines, fmt.Sprintf("%-*s  %s", width, p.Task, p.Process))
 	}
 	return lines
 }

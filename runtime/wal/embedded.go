@@ -275,8 +275,17 @@ func (e *Embedded) Alone(collection, capture string) []Head {
 	return slices.DeleteFunc(e.Heads(collection), func(h Head) bool { return h.Journal.Part != capture })
 }
 
-// Records implements Engine: nobody else has the folder open.
-func (e *Embedded) Records(string) Store { return e }
+// Take implements Engine: nobody else has the folder open.
+func (e *Embedded) Take(context.Context, string, func(error)) (Store, error) { return e, nil }
+
+// Release implements Engine.
+func (e *Embedded) Release(string) {}
+
+// Fence implements Engine.
+func (e *Embedded) Fence(context.Context, string) error { return nil }
+
+// Share implements Log: tasks are whole here.
+func (e *Embedded) Share(Journal, int) int { return 0 }
 
 // Changed implements Log.
 func (e *Embedded) Changed() <-chan struct{} {

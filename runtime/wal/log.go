@@ -25,7 +25,8 @@ type Log interface {
 	Placed
 	// Heads returns the journals of a collection and up to where each is committed.
 	Heads(collection string) []Head
-	// Changed returns a channel that is closed at the next commit of a capture. Take it before looking at Heads.
+	// Changed returns a channel that is closed at the next commit of a capture, and when a record has changed in a log that has shards. Take it
+	// before looking at Heads, or at records.
 	Changed() <-chan struct{}
 	// Writer opens the log for a capture, and forgets what was appended for it and never committed. There is one
 	// writer of a capture at a time.
@@ -44,6 +45,8 @@ type Placed interface {
 	// Alone returns the journals of a collection, and up to where each is committed, if nobody but one capture has ever written to
 	// them, and none of them otherwise.
 	Alone(collection, capture string) []Head
+	// Share is which one of a number of shards reads a journal: each journal is read by one.
+	Share(journal Journal, shards int) int
 	// Words are what messages for people call this log.
 	Words() Words
 }
@@ -61,11 +64,21 @@ type Engine interface {
 	Log
 	Store
 	Inspected
-	// Records are the same records, as one task changes them ("capture/NAME", "materialization/NAME"): what it has appended and
-	// not committed is forgotten by that. An error wraps [ErrFenced] once another instance of the task has begun elsewhere.
-	Records(task string) Store
+	Tasks
 	// Close closes the log. Nobody may use it any more.
 	Close() error
+}
+
+// Tasks says whose the tasks are that write to a log.
+type Tasks interface {
+	// Take makes a shard of a task ("capture/NAME", "materialization/NAME", and the shard's suffix) this process', and returns the records as it
+	// changes them: what it has appended and not committed is forgotten by that. No instance of it elsewhere can commit anything any more. The store's
+	// errors wrap [ErrFenced] once another process has taken it, and fenced, which may be nil, is called with the first of them; so it is when that is found out otherwise.
+	Take(ctx context.Context, task string, fenced func(error)) (Store, error)
+	// Release gives a shard back that was taken, and that nobody uses any more.
+	Release(task string)
+	// Fence does to a shard what Take does to older instances of it, and leaves it to nobody.
+	Fence(ctx context.Context, task string) error
 }
 
 // Inspected is what is asked of a log to look into it.
@@ -82,10 +95,12 @@ type Inspected interface {
 	Through(journal Journal, offset int64) (Commit, error)
 }
 
-// Bounded is a log from which the engine drops old documents, by the pipeline's retention. Others bound themselves.
+// Bounded is a log from which the engine drops old documents, by the pipeline's retention.
 type Bounded interface {
 	Inspected
 	Store
+	// Behind is that of [Placed].
+	Behind(journal Journal, offset int64) int64
 	// Start is where the oldest document of a journal stands; zero if there is none.
 	Start(Journal) int64
 	// Drop forgets the documents of a journal in front of an offset, for good: one at which a commit begins.
@@ -107,6 +122,26 @@ type Store interface {
 // Records are changes of records by name; nil deletes.
 type Records map[string][]byte
 
+// Shared is a store whose records other processes change, too.
+type Shared interface {
+	Store
+	// Update makes changes that follow from what the records say: change is called again if another process has changed some meanwhile.
+	// Nothing is done if it returns none.
+	Update(ctx context.Context, change func() (Records, error)) error
+}
+
+// Update is Update of a store that is shared, and makes the changes once in any other.
+func Update(ctx context.Context, store Store, change func() (Records, error)) error {
+	if shared, ok := store.(Shared); ok {
+		return shared.Update(ctx, change)
+	}
+	changes, err := change()
+	if err != nil || len(changes) == 0 {
+		return err
+	}
+	return store.Put(ctx, changes)
+}
+
 // Writer appends to the journals of one capture.
 type Writer interface {
 	// Append adds a block behind all that was appended before. The block may be reused when it returns.
@@ -122,7 +157,8 @@ type Writer interface {
 
 // Reader iterates over blocks.
 type Reader interface {
-	// Next returns the next block and the offset behind it; ok is false at the end. The block's Docs alias memory
+	// Next returns the next block and the offset behind it; ok is false at the end, which may be behind the last block where documents were
+	// compacted away. The block's Docs alias memory
 	// that stays valid after Next and Close.
 	Next() (b Block, next int64, ok bool, err error)
 	Close() error

@@ -92,17 +92,17 @@ func (w *writer) Append(collection string, b *Block) error {
 	if b.Sealed.IsZero() {
 		b.Sealed = w.log.opts.Now()
 	}
-	w.scratch = b.appendTo(w.scratch[:0])
-	if err := w.batch.Set(blockKey(t.number, t.offset), w.scratch, nil); err != nil {
+	key := blockKey(t.number, t.offset)
+	record := w.batch.SetDeferred(len(key), headerSize+b.Size())
+	copy(record.Key, key)
+	b.appendTo(record.Value[:0])
+	if err := record.Finish(); err != nil {
 		return fmt.Errorf("appending to %s: %w", t.journal, err)
 	}
-	t.offset += int64(len(w.scratch))
+	t.offset += int64(len(record.Value))
 	t.moved = true
 	t.docs += int64(b.Count)
 	b.Sealed = time.Time{}
-	if cap(w.scratch) > earlyBytes {
-		w.scratch = nil
-	}
 	if w.batch.Len() < earlyBytes {
 		return nil
 	}

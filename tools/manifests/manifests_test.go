@@ -2,8 +2,10 @@ package manifests
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,6 +26,8 @@ func object(kind string) any {
 		return &corev1.Service{}
 	case "StatefulSet":
 		return &appsv1.StatefulSet{}
+	case "Deployment":
+		return &appsv1.Deployment{}
 	}
 	return nil
 }
@@ -38,23 +42,24 @@ func parse(t *testing.T, text []byte) (any, error) {
 	return into, yaml.UnmarshalStrict(text, into)
 }
 
-func documents(t *testing.T) [][]byte {
+// manifests are the documents of each file.
+func manifests(t *testing.T) map[string][][]byte {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
 	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	var all [][]byte
+	require.Len(t, files, 2)
+	all := map[string][][]byte{}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
-		all = append(all, bytes.Split(text, []byte("\n---\n"))...)
+		all[filepath.Base(file)] = bytes.Split(text, []byte("\n---\n"))
 	}
 	return all
 }
 
 func TestSchemas(t *testing.T) {
 	t.Parallel()
-	for _, text := range documents(t) {
+	for _, text := range slices.Concat(slices.Collect(maps.Values(manifests(t)))...) {
 		_, err := parse(t, text)
 		require.NoError(t, err)
 		// What the API would refuse is found.
@@ -66,26 +71,43 @@ func TestSchemas(t *testing.T) {
 // TestReferences: what the schemas cannot say, names that must be those of something else.
 func TestReferences(t *testing.T) {
 	t.Parallel()
-	var set *appsv1.StatefulSet
-	configs, services := map[string]*corev1.ConfigMap{}, map[string]*corev1.Service{}
-	for _, text := range documents(t) {
-		parsed, err := parse(t, text)
-		require.NoError(t, err)
-		switch o := parsed.(type) {
-		case *appsv1.StatefulSet:
-			set = o
-		case *corev1.ConfigMap:
-			configs[o.Name] = o
-		case *corev1.Service:
-			services[o.Name] = o
+	for file, texts := range manifests(t) {
+		var set *appsv1.StatefulSet
+		var deployment *appsv1.Deployment
+		configs, services := map[string]*corev1.ConfigMap{}, map[string]*corev1.Service{}
+		for _, text := range texts {
+			parsed, err := parse(t, text)
+			require.NoError(t, err)
+			switch o := parsed.(type) {
+			case *appsv1.StatefulSet:
+				set = o
+			case *appsv1.Deployment:
+				deployment = o
+			case *corev1.ConfigMap:
+				configs[o.Name] = o
+			case *corev1.Service:
+				services[o.Name] = o
+			}
 		}
+		if file == "sluice-kafka.yaml" {
+			require.Greater(t, *deployment.Spec.Replicas, int32(1))
+			require.Equal(t, deployment.Spec.Selector.MatchLabels, deployment.Spec.Template.Labels)
+			require.Contains(t, deployment.Spec.Template.Spec.Containers[0].Args, "--join")
+			require.Contains(t, configs["shop"].Data["pipeline.yaml"], "url: kafka://")
+			checkPod(t, deployment.Spec.Template, nil, configs, services["shop"])
+			continue
+		}
+		require.EqualValues(t, 1, *set.Spec.Replicas, "the log is of one process")
+		require.Equal(t, set.Spec.Selector.MatchLabels, set.Spec.Template.Labels)
+		require.NotContains(t, set.Spec.Template.Spec.Containers[0].Args, "--join")
+		checkPod(t, set.Spec.Template, set.Spec.VolumeClaimTemplates, configs, services[set.Spec.ServiceName])
 	}
-	require.NotNil(t, set)
-	pod := set.Spec.Template
-	require.EqualValues(t, 1, *set.Spec.Replicas, "the log is of one process")
-	require.Equal(t, set.Spec.Selector.MatchLabels, pod.Labels)
-	require.Contains(t, services, set.Spec.ServiceName)
-	require.Equal(t, pod.Labels, services[set.Spec.ServiceName].Spec.Selector)
+}
+
+func checkPod(t *testing.T, pod corev1.PodTemplateSpec, claims []corev1.PersistentVolumeClaim, configs map[string]*corev1.ConfigMap, service *corev1.Service) {
+	t.Helper()
+	require.NotNil(t, service)
+	require.Equal(t, pod.Labels, service.Spec.Selector)
 	require.GreaterOrEqual(t, *pod.Spec.TerminationGracePeriodSeconds, int64(60))
 
 	volumes := map[string]bool{}
@@ -95,7 +117,7 @@ func TestReferences(t *testing.T) {
 			require.Contains(t, configs, v.ConfigMap.Name)
 		}
 	}
-	for _, v := range set.Spec.VolumeClaimTemplates {
+	for _, v := range claims {
 		volumes[v.Name] = true
 	}
 	c := pod.Spec.Containers[0]

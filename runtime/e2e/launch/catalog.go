@@ -32,9 +32,10 @@ type Capture struct {
 	Shards   *Shards          `yaml:"shards,omitempty"`
 }
 
-// Shards switches a task off without taking it out of the file.
+// Shards switches a task off without taking it out of the file, or says how many shards it has.
 type Shards struct {
-	Disable bool `yaml:"disable"`
+	Disable bool `yaml:"disable,omitempty"`
+	Count   int  `yaml:"count,omitempty"`
 }
 
 // CaptureBinding is one table of a capture.
@@ -55,6 +56,7 @@ type Collection struct {
 type Materialization struct {
 	Endpoint Endpoint                 `yaml:"endpoint"`
 	Bindings []MaterializationBinding `yaml:"bindings"`
+	Shards   int                      `yaml:"shards,omitempty"`
 }
 
 // MaterializationBinding is one collection going into one table.

@@ -23,7 +23,9 @@ type Options struct {
 	Data     string   // the folder with the log and the checkpoints
 	Metrics  string   // host:port to serve metrics on; empty means none
 	Flags    []string // more of the command line, before `run`
+	Join     bool     // beside others
 	Env      []string // added to the environment, which is ours otherwise
+	Host     []string // what stands before the command line to have it run elsewhere, by the same process; empty means here
 	// Stdout and Stderr are handed to the process; nil discards. A terminal on Stdout shows the live table.
 	Stdout, Stderr *os.File
 }
@@ -41,10 +43,14 @@ const stopTimeout = 30 * time.Second
 // Start starts the runtime. It is told to stop when the context ends or the calling process dies.
 func Start(ctx context.Context, opts Options) (*Runtime, error) {
 	args := append(slices.Clone(opts.Flags), "run", opts.Pipeline, "--data", opts.Data)
+	if opts.Join {
+		args = append(args, "--join")
+	}
 	if opts.Metrics != "" {
 		args = append(args, "--metrics", opts.Metrics)
 	}
-	cmd := exec.CommandContext(ctx, opts.Binaries.Sluice(), args...)
+	line := slices.Concat(opts.Host, []string{opts.Binaries.Sluice()}, args)
+	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
 	cmd.Env = append(cmd.Environ(), opts.Env...)
 	cmd.Stdout, cmd.Stderr = asWriter(opts.Stdout), asWriter(opts.Stderr)
 	// A group of its own: Ctrl-C on the terminal is for us, and we pass it on once.
