@@ -93,7 +93,7 @@ race: services ## Run every test under the race detector (several times slower)
 	go test -race -timeout $(TEST_TIMEOUT) $(RUNFLAG) $(PKG)
 
 .PHONY: stress
-stress: services ## Stress captures for STRESS (5m), then for STRESS_MORE (2m) on every other server version
+stress: services ## Stress captures, and a cluster, for STRESS (5m), then captures for STRESS_MORE (2m) on every other server version
 	@scripts/stress $(STRESS) $(STRESS_MORE)
 
 .PHONY: fuzz
