@@ -24,37 +24,47 @@ type place struct {
 // errGone says that what stands at an offset was dropped.
 var errGone = errors.New("what stood there was dropped")
 
-// fetch is fetchBy the log's client.
-func (l *Log) fetch(ctx context.Context, at place, offset int64, maxBytes int, wait time.Duration) (records []*kgo.Record, next int64, err error) {
-	return l.fetchBy(ctx, l.client, at, offset, maxBytes, wait)
-}
-
-// fetchBy reads committed records of a partition from an offset, about maxBytes of them as they are stored, and the offset behind them; it waits
+// fetch reads committed records of a partition from an offset, about maxBytes of them as they are stored; it waits
 // for some until the wait is over. The leader is found, and found anew, until the log's patience is over. The error is for people, or wraps errGone.
-func (l *Log) fetchBy(ctx context.Context, client *kgo.Client, at place, offset int64, maxBytes int, wait time.Duration) (records []*kgo.Record, next int64, err error) {
+func (l *Log) fetch(ctx context.Context, client *kgo.Client, at place, offset int64, maxBytes int, wait time.Duration) (*answer, error) {
 	deadline := time.Now().Add(l.o.Patience)
 	for {
-		records, next, err = l.fetchOnce(ctx, client, at, offset, maxBytes, wait)
+		sent, err := l.fetchOnce(ctx, client, at, offset, maxBytes, wait)
+		if err == nil {
+			err = kerr.ErrorForCode(sent.ErrorCode)
+		}
 		switch {
 		case err == nil:
-			return records, next, nil
+			return newAnswer(sent, offset, l.unpack), nil
 		case errors.Is(err, kerr.OffsetOutOfRange):
-			return nil, 0, errGone
+			return nil, errGone
 		case ctx.Err() != nil:
-			return nil, 0, cause(ctx, err)
+			return nil, cause(ctx, err)
 		case !passes(err) || time.Now().After(deadline):
-			return nil, 0, l.explain(err, "reading the log", at.topic)
+			return nil, l.explain(err, "reading the log", at.topic)
 		}
 		if err := retry.Sleep(ctx, 100*time.Millisecond); err != nil {
-			return nil, 0, cause(ctx, err)
+			return nil, cause(ctx, err)
 		}
 	}
 }
 
-func (l *Log) fetchOnce(ctx context.Context, client *kgo.Client, at place, offset int64, maxBytes int, wait time.Duration) ([]*kgo.Record, int64, error) {
-	led, err := leader(ctx, client, at)
+// fetchAll is fetch, and takes the answer apart. next is where the next fetch begins.
+func (l *Log) fetchAll(ctx context.Context, client *kgo.Client, at place, offset int64, maxBytes int, wait time.Duration) (records []record, next int64, err error) {
+	a, err := l.fetch(ctx, client, at, offset, maxBytes, wait)
 	if err != nil {
 		return nil, 0, err
+	}
+	if records, err = a.rest(); err != nil {
+		return nil, 0, l.explain(err, "reading the log", at.topic)
+	}
+	return records, a.next, nil
+}
+
+func (l *Log) fetchOnce(ctx context.Context, client *kgo.Client, at place, offset int64, maxBytes int, wait time.Duration) (*kmsg.FetchResponseTopicPartition, error) {
+	led, err := leader(ctx, client, at)
+	if err != nil {
+		return nil, err
 	}
 	p := kmsg.NewFetchRequestTopicPartition()
 	p.Partition, p.FetchOffset, p.PartitionMaxBytes = at.partition, offset, int32(maxBytes)
@@ -67,22 +77,19 @@ func (l *Log) fetchOnce(ctx context.Context, client *kgo.Client, at place, offse
 	defer cancel()
 	answer, err := client.Broker(int(led)).RetriableRequest(limited, request)
 	if err != nil {
-		return nil, 0, cause(limited, err)
+		return nil, cause(limited, err)
 	}
 	response, ok := answer.(*kmsg.FetchResponse)
 	if !ok {
-		return nil, 0, errors.New("the answer is none to a fetch")
+		return nil, errors.New("the answer is none to a fetch")
 	}
 	if err := kerr.ErrorForCode(response.ErrorCode); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	if len(response.Topics) != 1 || len(response.Topics[0].Partitions) != 1 {
-		return nil, 0, errors.New("the answer to a fetch lacks the partition")
+		return nil, errors.New("the answer to a fetch lacks the partition")
 	}
-	got, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
-		Offset: offset, IsolationLevel: kgo.ReadCommitted(), Topic: at.topic, Partition: at.partition,
-	}, &response.Topics[0].Partitions[0], kgo.DefaultDecompressor(), nil)
-	return got.Records, next, got.Err
+	return &response.Topics[0].Partitions[0], nil
 }
 
 // leader asks who leads a partition. The client keeps the answer for a while.

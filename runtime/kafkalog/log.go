@@ -59,6 +59,7 @@ type Log struct {
 	client   *kgo.Client // reads, and asks
 	follower *kgo.Client // waits for what others commit, on connections of its own: brokers answer those of one in turn
 	admin    *kadm.Client
+	unpack   kgo.Decompressor
 	identity wal.Identity
 	instance instance
 	state    state
@@ -120,7 +121,7 @@ func openOnce(ctx context.Context, o Options) (*Log, error) {
 	}
 	host, _ := os.Hostname() // for people; there may be none
 	l := &Log{
-		o: o, client: client, admin: kadm.NewClient(client), owners: map[string]*owner{}, topics: map[string]*topic{},
+		o: o, client: client, admin: kadm.NewClient(client), unpack: kgo.DefaultDecompressor(), owners: map[string]*owner{}, topics: map[string]*topic{},
 		instance: instance{ID: rand.Text(), Host: host, PID: os.Getpid(), At: o.Now(), Joined: o.Joined, Pipeline: o.Pipeline},
 		wake:     make(chan struct{}, 1), changed: make(chan struct{}), opening: true,
 	}

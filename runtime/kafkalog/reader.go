@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sluicedata/sluice/runtime/wal"
 	"github.com/sluicedata/sluice/sdk/usererr"
@@ -28,10 +27,10 @@ type reader struct {
 	journal wal.Journal
 	at      place
 	marks   []mark
-	next    int64 // behind what was handed out
-	read    int64 // behind what was fetched
 	to      int64
-	records []*kgo.Record
+	next    int64    // behind what was handed out
+	answer  *answer  // the newest of a broker
+	records []record // of a batch of it, that are not handed out yet
 }
 
 // Reader implements wal.Log.
@@ -45,7 +44,7 @@ func (l *Log) Reader(j wal.Journal, from, to int64) (wal.Reader, error) {
 		return nil, err
 	}
 	from = max(from, t.Base[p])
-	return &reader{log: l, topic: t, journal: j, at: place{t.Topic, id, int32(p)}, marks: l.total(j.Collection).Marks, next: from, read: from, to: to}, nil
+	return &reader{log: l, topic: t, journal: j, at: place{t.Topic, id, int32(p)}, marks: l.total(j.Collection).Marks, to: to, next: from, answer: &answer{next: from}}, nil
 }
 
 // textOf and parseID are an id of a topic as it is kept.
@@ -61,66 +60,84 @@ func parseID(text string) (id kadm.TopicID, err error) {
 }
 
 // Next implements wal.Reader.
-func (r *reader) Next() (wal.Block, int64, bool, error) {
-	for len(r.records) == 0 {
-		if r.read >= r.to {
-			r.next = r.to // what was left was compacted away, or are marks of transactions
-			return wal.Block{}, r.next, false, nil
-		}
-		if err := r.fetch(); err != nil {
-			return wal.Block{}, 0, false, err
-		}
-	}
-	block := wal.Block{Sealed: r.records[0].Timestamp}
-	taken := 0
-	for _, record := range r.records {
-		version, err := r.version(record)
+func (r *reader) Next() (block wal.Block, next int64, ok bool, err error) {
+	for {
+		more, err := r.fill()
 		if err != nil {
 			return wal.Block{}, 0, false, err
 		}
-		block.Schema = max(block.Schema, version)
-		block.Add(record.Value)
-		if taken++; block.Size() >= blockBytes {
-			break
+		if !more {
+			r.next = r.to // what is left are marks of transactions, or was compacted away
+		}
+		if !more || block.Size() >= blockBytes {
+			return block, r.next, block.Count > 0, nil
+		}
+		if err := r.add(&block); err != nil {
+			return wal.Block{}, 0, false, err
 		}
 	}
-	r.next = r.records[taken-1].Offset + 1
-	clear(r.records[:taken])
-	if r.records = r.records[taken:]; len(r.records) == 0 && r.read >= r.to {
-		r.next = r.to // what is left are marks of transactions
-	}
-	return block, r.next, true, nil
 }
 
-// fetch gets records, but none at the end or behind it.
+// add hands out one record.
+func (r *reader) add(block *wal.Block) error {
+	record := &r.records[0]
+	version, err := r.version(record)
+	if err != nil {
+		return err
+	}
+	if block.Count == 0 {
+		block.Sealed = time.UnixMilli(record.milli)
+	}
+	block.Schema = max(block.Schema, version)
+	block.Add(record.value)
+	r.next, r.records = record.offset+1, r.records[1:]
+	return nil
+}
+
+// fill sees to it that there is a record to hand out; false if there is none before the end.
+func (r *reader) fill() (ok bool, err error) {
+	for len(r.records) == 0 {
+		switch {
+		case !r.answer.done():
+			if r.records, err = r.answer.take(); err != nil {
+				return false, r.log.explain(err, "reading the log", r.topic.Topic)
+			}
+		case r.answer.next >= r.to:
+			return false, nil
+		default:
+			if err := r.fetch(); err != nil {
+				return false, err
+			}
+		}
+	}
+	return r.records[0].offset < r.to, nil
+}
+
 func (r *reader) fetch() error {
-	records, next, err := r.log.fetch(r.log.ctx, r.at, r.read, fetchBytes, 500*time.Millisecond)
+	offset := r.answer.next
+	a, err := r.log.fetch(r.log.ctx, r.log.client, r.at, offset, fetchBytes, 500*time.Millisecond)
 	switch {
 	case errors.Is(err, errGone):
 		return usererr.New(err, "the topic %s of %s has no record %d in its partition %d any more, or does not have it yet: its retention has dropped it, or it was made anew. "+
-			"Raise the backfill counters of the capture's binding and of the materialization's, to fill it anew", r.topic.Topic, r.log.o.Kafka, r.read, r.at.partition)
+			"Raise the backfill counters of the capture's binding and of the materialization's, to fill it anew", r.topic.Topic, r.log.o.Kafka, offset, r.at.partition)
 	case err != nil:
 		return err
 	}
-	r.records = slices.DeleteFunc(records, func(record *kgo.Record) bool { return record.Offset >= r.to })
-	r.read = next
+	r.answer = a
 	return nil
 }
 
 // version is what a record needs by its header and by the marks. One without the header is not ours.
-func (r *reader) version(record *kgo.Record) (version uint32, err error) {
-	i := slices.IndexFunc(record.Headers, func(h kgo.RecordHeader) bool { return h.Key == headerSchema })
-	var n uint64
-	if i >= 0 {
-		n, err = strconv.ParseUint(string(record.Headers[i].Value), 10, 32)
-	}
-	if i < 0 || err != nil || record.Value == nil {
+func (r *reader) version(record *record) (version uint32, err error) {
+	text, ok := record.header(headerSchema)
+	n, err := strconv.ParseUint(string(text), 10, 32)
+	if !ok || err != nil || record.value == nil {
 		return 0, usererr.New(err, "the topic %s of %s has a record that no capture has written, in its partition %d at %d: nobody else may write to it. Find out who does; to go on behind it, keep the collection in another topic",
-			r.topic.Topic, r.log.o.Kafka, record.Partition, record.Offset)
+			r.topic.Topic, r.log.o.Kafka, r.at.partition, record.offset)
 	}
 	version = uint32(n)
 	for _, m := range r.marks {
-		if int(record.Partition) < len(m.From) && record.Offset >= m.From[record.Partition] {
+		if int(r.at.partition) < len(m.From) && record.offset >= m.From[r.at.partition] {
 			version = max(version, m.Version)
 		}
 	}
@@ -189,11 +206,11 @@ func (l *Log) timeAt(t *topic, p int, offset int64) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	records, _, err := l.fetch(l.ctx, place{t.Topic, id, int32(p)}, offset, 1, 0)
+	records, _, err := l.fetchAll(l.ctx, l.client, place{t.Topic, id, int32(p)}, offset, 1, 0)
 	if err != nil || len(records) == 0 {
 		return time.Time{}, err
 	}
-	return records[0].Timestamp, nil
+	return time.UnixMilli(records[0].milli), nil
 }
 
 // At implements wal.Inspected: all records of a transaction have one time, which is that of its beginning.
@@ -226,13 +243,13 @@ func (l *Log) since(t *topic, p int, from, head int64, at time.Time) (int64, err
 		return 0, err
 	}
 	for from < head {
-		records, next, err := l.fetch(l.ctx, place{t.Topic, id, int32(p)}, from, fetchBytes, 0)
+		records, next, err := l.fetchAll(l.ctx, l.client, place{t.Topic, id, int32(p)}, from, fetchBytes, 0)
 		if err != nil {
 			return 0, err
 		}
 		for _, r := range records {
-			if r.Timestamp.UnixMilli() >= at.UnixMilli() {
-				return min(r.Offset, head), nil
+			if r.milli >= at.UnixMilli() {
+				return min(r.offset, head), nil
 			}
 		}
 		if next <= from {

@@ -147,7 +147,7 @@ func (l *Log) catchUp(ctx context.Context) error {
 	began := time.Now()
 	said, ended := began, false
 	for s.next < end.Offset {
-		records, next, err := l.fetch(ctx, place{name, s.id, 0}, s.next, stateFetch, 500*time.Millisecond)
+		records, next, err := l.fetchAll(ctx, l.client, place{name, s.id, 0}, s.next, stateFetch, 500*time.Millisecond)
 		if err != nil {
 			return err
 		}
@@ -172,11 +172,11 @@ func (l *Log) catchUp(ctx context.Context) error {
 const stateFetch = 4 << 20
 
 // note keeps what was read.
-func (l *Log) note(records []*kgo.Record) error {
+func (l *Log) note(records []record) error {
 	for _, r := range records {
-		l.state.set(string(r.Key), r.Value, r.Offset)
-		if collection, capture, ok := cutHead(string(r.Key)); ok {
-			if err := l.noteHead(collection, capture, r.Value); err != nil {
+		l.state.set(string(r.key), r.value, r.offset)
+		if collection, capture, ok := cutHead(string(r.key)); ok {
+			if err := l.noteHead(collection, capture, r.value); err != nil {
 				return err
 			}
 		}
@@ -193,7 +193,7 @@ func (l *Log) follow() {
 	at := s.next
 	s.reading.Unlock()
 	for l.ctx.Err() == nil {
-		records, next, err := l.fetchBy(l.ctx, l.follower, place{name, s.id, 0}, at, stateFetch, 500*time.Millisecond)
+		records, next, err := l.fetchAll(l.ctx, l.follower, place{name, s.id, 0}, at, stateFetch, 500*time.Millisecond)
 		if err == nil {
 			err = l.note(records)
 		}
@@ -205,7 +205,7 @@ func (l *Log) follow() {
 			continue
 		}
 		at = next
-		if slices.ContainsFunc(records, func(r *kgo.Record) bool { return strings.HasPrefix(string(r.Key), claimKey) }) {
+		if slices.ContainsFunc(records, func(r record) bool { return strings.HasPrefix(string(r.key), claimKey) }) {
 			l.allMine()
 		}
 		if len(records) > 0 {
