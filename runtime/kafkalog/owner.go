@@ -104,11 +104,11 @@ func (o *owner) claim(ctx context.Context) error {
 	return err
 }
 
-// update commits what change makes of the records. It is called again if another process has committed others meanwhile: whatever that was
-// is known then, since the producer was begun before it is looked, and only the one that was begun last can commit.
+// update commits what change makes of the records. It is called again if another process has committed others meanwhile, or if the cluster does not
+// say what became of it: whatever was committed is known then, since the producer was begun before it is looked, and only the one that was begun last can commit.
 func (o *owner) update(ctx context.Context, change func() (map[string][]byte, error)) (err error) {
 	for try := range 20 {
-		if err = o.once(ctx, change); !isFence(err) || errors.Is(err, wal.ErrFenced) {
+		if err = o.once(ctx, change); !isFence(err) && !isUnsaid(err) || errors.Is(err, wal.ErrFenced) {
 			return err
 		}
 		if err := retry.Sleep(ctx, time.Duration(rand.Int64N(int64(try+1)*int64(10*time.Millisecond)))); err != nil { //nolint:gosec // no secret
@@ -366,6 +366,9 @@ func isFence(err error) bool {
 	}
 	return false
 }
+
+// isUnsaid tells whether a broker has failed without a reason. Kafka does so now and then when one process ends a transaction while another one begins the same producer.
+func isUnsaid(err error) bool { return errors.Is(err, kerr.UnknownServerError) }
 
 // close ends what is open, as well as that can be done at once.
 func (o *owner) close() {
