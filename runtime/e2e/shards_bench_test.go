@@ -27,7 +27,7 @@ import (
 func BenchmarkShards(b *testing.B) {
 	rows := benchRows(b, 1_000_000)
 	bins := binaries(b)
-	cluster := server.Kafka(b, kafkad.Options{})
+	cluster := server.Kafka(b, kafkad.Options{Measured: true})
 	for b.Loop() {
 		pg := server.Postgres(b)
 		w := newWorldOn(b, bins, newSide(b, pg), newSide(b, pg), ticking,

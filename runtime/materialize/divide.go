@@ -48,7 +48,9 @@ func (t *Task) specify(ctx context.Context) (*prepared, error) {
 	return p, err
 }
 
-func (t *Task) division() (shard.Division, error) { return shard.Load(t.Store.Get, t.record("division")) }
+func (t *Task) division() (shard.Division, error) {
+	return shard.Load(t.Store.Get, t.record("division"))
+}
 
 // follow waits until the first shard has applied the specification of this pipeline, with the schemas that this one needs.
 func (t *Task) follow(ctx context.Context) (*prepared, error) {

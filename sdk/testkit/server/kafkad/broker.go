@@ -35,6 +35,7 @@ type broker struct {
 	id, size     int // size is how many brokers the cluster has
 	dir          string
 	host         Host
+	measured     bool
 	ports        []int
 	voters       string
 	settings     map[string]string

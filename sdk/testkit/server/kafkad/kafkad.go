@@ -44,6 +44,9 @@ type Options struct {
 	// Secure adds listeners: TLS, TLS with client certificates (Mutual), and SASL over TLS with PLAIN, SCRAM and OAUTHBEARER,
 	// which takes tokens that nobody signed.
 	Secure bool
+	// Measured has brokers run as Kafka's own script runs them, with a heap of a gigabyte and all that their Java machine can do to compile: for benchmarks.
+	// Otherwise they are small and start quickly.
+	Measured bool
 	// Hosts are where the brokers run, as many as there are brokers; none means all on loopback.
 	Hosts []Host
 }
@@ -115,7 +118,7 @@ func newCluster(install Installation, opts Options) (*Cluster, error) {
 	for i := range max(1, opts.Brokers) {
 		b := &broker{
 			install: install, id: i + 1, dir: filepath.Join(dir, strconv.Itoa(i+1)), ports: ports[listeners*i : listeners*(i+1)],
-			settings: opts.Settings, certificates: c.certificates, host: Host{Address: "127.0.0.1"},
+			settings: opts.Settings, certificates: c.certificates, host: Host{Address: "127.0.0.1"}, measured: opts.Measured,
 		}
 		if len(opts.Hosts) > 0 {
 			b.host = opts.Hosts[i]
@@ -139,6 +142,9 @@ func newCluster(install Installation, opts Options) (*Cluster, error) {
 func (c *Cluster) fill(t template) error {
 	for _, b := range c.brokers {
 		b.flags = []string{"-XX:SharedArchiveFile=" + t.classes(), "-Xshare:auto"}
+		if b.measured {
+			b.flags = []string{"-Xmx1g", "-Xms1g", "-XX:TieredStopAtLevel=4", "-XX:-UseSerialGC", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35"}
+		}
 		err := errors.Join(os.Mkdir(b.data(), 0o700), copyFile(t.checkpoint(), filepath.Join(b.data(), "bootstrap.checkpoint")),
 			os.WriteFile(filepath.Join(b.data(), "meta.properties"), []byte(properties(map[string]string{
 				"version": "1", "cluster.id": clusterID, "node.id": strconv.Itoa(b.id), "directory.id": directoryID(b.id),
