@@ -87,6 +87,7 @@ func (r *reader) add(block *wal.Block) error {
 	}
 	if block.Count == 0 {
 		block.Sealed = time.UnixMilli(record.milli)
+		block.Grow(min(r.answer.size, blockBytes+blockBytes/8))
 	}
 	block.Schema = max(block.Schema, version)
 	block.Add(record.value)

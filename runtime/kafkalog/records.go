@@ -30,6 +30,7 @@ type answer struct {
 	next    int64             // behind what was taken apart; the next answer begins there
 	aborted map[int64][]int64 // by producer: where its aborted transactions begin that have not ended, in order
 	records []record
+	size    int // of the text that they are from
 }
 
 // What a batch's attributes say.
@@ -137,7 +138,7 @@ func (a *answer) open(b *kmsg.RecordBatch) error {
 	if b.NumRecords < 0 || int(b.NumRecords) > len(text) {
 		return fmt.Errorf("it has %d records in %d bytes", b.NumRecords, len(text))
 	}
-	a.records = slices.Grow(a.records, int(b.NumRecords))
+	a.size, a.records = len(text), slices.Grow(a.records, int(b.NumRecords))
 	for range b.NumRecords {
 		var r record
 		if text, err = r.parse(text, b); err != nil {

@@ -68,8 +68,7 @@ func TestRecordsAreTheClients(t *testing.T) {
 		require.Equal(t, next, a.next)
 		require.Len(t, ours, len(theirs.Records))
 		for i, r := range theirs.Records {
-			require.Equal(t, fmt.Sprint(r.Offset, r.Timestamp.UnixMilli(), r.Key, r.Key == nil, r.Value, r.Value == nil),
-				fmt.Sprint(ours[i].offset, ours[i].milli, ours[i].key, ours[i].key == nil, ours[i].value, ours[i].value == nil))
+			require.Equal(t, record{r.Offset, r.Timestamp.UnixMilli(), r.Key, r.Value, ours[i].headers}, ours[i])
 			for _, h := range r.Headers {
 				value, ok := ours[i].header(h.Key)
 				require.True(t, ok)

@@ -225,6 +225,9 @@ func (b *Block) Add(doc []byte) {
 	b.Count++
 }
 
+// Grow makes room for so many bytes more.
+func (b *Block) Grow(bytes int) { b.docs = slices.Grow(b.docs, bytes) }
+
 // Size is the number of bytes of the documents.
 func (b *Block) Size() int { return len(b.docs) }
 
