@@ -94,6 +94,14 @@ func (r *Reader) Buffered() bool {
 	return len(waiting) >= headerSize && uint64(len(waiting)-headerSize) >= uint64(binary.LittleEndian.Uint32(waiting))
 }
 
+// More reads from the source once, for who knows that it has something and wants to know whether that makes a message: see Buffered. An error is
+// returned by Next. What Next has returned is not valid any more.
+func (r *Reader) More() {
+	if r.err == nil {
+		r.err = r.fill()
+	}
+}
+
 // take returns a whole message from the buffer, or false if more bytes are needed.
 func (r *Reader) take() (body []byte, ok bool, err error) {
 	if r.codec == JSON {

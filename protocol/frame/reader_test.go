@@ -262,6 +262,28 @@ func TestBuffered(t *testing.T) {
 	}
 }
 
+// TestMore: what is taken from the source ahead of time is there for Next, and errors are.
+func TestMore(t *testing.T) {
+	t.Parallel()
+	for _, codec := range codecs() {
+		stream := frame.AppendBytes(nil, codec, []byte(`{"a":1}`))
+		r := frame.NewReader(iotest.OneByteReader(bytes.NewReader(stream)), codec, 0)
+		for range len(stream) - 1 {
+			r.More()
+			require.False(t, r.Buffered())
+		}
+		r.More()
+		require.True(t, r.Buffered())
+		body, err := r.Next()
+		require.NoError(t, err)
+		require.Equal(t, `{"a":1}`, string(body))
+		r.More()
+		require.True(t, r.Buffered())
+		_, err = r.Next()
+		require.Equal(t, io.EOF, err)
+	}
+}
+
 func TestReadErrors(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken pipe")

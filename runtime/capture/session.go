@@ -37,7 +37,7 @@ type session struct {
 	byIndex []*binding
 	ready   int // checkpoints in the group
 	since   time.Time
-	size    int // bytes of the group and of what is open
+	size    int // bytes of documents since the last commit
 	origins *jsonscan.Pointers
 }
 
@@ -177,9 +177,8 @@ func (s *session) read(ctx context.Context) error {
 func (s *session) captured(ctx context.Context, index int, doc []byte) error {
 	b := s.byIndex[index]
 	block := &b.stream.block
-	before := block.Size()
 	block.AddFrom(b.name, doc)
-	s.size += block.Size() - before
+	s.size += len(doc)
 	b.docs++
 	b.bytes += len(doc)
 	b.last = append(b.last[:0], doc...)
@@ -189,24 +188,35 @@ func (s *session) captured(ctx context.Context, index int, doc []byte) error {
 	return s.seal(ctx, b.stream)
 }
 
-// seal hands a full block to the log. Whole checkpoints that it holds are committed first: a block cannot be divided
-// once the log has it.
+// seal hands a full block to the log. What the log has is part of the next commit, so the documents of the open checkpoint stay here as long as
+// whole ones wait to be committed: these are handed over alone, or are committed first if that does not make room.
 func (s *session) seal(ctx context.Context, st *stream) error {
+	if err := s.hand(ctx, st); err != nil || st.block.Size() < blockBytes {
+		return err
+	}
 	if s.ready > 0 {
 		if err := s.commit(ctx); err != nil {
 			return err
 		}
 	}
-	if st.block.Count == 0 {
+	st.ready = st.block.Mark() // of what is committed with the next checkpoint, whichever that is
+	return s.hand(ctx, st)
+}
+
+// hand gives the log what may be part of the next commit.
+func (s *session) hand(ctx context.Context, st *stream) error {
+	if st.ready.Empty() {
 		return nil
 	}
 	if err := s.learn(ctx, st); err != nil {
 		return err
 	}
-	s.size -= st.block.Size()
-	err := s.writer.Append(st.collection, &st.block)
-	st.block.Reset()
-	return err
+	if err := s.writer.Append(st.collection, st.block.Before(st.ready)); err != nil {
+		return err
+	}
+	st.block.Drop(st.ready)
+	st.ready = wal.Mark{}
+	return nil
 }
 
 // other handles every response but a document.
@@ -268,19 +278,12 @@ func (s *session) announced(ctx context.Context, m *capturepb.Response_SourcedSc
 
 // commit makes the group durable, tells materializations by that, and acknowledges it.
 func (s *session) commit(ctx context.Context) error {
+	s.size = 0
 	for _, st := range s.streams {
-		if st.ready.Empty() {
-			continue
-		}
-		if err := s.learn(ctx, st); err != nil {
+		if err := s.hand(ctx, st); err != nil {
 			return err
 		}
-		if err := s.writer.Append(st.collection, st.block.Before(st.ready)); err != nil {
-			return err
-		}
-		s.size -= st.ready.Size()
-		st.block.Drop(st.ready)
-		st.ready = wal.Mark{}
+		s.size += st.block.Size()
 	}
 	if err := s.writer.Commit(ctx, wal.Records{s.task.stateName(): s.host.State()}); err != nil {
 		return fmt.Errorf("committing a checkpoint of %s: %w", s.task.Def.Name, err)

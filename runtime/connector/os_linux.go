@@ -3,6 +3,8 @@ package connector
 import (
 	"os/exec"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // isolate gives the child a process group of its own, so that an interrupt on the terminal reaches only us and we can
@@ -25,4 +27,16 @@ func widen(pipe syscall.Conn) {
 	_ = raw.Control(func(fd uintptr) {
 		_, _, _ = syscall.Syscall(syscall.SYS_FCNTL, fd, setPipeSize, 1<<20)
 	})
+}
+
+// waiting is how many bytes a pipe holds.
+func waiting(pipe syscall.Conn) (bytes int) {
+	raw, err := pipe.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = raw.Control(func(fd uintptr) {
+		bytes, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) // zero if it cannot be told, which only makes us look later
+	})
+	return bytes
 }

@@ -14,3 +14,5 @@ func isolate(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: tr
 func dieWithUs(*exec.Cmd) {}
 
 func widen(syscall.Conn) {}
+
+func waiting(syscall.Conn) int { return 0 }

@@ -145,8 +145,17 @@ func (p *Process) Next() ([]byte, error) {
 	return nil, usererr.New(err, "%s wrote something to its standard output that is not the protocol: %v", p.name, err)
 }
 
-// Buffered tells whether Next would return without waiting.
-func (p *Process) Buffered() bool { return p.reader.Buffered() }
+// Buffered tells whether Next would return without waiting: whether all of a message has been written. It is for the goroutine of Next, and what that has
+// returned is not valid any more.
+func (p *Process) Buffered() bool {
+	for !p.reader.Buffered() {
+		if waiting(p.stdout) == 0 {
+			return false
+		}
+		p.reader.More()
+	}
+	return true
+}
 
 // Receive is Next and decoding.
 func (p *Process) Receive(m proto.Message) error {

@@ -307,12 +307,17 @@ func runScript() error {
 }
 
 func play(lines []string) {
+	var output strings.Builder // what stands together is written together
 	for _, line := range lines {
+		if text, ok := strings.CutPrefix(line, "> "); ok {
+			output.WriteString(text + "\n")
+			continue
+		}
+		fmt.Fprint(os.Stdout, output.String())
+		output.Reset()
 		switch {
 		case line == "hang":
 			select {}
-		case strings.HasPrefix(line, "> "):
-			fmt.Fprintln(os.Stdout, line[2:])
 		case strings.HasPrefix(line, "! "):
 			fmt.Fprintln(os.Stderr, line[2:])
 		case strings.HasPrefix(line, "exit "):
@@ -326,4 +331,5 @@ func play(lines []string) {
 			_ = file.Close()
 		}
 	}
+	fmt.Fprint(os.Stdout, output.String())
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -125,4 +126,43 @@ func TestStatusLinesOfConnectors(t *testing.T) {
 		s, b := rows[0].Source, rows[0].Bindings[0]
 		return s.Phase == "waiting" && s.WaitsFor == "x" && *s.RetainedBytes == 88 && b.LagBytes == 77 && b.LagSeconds == 2.5 && b.Percent == 25
 	}, time.Minute, 10*time.Millisecond, "%s", r.log)
+}
+
+// TestCheckpointsAreWhole: of a connector that dies, whole checkpoints are kept, and nothing of the open one, also when neither fits into one piece of the log; and
+// small checkpoints that come together are committed together.
+func TestCheckpointsAreWhole(t *testing.T) { onBoth(t, testCheckpointsAreWhole) }
+
+func testCheckpointsAreWhole(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, frame.JSON, fakeConfig{})
+	const checkpoints, open = 500, 300
+	text := strings.Repeat("x", 2000)
+	lines := []string{`> {"opened":{}}`, `once sent`}
+	document := func(id int) {
+		lines = append(lines, fmt.Sprintf(`> {"captured":{"doc":{"id":%d,"text":"%s"}}}`, id, text))
+	}
+	for id := range checkpoints {
+		document(id)
+		lines = append(lines, fmt.Sprintf(`> {"checkpoint":{"state":{"updated":{"last":%d}}}}`, id))
+	}
+	for id := range open {
+		document(checkpoints + id)
+	}
+	r.script(map[string][]string{"open": append(lines, `exit 1`)})
+	stop := r.start()
+	r.waitLog("ended with exit code 1")
+	stop()
+	require.Equal(t, checkpoints, r.left())
+	log := r.open()
+	state, err := log.Get("capture/acme/source/state")
+	require.NoError(t, err)
+	require.JSONEq(t, fmt.Sprintf(`{"last":%d}`, checkpoints-1), string(state))
+	commits := int64(0)
+	for _, j := range log.Journals() {
+		span, err := log.Span(j)
+		require.NoError(t, err)
+		commits += span.Commits
+	}
+	require.Less(t, commits, int64(checkpoints/10))
+	require.NoError(t, log.Close())
 }

@@ -117,7 +117,7 @@ func (s *CaptureSession) checkBinding(what string, index uint32) error {
 	return usererr.New(nil, "%s sent %s of binding %d, and there are only %d", s.proc.Name(), what, index, len(s.bindings))
 }
 
-// Buffered reports whether Next would return without waiting.
+// Buffered reports whether Next would return without waiting. What Next has returned is not valid any more.
 func (s *CaptureSession) Buffered() bool { return s.proc.Buffered() }
 
 // State is the connector's state as of the last checkpoint that Next returned: what the next session is opened with. It is not changed
