@@ -196,10 +196,14 @@ func inImage(name string, e launch.Endpoint) launch.Endpoint {
 	return launch.Endpoint{Connector: launch.Image{Image: image(name), Config: e.Local.Config}}
 }
 
+// docker runs a command of the engine's client, and returns what it prints; not its warnings, such as of how the machine forwards packets.
 func docker(t testing.TB, args ...string) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "docker", args...).CombinedOutput()
-	require.NoError(t, err, "docker %v: %s", args, out)
+	cmd := exec.CommandContext(t.Context(), "docker", args...)
+	var warnings strings.Builder
+	cmd.Stderr = &warnings
+	out, err := cmd.Output()
+	require.NoError(t, err, "docker %v: %s%s", args, out, &warnings)
 	return strings.TrimSpace(string(out))
 }
 

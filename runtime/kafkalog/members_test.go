@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/runtime/wal"
@@ -30,6 +31,7 @@ func TestProcessesBeginTogether(t *testing.T) {
 	o := options(t)
 	const processes, changes = 3, 15
 	logs := make([]*Log, processes)
+	var err error
 	var together sync.WaitGroup
 	for i := range logs {
 		together.Go(func() { logs[i] = joined(t, o) })
@@ -50,11 +52,14 @@ func TestProcessesBeginTogether(t *testing.T) {
 		})
 	}
 	together.Wait()
-	for _, l := range logs {
-		require.Eventually(t, func() bool {
-			n, err := l.Get("count")
+	for i, l := range logs {
+		var n []byte
+		if !assert.Eventually(t, func() (ok bool) {
+			n, err = l.Get("count")
 			return err == nil && string(n) == strconv.Itoa(processes*changes)
-		}, time.Minute, 10*time.Millisecond, "every process gets to know what the others have changed")
+		}, time.Minute, 10*time.Millisecond) {
+			require.Failf(t, "every process gets to know what the others have changed", "process %d knows of %s changes (%v)", i, n, err)
+		}
 	}
 }
 

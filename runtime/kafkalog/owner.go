@@ -31,6 +31,7 @@ type owner struct {
 	mu     sync.Mutex
 	client *kgo.Client // nil if the last one failed: it has to be begun anew
 	txn    *txn        // that is open
+	doubt  *int64      // the offset of a record of a transaction of which it is not known whether it was committed
 }
 
 // txn is an open transaction.
@@ -104,8 +105,8 @@ func (o *owner) claim(ctx context.Context) error {
 	return err
 }
 
-// update commits what change makes of the records. It is called again if another process has committed others meanwhile, or if the cluster does not
-// say what became of it: whatever was committed is known then, since the producer was begun before it is looked, and only the one that was begun last can commit.
+// update commits what change makes of the records, once. change is called again if another process has committed others meanwhile: whatever that was
+// is known then, since the producer was begun before it is looked, and only the one that was begun last can commit.
 func (o *owner) update(ctx context.Context, change func() (map[string][]byte, error)) (err error) {
 	for try := range 20 {
 		if err = o.once(ctx, change); !isFence(err) && !isUnsaid(err) || errors.Is(err, wal.ErrFenced) {
@@ -114,8 +115,28 @@ func (o *owner) update(ctx context.Context, change func() (map[string][]byte, er
 		if err := retry.Sleep(ctx, time.Duration(rand.Int64N(int64(try+1)*int64(10*time.Millisecond)))); err != nil { //nolint:gosec // no secret
 			return err
 		}
+		if committed, err := o.committed(ctx); committed || err != nil {
+			return err
+		}
 	}
 	return err
+}
+
+// committed tells whether the last transaction was committed although its end was answered with an error. Such an answer may be to a request that was sent twice, or have
+// no reason at all. Beginning anew decides it.
+func (o *owner) committed(ctx context.Context) (bool, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.doubt == nil {
+		return false, nil
+	}
+	if err := o.ready(ctx); err != nil {
+		return false, err
+	}
+	l, offset := o.log, *o.doubt
+	o.doubt = nil
+	records, _, err := l.fetchAll(ctx, l.client, place{l.stateName(), l.state.id, 0}, offset, 1, 0)
+	return len(records) > 0 && records[0].offset == offset, err
 }
 
 func (o *owner) once(ctx context.Context, change func() (map[string][]byte, error)) error {
@@ -284,7 +305,12 @@ func (o *owner) commit(records map[string][]byte) error {
 		}
 		ending, cancel := context.WithTimeoutCause(t.ctx, o.log.o.Patience, errStalled)
 		defer cancel()
-		return cause(ending, o.client.EndTransaction(ending, kgo.TryCommit))
+		o.doubt = &placed[0].Offset
+		if err := o.client.EndTransaction(ending, kgo.TryCommit); err != nil {
+			return cause(ending, err)
+		}
+		o.doubt = nil
+		return nil
 	})
 	if err != nil {
 		return o.failed(err)

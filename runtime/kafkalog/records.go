@@ -151,7 +151,7 @@ func (a *answer) open(b *kmsg.RecordBatch) error {
 	return nil
 }
 
-// mark takes the end of a transaction: whether it was aborted.
+// mark takes the end of a transaction: whether it was aborted. One that had no records in the partition may be marked as well, and says nothing of those behind it.
 func (a *answer) mark(b *kmsg.RecordBatch) error {
 	var r record
 	if _, err := r.parse(b.Records, b); err != nil {
@@ -161,7 +161,7 @@ func (a *answer) mark(b *kmsg.RecordBatch) error {
 	if len(r.key) < 4 {
 		return errors.New("it is a mark without a kind")
 	}
-	if begins := a.aborted[b.ProducerID]; binary.BigEndian.Uint16(r.key[2:]) == abort && len(begins) > 0 {
+	if begins := a.aborted[b.ProducerID]; binary.BigEndian.Uint16(r.key[2:]) == abort && len(begins) > 0 && begins[0] < b.FirstOffset {
 		a.aborted[b.ProducerID] = begins[1:]
 	}
 	return nil

@@ -8,14 +8,16 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 )
 
 // What a broker sends is taken apart as the client takes it apart: of every codec, with transactions of several producers that
-// commit and abort between each other, from any offset on.
+// commit and abort between each other, also without a record, from any offset on.
 func TestRecordsAreTheClients(t *testing.T) {
 	t.Parallel()
 	l := open(t, options(t))
@@ -24,13 +26,18 @@ func TestRecordsAreTheClients(t *testing.T) {
 	var producers []*kgo.Client
 	for i, codec := range codecs {
 		p, err := kgo.NewClient(kgo.SeedBrokers(server.SharedKafka(t).Addresses()), kgo.ProducerBatchCompression(codec), kgo.TransactionalID(fmt.Sprintf("%s-%d", at.topic, i)),
-			kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0))
+			kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0), kgo.ProducerBatchMaxBytes(10<<20), kgo.MaxVersions(kversion.V3_3_0())) // which tells of a partition before it writes there
 		require.NoError(t, err)
 		t.Cleanup(p.Close)
 		producers = append(producers, p)
 	}
 	for round := range 6 {
-		for _, p := range producers {
+		for i, p := range producers {
+			if i == 0 { // a transaction with a mark in the partition and nothing else: its only record is refused
+				require.NoError(t, p.BeginTransaction())
+				require.ErrorIs(t, p.ProduceSync(t.Context(), &kgo.Record{Topic: at.topic, Value: make([]byte, 8<<20)}).FirstErr(), kerr.MessageTooLarge)
+				require.NoError(t, p.EndTransaction(t.Context(), kgo.TryAbort))
+			}
 			require.NoError(t, p.BeginTransaction())
 		}
 		for n := range 3 * len(producers) {
