@@ -2,12 +2,12 @@ package kafkalog
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/runtime/wal"
@@ -31,7 +31,6 @@ func TestProcessesBeginTogether(t *testing.T) {
 	o := options(t)
 	const processes, changes = 3, 15
 	logs := make([]*Log, processes)
-	var err error
 	var together sync.WaitGroup
 	for i := range logs {
 		together.Go(func() { logs[i] = joined(t, o) })
@@ -53,12 +52,18 @@ func TestProcessesBeginTogether(t *testing.T) {
 	}
 	together.Wait()
 	for i, l := range logs {
-		var n []byte
-		if !assert.Eventually(t, func() (ok bool) {
-			n, err = l.Get("count")
-			return err == nil && string(n) == strconv.Itoa(processes*changes)
-		}, time.Minute, 10*time.Millisecond) {
-			require.Failf(t, "every process gets to know what the others have changed", "process %d knows of %s changes (%v)", i, n, err)
+		know := func() string {
+			n, err := l.Get("count")
+			return fmt.Sprintf("process %d knows of %s changes, error %v", i, n, err)
+		}
+		want := fmt.Sprintf("process %d knows of %d changes, error %v", i, processes*changes, error(nil))
+		deadline := time.After(time.Minute)
+		for changed := l.Changed(); know() != want; changed = l.Changed() {
+			select {
+			case <-changed:
+			case <-deadline:
+				require.Equal(t, want, know())
+			}
 		}
 	}
 }
