@@ -18,7 +18,7 @@ import (
 // which so need not be kept for later. Which of the two comes first makes no difference to a reduction of
 // members without members of their own; a nested merge across null, or across another kind of value, depends on it.
 type transaction struct {
-	mu      sync.Mutex        // held while a binding takes documents apart or reduces them, until all are loaded
+	mu      *sync.Mutex       // held while a binding takes documents apart or reduces them; one for all transactions of a session
 	entries map[string]*entry // by index of the binding and packed key
 	order   []*entry
 	slab    []entry // room for the next entries
@@ -44,13 +44,16 @@ type entry struct {
 	deleted bool // the newest document is a deletion
 }
 
+// wantsLoad tells whether the destination has to be asked for what it has of the key.
+func (e *entry) wantsLoad() bool { return !e.binding.delta && !e.unasked }
+
 const (
 	slabEntries = 512
 	arenaBytes  = 256 << 10
 )
 
-func newTransaction(bindings int) *transaction {
-	return &transaction{entries: map[string]*entry{}, read: map[string]int64{}, perBind: make([]counts, bindings)}
+func newTransaction(bindings int, mu *sync.Mutex) *transaction {
+	return &transaction{mu: mu, entries: map[string]*entry{}, read: map[string]int64{}, perBind: make([]counts, bindings)}
 }
 
 // reset empties the transaction for the next one. Nothing of the last one may be in use. (A connector that loads what nobody asked for

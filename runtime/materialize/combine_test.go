@@ -3,6 +3,7 @@ package materialize
 import (
 	"encoding/json"
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -70,7 +71,7 @@ func TestKeysAndValuesInBothForms(t *testing.T) {
 func TestUnusableDocuments(t *testing.T) {
 	t.Parallel()
 	b := testBinding(t, false)
-	x := newTransaction(1)
+	x := newTransaction(1, &sync.Mutex{})
 	_, err := x.add(b, []byte(`{"id":1,"sum":1}`))
 	require.NoError(t, err)
 	_, err = x.add(b, []byte(`{"id":1,"sum":"x"}`))
@@ -82,7 +83,7 @@ func TestDeltaUpdatesAreNotReduced(t *testing.T) {
 	t.Parallel()
 	delta, standard := testBinding(t, true), testBinding(t, false)
 	standard.index = 1
-	x := newTransaction(2)
+	x := newTransaction(2, &sync.Mutex{})
 	docs := []string{
 		`{"id":2,"a":1,"_meta":{"op":"c"}}`, `{"id":1,"sum":1,"_meta":{"op":"c"}}`, `{"id":2,"b":"x","_meta":{"op":"u"}}`,
 		`{"id":2,"_meta":{"op":"d"}}`, `{"id":1,"sum":1,"_meta":{"op":"u"}}`, `{"id":2,"_meta":{"op":"c"}}`,
@@ -107,7 +108,7 @@ func TestDeltaUpdatesAreNotReduced(t *testing.T) {
 func TestLoadedWhileGathering(t *testing.T) {
 	t.Parallel()
 	b := testBinding(t, false)
-	x := newTransaction(1)
+	x := newTransaction(1, &sync.Mutex{})
 	const keys = 500
 	asked := make(chan int, keys)
 	var receiver errgroup.Group
@@ -156,7 +157,7 @@ func TestCombineIsTheSequence(t *testing.T) {
 		b := testBinding(t, false)
 		model, stored := map[int]*row{}, map[int][]byte{}
 		for range rapid.IntRange(1, 4).Draw(t, "transactions") {
-			x := newTransaction(1)
+			x := newTransaction(1, &sync.Mutex{})
 			touched := map[int]bool{}
 			for n := range rapid.IntRange(1, 8).Draw(t, "documents") {
 				id := rapid.IntRange(0, 2).Draw(t, "id")
@@ -271,7 +272,7 @@ func TestUnloadedIsTheSame(t *testing.T) {
 			}
 			docs = append(docs, doc+"}")
 		}
-		x, y := newTransaction(1), newTransaction(1)
+		x, y := newTransaction(1, &sync.Mutex{}), newTransaction(1, &sync.Mutex{})
 		require.Len(t, asked(x, loading, docs), len(first))
 		for _, id := range asked(y, skipping, docs) {
 			require.Empty(t, first[id], "it was asked for, though its first document says all")

@@ -3,6 +3,7 @@ package materialize
 import (
 	"fmt"
 	"os"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -63,7 +64,7 @@ func BenchmarkDocuments(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(docs[0])))
 			var keys, values []byte
-			x := newTransaction(1)
+			x := newTransaction(1, &sync.Mutex{})
 			before, _ := ratio.Usage(os.Getpid())
 			for done := 0; done < b.N; done += size {
 				x.reset()

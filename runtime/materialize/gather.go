@@ -19,6 +19,9 @@ import (
 //
 // A session that streams only learns here that there is something to read, and reads it when it stores.
 func (s *session) gather(ctx context.Context) error {
+	if err := s.takeUp(isDone(ctx)); err != nil {
+		return err
+	}
 	for {
 		changed := s.task.Log.Changed()
 		stopping := isDone(ctx)
@@ -119,21 +122,64 @@ func (s *session) look(ctx context.Context) error {
 		s.txn.begun = s.txn.begun || !s.evolved && len(s.waiting()) > 0
 		return nil
 	}
-	return s.readAll(ctx, s.task.MaxTransactionBytes, func(b *binding, doc []byte) error {
+	return s.readAll(ctx, s.txn, s.task.MaxTransactionBytes, func(b *binding, doc []byte) error {
 		e, err := s.txn.add(b, doc)
-		if err != nil || e == nil || b.delta || e.unasked {
+		if err != nil || e == nil || !e.wantsLoad() {
 			return err
 		}
 		return s.load(e)
 	})
 }
 
+// readAhead begins to read what the log has for the next transaction, while this one is stored and committed: otherwise destination and
+// runtime would work in turns. What it returns waits for the end of that, or gives it up.
+//
+// Loads wait until the protocol allows them.
+func (s *session) readAhead(ctx context.Context) (settle func(giveUp bool) error) {
+	if s.streams || s.evolved || isDone(ctx) {
+		return func(bool) error { return nil }
+	}
+	reading, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() {
+		done <- s.readAll(reading, s.ahead, s.task.MaxTransactionBytes, func(b *binding, doc []byte) error {
+			e, err := s.ahead.add(b, doc)
+			if err == nil && e != nil && e.wantsLoad() {
+				s.loads = append(s.loads, e)
+			}
+			return err
+		})
+	}()
+	return func(giveUp bool) error {
+		if giveUp {
+			cancel()
+		}
+		defer cancel()
+		return <-done
+	}
+}
+
+// takeUp sends the Loads of what was read ahead. If the session is about to end, the next one reads that again.
+func (s *session) takeUp(stopping bool) (err error) {
+	defer func() { clear(s.loads); s.loads = s.loads[:0] }()
+	if stopping || s.evolved {
+		s.txn.reset()
+		return nil
+	}
+	for _, e := range s.loads {
+		if err := s.load(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // readAll hands over the documents of every binding up to the heads of its journals, or as far as the transaction has room.
 // The heads are taken before the first document, so that a transaction which takes all takes whole commits of a capture.
 // One that cannot takes the oldest blocks of all journals first: no binding runs ahead of the others, and none starves.
 // A document may be kept; it is not changed afterwards.
-func (s *session) readAll(ctx context.Context, limit int, each func(b *binding, doc []byte) error) (err error) {
-	if s.evolved || s.txn.bytes >= limit {
+func (s *session) readAll(ctx context.Context, into *transaction, limit int, each func(b *binding, doc []byte) error) (err error) {
+	if s.evolved || into.bytes >= limit {
 		return nil
 	}
 	feeds := s.waiting()
@@ -147,8 +193,8 @@ func (s *session) readAll(ctx context.Context, limit int, each func(b *binding, 
 			}
 		}
 	}()
-	for len(feeds) > 0 && s.txn.bytes < limit && ctx.Err() == nil {
-		if feeds, err = s.fill(feeds); err != nil || len(feeds) == 0 {
+	for len(feeds) > 0 && into.bytes < limit && ctx.Err() == nil {
+		if feeds, err = s.fill(into, feeds); err != nil || len(feeds) == 0 {
 			return err
 		}
 		oldest := feeds[0]
@@ -162,7 +208,7 @@ func (s *session) readAll(ctx context.Context, limit int, each func(b *binding, 
 			s.evolved = true
 			return nil
 		}
-		if err := s.take(oldest, each); err != nil {
+		if err := s.take(into, oldest, each); err != nil {
 			return err
 		}
 	}
@@ -187,7 +233,7 @@ func (s *session) waiting() []*feed {
 }
 
 // fill reads the next block of every feed that is being read and has none, and drops feeds that are read to their end.
-func (s *session) fill(feeds []*feed) ([]*feed, error) {
+func (s *session) fill(into *transaction, feeds []*feed) ([]*feed, error) {
 	for i := 0; i < min(len(feeds), maxReaders); {
 		f := feeds[i]
 		if f.next != 0 {
@@ -212,7 +258,7 @@ func (s *session) fill(feeds []*feed) ([]*feed, error) {
 			return feeds, err
 		}
 		if f.next > f.binding.known[f.source] { // what stood there was compacted away
-			s.txn.read[f.source], f.binding.known[f.source] = f.next, f.next
+			into.read[f.source], f.binding.known[f.source] = f.next, f.next
 		}
 		feeds = slices.Delete(feeds, i, i+1)
 	}
@@ -220,13 +266,13 @@ func (s *session) fill(feeds []*feed) ([]*feed, error) {
 }
 
 // take hands over a feed's block, which is part of the transaction then.
-func (s *session) take(f *feed, each func(b *binding, doc []byte) error) error {
+func (s *session) take(into *transaction, f *feed, each func(b *binding, doc []byte) error) error {
 	b := f.binding
 	if err := f.block.Docs(func(doc []byte) error { return each(b, doc) }); err != nil {
 		return err
 	}
-	s.txn.bytes += f.block.Size()
-	s.txn.read[f.source], b.known[f.source] = f.next, f.next
+	into.bytes += f.block.Size()
+	into.read[f.source], b.known[f.source] = f.next, f.next
 	b.status.Behind(f.block.Sealed)
 	f.next = 0
 	return nil
@@ -252,7 +298,7 @@ func (s *session) load(e *entry) error {
 // ends where it is.
 func (s *session) store(ctx context.Context) error {
 	if s.streams {
-		return s.readAll(ctx, streamedFactor*s.task.MaxTransactionBytes, s.storeStreamed)
+		return s.readAll(ctx, s.txn, streamedFactor*s.task.MaxTransactionBytes, s.storeStreamed)
 	}
 	for _, e := range s.txn.sorted() {
 		if err := s.storeDoc(e.binding, e.doc, e.exists, e.deleted); err != nil {

@@ -38,8 +38,8 @@ type Task struct {
 	Status      *status.Task
 	Logger      *logrus.Entry
 	Timeouts    Timeouts
-	// MaxTransactionBytes bounds the documents of one transaction; zero is 32 MiB. A single block of the log may exceed it.
-	// Where all bindings are delta updates nothing is kept in memory, and a transaction may have 32 times as much, which
+	// MaxTransactionBytes bounds the documents of one transaction, of which two are in memory; zero is 16 MiB. A single block of the log may exceed it.
+	// Where all bindings are delta updates nothing is kept in memory, and a transaction may have 64 times as much, which
 	// bounds what is repeated after a crash.
 	MaxTransactionBytes int
 	// Fence locks out what may still run of a shard of the task, named by its suffix; nil if nothing can.
@@ -66,7 +66,7 @@ func (t *Task) Confirmed(r *Reader) int64 {
 }
 
 // streamedFactor is how many times larger transactions are that are not kept in memory.
-const streamedFactor = 32
+const streamedFactor = 64
 
 // Timeouts bound how long a connector may take.
 type Timeouts struct {
@@ -101,7 +101,7 @@ var errEvolved = errors.New("a collection's schema changed")
 func (t *Task) Run(ctx context.Context) error {
 	t.Timeouts = t.Timeouts.withDefaults()
 	if t.MaxTransactionBytes == 0 {
-		t.MaxTransactionBytes = 32 << 20
+		t.MaxTransactionBytes = 16 << 20
 	}
 	t.Status.Set(status.Starting)
 	for {

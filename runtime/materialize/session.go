@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -33,7 +34,10 @@ type session struct {
 	// as they are, in transactions that are larger than memory.
 	streams bool
 
-	txn          *transaction
+	mu           sync.Mutex   // of what the receiver uses, too: which transaction is this one, and what is in it
+	txn          *transaction // this one
+	ahead        *transaction // the next one, which is read while this one is stored
+	loads        []*entry     // of the next one, for which Loads have to be sent when it is this one
 	acknowledged bool
 	asked        bool // a Load was sent in this transaction
 	evolved      bool // a binding's next documents need a newer schema
@@ -66,7 +70,7 @@ func (t *Task) open(ctx context.Context, p *prepared) (*session, error) {
 		s.streams = s.streams && bound.delta
 	}
 	var err error
-	s.txn = newTransaction(len(s.bindings))
+	s.txn, s.ahead = newTransaction(len(s.bindings), &s.mu), newTransaction(len(s.bindings), &s.mu)
 	s.host, err = t.host().Open(ctx, &materializepb.Request_Open{Materialization: spec, Version: p.version, StateJson: p.state, Range: t.Shard.Range()}, s.onLoaded)
 	if err != nil {
 		return nil, err
@@ -148,8 +152,7 @@ func (s *session) run(ctx context.Context) error {
 		context.AfterFunc(working, func() { timer.Stop() })
 	})()
 	for {
-		s.txn.reset()
-		s.acknowledged, s.asked = false, false
+		s.turnOver()
 		more, err := s.cycle(ctx, working)
 		if err != nil {
 			return s.abandon(ctx, s.host.Explain(err))
@@ -167,6 +170,15 @@ func (s *session) run(ctx context.Context) error {
 	return errEvolved
 }
 
+// turnOver makes the next transaction this one.
+func (s *session) turnOver() {
+	s.txn.reset()
+	s.mu.Lock()
+	s.txn, s.ahead = s.ahead, s.txn
+	s.mu.Unlock()
+	s.acknowledged, s.asked = false, false
+}
+
 // cycle is one transaction. It returns false, with nothing half done, when the session has to end.
 func (s *session) cycle(ctx, working context.Context) (bool, error) {
 	if err := s.host.Acknowledge(); err != nil {
@@ -182,15 +194,22 @@ func (s *session) cycle(ctx, working context.Context) (bool, error) {
 	if err := s.keepState(working, flushed); err != nil {
 		return false, err
 	}
-	if err := s.store(ctx); err != nil {
-		return false, err
+	settle := s.readAhead(ctx)
+	if err = s.store(ctx); err == nil {
+		err = s.commit(working)
 	}
-	return true, s.commit(working)
+	if aheadErr := settle(err != nil); err == nil {
+		err = aheadErr
+	}
+	return err == nil, err
 }
 
 // onLoaded is called from the receiver's goroutine, between Acknowledged and Flushed.
 func (s *session) onLoaded(index uint32, doc []byte) error {
-	return s.txn.loaded(s.bindings[index], doc)
+	s.mu.Lock()
+	x := s.txn
+	s.mu.Unlock()
+	return x.loaded(s.bindings[index], doc)
 }
 
 // keepState makes a state durable that must be so before anything is stored.
