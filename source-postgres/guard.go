@@ -188,10 +188,7 @@ func (g *guard) act(ctx context.Context, r retention) {
 	g.fail(lost("%s It was dropped to save the server's disk (advanced.onSlotLag).", g.excess(r)))
 	g.cut()
 	err := g.d.retryInUse(ctx, func() error {
-		return g.d.conns.with(ctx, func(conn *pgx.Conn) error {
-			_, err := conn.Exec(ctx, "SELECT pg_catalog.pg_drop_replication_slot($1)", g.d.slot)
-			return err
-		})
+		return g.d.conns.with(ctx, func(conn *pgx.Conn) error { return g.d.dropSlot(ctx, conn) })
 	})
 	if err != nil && ctx.Err() == nil { // else a new stream begins already, and drops it
 		g.d.log.WithError(err).WithField("slot", g.d.slot).Warn("could not drop the replication slot; the next start of the capture does")

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/protocol/frame"
@@ -133,6 +134,31 @@ func TestLostLogStops(t *testing.T) {
 	require.Equal(t, string(state), string(c.state))
 	require.Equal(t, rows, c.rows["t"])
 	require.Equal(t, "0", strings.TrimSpace(db.exec("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()")))
+}
+
+// What a killed capture has sent may come late: it drops the slot that it meant, and not one that was made of the same name since.
+func TestLateDrop(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	d := db.driver()
+	count := func() string {
+		return strings.TrimSpace(db.exec("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '" + d.slot + "'"))
+	}
+	create := func() { db.exec("SELECT pg_create_logical_replication_slot('" + d.slot + "', 'pgoutput')") }
+	require.NoError(t, d.conns.with(t.Context(), func(conn *pgx.Conn) error {
+		create()
+		meant, err := d.readSlot(t.Context(), conn)
+		require.NoError(t, err)
+		require.NoError(t, d.dropSlot(t.Context(), conn))
+		require.Equal(t, "0", count())
+		create()
+		_, err = conn.Exec(t.Context(), dropStatement, d.slot, meant.restart)
+		require.NoError(t, err)
+		require.Equal(t, "1", count())
+		require.NoError(t, d.dropSlot(t.Context(), conn))
+		return d.dropSlot(t.Context(), conn) // there is none
+	}))
+	require.Equal(t, "0", count())
 }
 
 // A slot that another capture says is its own is not dropped, although this capture has used it.

@@ -122,11 +122,26 @@ func (d *driver) dropOld(ctx context.Context, sys system, before *publication, w
 		}
 		d.log.WithFields(logrus.Fields{"slot": d.slot, "confirmed": s.confirmed, "status": s.status, "reason": s.reason}).
 			Warn("dropping the capture's slot: nothing goes on from it")
-		return d.retryInUse(ctx, func() error {
-			_, err := conn.Exec(ctx, "SELECT pg_catalog.pg_drop_replication_slot($1)", d.slot)
-			return err
-		})
+		return d.retryInUse(ctx, func() error { return d.dropSlot(ctx, conn) })
 	})
+}
+
+// dropStatement drops a slot by its name and where it makes the server keep the log from.
+const dropStatement = "SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND coalesce(restart_lsn::text, '') = $2"
+
+// dropSlot drops the slot as it is seen now, if there is one. The server carries out what a capture has sent that was killed meanwhile, and on a busy one that comes late: it
+// must not hit the slot that the next instance has made of the same name, which begins at a later place of the log.
+func (d *driver) dropSlot(ctx context.Context, conn *pgx.Conn) error {
+	for {
+		s, err := d.readSlot(ctx, conn)
+		if err != nil || !s.exists {
+			return err
+		}
+		dropped, err := conn.Exec(ctx, dropStatement, d.slot, s.restart)
+		if err != nil || dropped.RowsAffected() > 0 {
+			return err
+		}
+	}
 }
 
 // otherOwner is a publication of another capture that uses the same slot, if there is one.
