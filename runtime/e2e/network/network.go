@@ -15,7 +15,8 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrUnable says that no network can be made here: not as this user, or not in this container.
@@ -162,12 +163,7 @@ func newNamespace() (*namespace, error) {
 	}
 	result := make(chan made)
 	go func() {
-		runtime.LockOSThread() // and never unlocked, which ends the thread: it is of no use to others
-		if err := syscall.Unshare(syscall.CLONE_NEWNET); err != nil {
-			result <- made{err: os.NewSyscallError("unshare", err)}
-			return
-		}
-		file, err := os.Open("/proc/thread-self/ns/net")
+		file, err := unshared()
 		result <- made{file, err}
 	}()
 	m := <-result
@@ -175,6 +171,27 @@ func newNamespace() (*namespace, error) {
 		return nil, m.err
 	}
 	return &namespace{m.file}, nil
+}
+
+// unshared makes a namespace on a thread that goes there and back. It must not end there: processes that it has started before, for others, may have asked to be
+// told when it does (Pdeathsig), and would take that for the end of all of us.
+func unshared() (*os.File, error) {
+	home, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	defer home.Close()
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
+		return nil, os.NewSyscallError("unshare", err)
+	}
+	file, err := os.Open("/proc/thread-self/ns/net")
+	if err := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); err != nil {
+		return nil, errors.Join(os.NewSyscallError("setns", err), file.Close()) // the thread is of no use to others
+	}
+	runtime.UnlockOSThread()
+	return file, err
 }
 
 // path is how other processes find it, as long as ours lives.
