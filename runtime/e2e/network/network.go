@@ -176,12 +176,13 @@ func newNamespace() (*namespace, error) {
 // unshared makes a namespace on a thread that goes there and back. It must not end there: processes that it has started before, for others, may have asked to be
 // told when it does (Pdeathsig), and would take that for the end of all of us.
 func unshared() (*os.File, error) {
-	home, err := os.Open("/proc/self/ns/net")
+	runtime.LockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net") // not that of the process, whose first thread may be away as well
 	if err != nil {
+		runtime.UnlockOSThread()
 		return nil, err
 	}
 	defer home.Close()
-	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
 		return nil, os.NewSyscallError("unshare", err)
