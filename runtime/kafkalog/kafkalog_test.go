@@ -123,6 +123,7 @@ func TestCommits(t *testing.T) {
 	w, err := l.Writer("acme/source")
 	require.NoError(t, err)
 	changed := l.Changed()
+	require.NoError(t, w.Commit(t.Context(), nil), "of nothing")
 	require.NoError(t, w.Append(things, block(`{"id":1}`, `{"id":2}`)))
 	require.NoError(t, w.Append(things, block(`{"id":3}`)))
 	require.NoError(t, w.Require(things, 9))

@@ -68,6 +68,27 @@ func TestProcessesBeginTogether(t *testing.T) {
 	}
 }
 
+// TestDoubtIsOfOneTransaction: a change that another process has come before is made again, whatever became of a transaction before it.
+func TestDoubtIsOfOneTransaction(t *testing.T) {
+	t.Parallel()
+	o := options(t)
+	one, two := joined(t, o), joined(t, o)
+	set := func(l *Log, value string) {
+		t.Helper()
+		require.NoError(t, l.Update(t.Context(), func() (wal.Records, error) { return wal.Records{"value": []byte(value)}, nil }))
+	}
+	set(one, "first")
+	one.state.mu.Lock()
+	first := one.state.entries[recordKey+"value"].offset
+	one.state.mu.Unlock()
+	set(two, "second") // one's producer is not the present one any more
+	one.owner(pipelineTask).doubt = &first
+	set(one, "third")
+	value, err := one.Get("value")
+	require.NoError(t, err)
+	require.Equal(t, "third", string(value))
+}
+
 // TestTakenByAnotherProcess: the one that had a task cannot commit for it any more, is told so, and goes on with what else it has.
 func TestTakenByAnotherProcess(t *testing.T) {
 	t.Parallel()

@@ -142,6 +142,7 @@ func (o *owner) committed(ctx context.Context) (bool, error) {
 func (o *owner) once(ctx context.Context, change func() (map[string][]byte, error)) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.doubt = nil // what has become of another transaction says nothing of this one
 	if err := o.ready(ctx); err != nil {
 		return err
 	}
@@ -305,7 +306,9 @@ func (o *owner) commit(records map[string][]byte) error {
 		}
 		ending, cancel := context.WithTimeoutCause(t.ctx, o.log.o.Patience, errStalled)
 		defer cancel()
-		o.doubt = &placed[0].Offset
+		if len(placed) > 0 {
+			o.doubt = &placed[0].Offset
+		}
 		if err := o.client.EndTransaction(ending, kgo.TryCommit); err != nil {
 			return cause(ending, err)
 		}

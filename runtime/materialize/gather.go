@@ -160,7 +160,7 @@ func (s *session) readAhead(ctx context.Context) (settle func(giveUp bool) error
 }
 
 // takeUp sends the Loads of what was read ahead. If the session is about to end, the next one reads that again.
-func (s *session) takeUp(stopping bool) (err error) {
+func (s *session) takeUp(stopping bool) error {
 	defer func() { clear(s.loads); s.loads = s.loads[:0] }()
 	if stopping || s.evolved {
 		s.txn.reset()
