@@ -168,17 +168,17 @@ func TestRefusalInTheMiddle(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
 	p := storing(t, db, newTask(t, db, db.config(nil)))
-	db.exec(t, "INSERT INTO orders VALUES (7, 'theirs')")
-	big := strings.Repeat("x", 400_000) // three rows make a COPY
-	for id := range int64(12) {
+	db.exec(t, "INSERT INTO orders VALUES (10, 'theirs')")
+	big := strings.Repeat("x", 400_000) // three rows make the first COPY, six the second
+	for id := range int64(22) {
 		require.NoError(t, p.Send(storeOrder(id, big)))
 	}
 	require.NotNil(t, p.MustCall(startCommit(1)).GetStartedCommit())
 	require.NotNil(t, p.MustCall(&materializepb.Request{Acknowledge: &materializepb.Request_Acknowledge{}}).GetAcknowledged())
-	require.Equal(t, "12|12|400000", db.exec(t, "SELECT count(*), count(DISTINCT id), min(length(note)) FROM orders"))
-	direct := db.exec(t, "SELECT count(DISTINCT xmin::text) FROM orders WHERE id < 6")
+	require.Equal(t, "22|22|400000", db.exec(t, "SELECT count(*), count(DISTINCT id), min(length(note)) FROM orders"))
+	direct := db.exec(t, "SELECT count(DISTINCT xmin::text) FROM orders WHERE id < 9")
 	require.Equal(t, "2", direct, "each of the first two COPYs is a subtransaction of its own")
-	require.Equal(t, "1", db.exec(t, "SELECT count(DISTINCT xmin::text) FROM orders WHERE id >= 6"), "the others were inserted by one statement")
+	require.Equal(t, "1", db.exec(t, "SELECT count(DISTINCT xmin::text) FROM orders WHERE id >= 9"), "the others were inserted by one statement")
 }
 
 // The more a transaction has copied, the larger its next COPY: a server keeps at hand 64 subtransactions of each session.
@@ -188,7 +188,7 @@ func TestCopiesGrow(t *testing.T) {
 	for ; b.copies < 64; b.copies++ {
 		total += b.chunk()
 	}
-	require.Equal(t, 240<<20, total)
+	require.Equal(t, 495<<20, total)
 	require.Equal(t, 8<<20, b.chunk())
 	b.take()
 	require.Equal(t, 1<<20, b.chunk(), "of the next transaction")
