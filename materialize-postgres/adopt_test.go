@@ -78,6 +78,30 @@ func TestAdoptByUniqueIndex(t *testing.T) {
 	require.ErrorContains(t, r.Run(), `A row breaks the unique constraint "orders_note_key" of public.orders, which is not that of the collection's key: Key (note)=(c) already exists.`)
 }
 
+// A column of JSON that somebody made holds texts, too, and is left as it is.
+func TestAdoptJSONForText(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec(t, "CREATE TABLE orders (id bigint PRIMARY KEY, note json)")
+	r := adopting(t, db)
+	r.MustApply()
+	require.NoError(t, addTo(r, `{"id":1,"note":"a text"}`))
+	require.NoError(t, addTo(r, `{"id":1,"_meta":{"op":"u"}}`))
+	require.Equal(t, `json|"a text"`, db.exec(t, "SELECT pg_typeof(note), note FROM orders"))
+}
+
+// A primary key that includes other columns for whoever reads only the index is one on its own columns.
+func TestAdoptByKeyWithIncludedColumns(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec(t, "CREATE TABLE orders (note text, b bigint, a bigint, PRIMARY KEY (a, b) INCLUDE (note))")
+	r := adopting(t, db, sinktest.Column{Name: "a", Types: []string{"integer"}, Key: true}, sinktest.Column{Name: "b", Types: []string{"integer"}, Key: true}, fieldOf("note", "string"))
+	r.MustApply()
+	require.NoError(t, addTo(r, `{"a":1,"b":2,"note":"x"}`))
+	require.NoError(t, addTo(r, `{"a":1,"b":2,"note":"y"}`))
+	require.Equal(t, "y|2|1", db.exec(t, "SELECT * FROM orders"))
+}
+
 // What keeps a table from being adopted, by name and with advice.
 func TestAdoptRefused(t *testing.T) {
 	t.Parallel()
@@ -87,8 +111,9 @@ func TestAdoptRefused(t *testing.T) {
 		columns []sinktest.Column
 		texts   []string
 	}{
-		"no key":      {"CREATE TABLE orders (id bigint, note text)", nil, []string{`Table public.orders has neither a primary key nor a unique index on the collection's key (id), so its rows cannot be found. Run ALTER TABLE "public"."orders" ADD UNIQUE ("id")`}},
-		"partial key": {"CREATE TABLE orders (id bigint, note text); CREATE UNIQUE INDEX ON orders (id) WHERE note IS NOT NULL", nil, []string{"has neither a primary key nor a unique index"}},
+		"no key":       {"CREATE TABLE orders (id bigint, note text)", nil, []string{`Table public.orders has neither a primary key nor a unique index on the collection's key (id), so its rows cannot be found. Run ALTER TABLE "public"."orders" ADD UNIQUE ("id")`}},
+		"partial key":  {"CREATE TABLE orders (id bigint, note text); CREATE UNIQUE INDEX ON orders (id) WHERE note IS NOT NULL", nil, []string{"has neither a primary key nor a unique index"}},
+		"deferred key": {"CREATE TABLE orders (id bigint PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, note text)", nil, []string{"has neither a primary key nor a unique index"}},
 		"no default": {"CREATE TABLE orders (id bigint PRIMARY KEY, who text NOT NULL)", nil, []string{
 			`Column "who" of public.orders allows no NULL and has no default, but no field of the collection is stored in it, so no row could be added. Run ALTER TABLE "public"."orders" ALTER COLUMN "who" SET DEFAULT …`,
 		}},

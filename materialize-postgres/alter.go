@@ -70,8 +70,8 @@ func (a *applier) replace(name tableName, t *existing, b *materialize.Binding[re
 	return nil
 }
 
-// restore gives columns of an empty table that were widened, or cast, their natural types. Where a view keeps a column from
-// being changed, it stays as it is: it can hold the values.
+// restore gives columns of an empty table that were widened, or cast, their natural types. Where a view, an index or a
+// constraint keeps a column from being changed, it stays as it is: it can hold the values.
 func (a *applier) restore(name tableName, t *existing, b *materialize.Binding[resource]) {
 	for _, f := range storedFields(b) {
 		have, ok := t.column(columnName(f.Name))
@@ -82,7 +82,7 @@ func (a *applier) restore(name tableName, t *existing, b *materialize.Binding[re
 		if k, native := have.kind(); !native && k != kindArray {
 			continue // of a type that people chose
 		}
-		a.sql("DO %s", quoteLiteral(fmt.Sprintf("BEGIN ALTER TABLE %s ALTER COLUMN %s TYPE %s USING NULL; EXCEPTION WHEN feature_not_supported THEN NULL; END",
+		a.sql("DO %s", quoteLiteral(fmt.Sprintf("BEGIN ALTER TABLE %s ALTER COLUMN %s TYPE %s USING NULL; EXCEPTION WHEN feature_not_supported OR syntax_error_or_access_rule_violation THEN NULL; END",
 			name.sql(), quote(have.name), want.name)))
 	}
 }
@@ -126,7 +126,9 @@ func (cat *catalog) columnFor(name tableName, t *existing, f materialize.Field, 
 	var out []string
 	how, to := fitting(have, want)
 	switch {
-	case how == fits:
+	case ours && otherLength(have, want) && (empty || want.longer(have)):
+		out = append(out, fmt.Sprintf("ALTER COLUMN %s TYPE %s USING %[1]s::%[2]s", quote(column), want.name))
+	case how == fits, !ours && have.oid == kinds[kindJSON].oid: // JSON holds any value
 	case !ours:
 		return nil, notOurs(name, have, to)
 	case how == widens:

@@ -3,10 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/sluicedata/sluice/sdk/materialize"
+	"github.com/sluicedata/sluice/sdk/usererr"
 )
 
 // applyLock is the advisory lock under which tables are created and changed, so that two materializations that are
@@ -91,10 +95,23 @@ func (a *applier) run(ctx context.Context, changes []materialize.Change[resource
 	}
 	for _, statement := range a.statements {
 		if err := a.c.exec(ctx, statement); err != nil {
-			return fmt.Errorf("running %q: %w", statement, err)
+			return refused(statement, err)
 		}
 	}
 	return nil
+}
+
+// refused explains a statement that the server did not want, which is mostly because of something that people made.
+func refused(statement string, err error) error {
+	server, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || usererr.Has(err) {
+		return fmt.Errorf("running %q: %w", statement, err)
+	}
+	advice := "If an index, a constraint or a default that you made needs a column as it is, drop it, let the table be changed, and create it again."
+	if strings.HasPrefix(statement, "CREATE") {
+		advice = "If it is about the type of a column, choose another one (columnType), or set castToString in its field's configuration."
+	}
+	return usererr.New(err, "The destination refuses %q: %s. %s", statement, server.Message, advice)
 }
 
 func (a *applier) metaTable(name string) string { return tableName{a.cfg.schema(), name}.sql() }
@@ -148,6 +165,9 @@ func (a *applier) table(cat *catalog, name tableName, ch materialize.Change[reso
 	if err := t.mayUse(name, a.task, b.Resource); err != nil {
 		return err
 	}
+	if err := t.notBefore(name, b.Backfill); err != nil {
+		return err
+	}
 	switch {
 	case t.owner == "":
 		return a.adopt(name, t, b)
@@ -155,6 +175,9 @@ func (a *applier) table(cat *catalog, name tableName, ch materialize.Change[reso
 		return a.refill(name, t, b)
 	case t.backfill != b.Backfill:
 		return a.replace(name, t, b)
+	}
+	if err := sameCollection(name, ch); err != nil {
+		return err
 	}
 	if err := t.sameMode(name, b.Resource); err != nil {
 		return err
@@ -167,6 +190,14 @@ func (a *applier) table(cat *catalog, name tableName, ch materialize.Change[reso
 		a.note(name, "load_all = true")
 	}
 	return a.alter(name, t, b)
+}
+
+// sameCollection refuses to mix the rows of two collections, as when bindings change places.
+func sameCollection(name tableName, ch materialize.Change[resource]) error {
+	if ch.Last == nil || ch.Last.Collection == ch.Binding.Collection {
+		return nil
+	}
+	return usererr.New(nil, "Table %s holds rows of collection %q, and is to take those of %q. Increase the binding's backfill counter to start the table anew, or choose another one.", name, ch.Last.Collection, ch.Binding.Collection)
 }
 
 // note changes what is noted about a table.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -14,42 +15,46 @@ import (
 // Values of types that the connector does not encode itself are staged as text, and cast by the server where they are merged. An
 // error of such a cast says which value was wrong, but not whose it was: culprit finds that out.
 
-// casts says whether the server casts values of the table.
-func (t *table) casts() bool {
-	for i := range t.columns {
-		if !t.columns[i].native {
-			return true
-		}
-	}
-	return false
+// casts says whether the server casts values of the column, or fits them to a length.
+func (c *column) casts() bool { return !c.native || c.typeName != c.castName }
+
+// casts says whether the server casts values of the first n columns of the table.
+func (t *table) casts(n int) bool {
+	return slices.ContainsFunc(t.columns[:n], func(c column) bool { return c.casts() })
+}
+
+// staging is a temporary table with the first columns of the real one.
+type staging struct {
+	name    string
+	columns int
 }
 
 // keepStaged lets staged rows of a table outlive a failed statement, so that they can be looked at.
-func (s *store) keepStaged(ctx context.Context, t *table) error {
-	if !t.casts() {
+func (c *conn) keepStaged(ctx context.Context, t *table, columns int) error {
+	if !t.casts(columns) {
 		return nil
 	}
-	return s.w.exec(ctx, "SAVEPOINT sluice_staged")
+	return c.exec(ctx, "SAVEPOINT sluice_staged")
 }
 
 // culprit names the row and the field of a cast that failed. Any other error it returns as it is.
-func (s *store) culprit(ctx context.Context, t *table, err error) error {
+func (c *conn) culprit(ctx context.Context, t *table, err error, staged ...staging) error {
 	failed, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok || !t.casts() || !strings.HasPrefix(failed.Code, "22") && failed.Code != codeCheck {
+	if !ok || !t.casts(staged[0].columns) || !strings.HasPrefix(failed.Code, "22") && failed.Code != codeCheck {
 		return err
 	}
-	if s.w.exec(ctx, "ROLLBACK TO SAVEPOINT sluice_staged") != nil {
+	if c.exec(ctx, "ROLLBACK TO SAVEPOINT sluice_staged") != nil {
 		return err
 	}
-	for _, from := range []string{t.fresh, t.known} {
-		for i := range t.columns {
-			c := &t.columns[i]
-			if c.native {
+	for _, from := range staged {
+		for i := range from.columns {
+			column := &t.columns[i]
+			if !column.casts() {
 				continue
 			}
-			found, ok := errors.AsType[*pgconn.PgError](s.w.exec(ctx, t.tryCast(from, i)))
+			found, ok := errors.AsType[*pgconn.PgError](c.exec(ctx, t.tryCast(from.name, i)))
 			if ok && found.ConstraintName == culpritMark {
-				return usererr.New(err, unstorableText, found.Hint, c.field.Name, c.name, t.name, c.typeName, found.Message, found.Detail)
+				return usererr.New(err, unstorableText, found.Hint, column.field.Name, column.name, t.name, column.typeName, found.Message, found.Detail)
 			}
 		}
 	}

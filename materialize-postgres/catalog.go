@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/sluicedata/sluice/sdk/usererr"
 )
@@ -35,13 +37,15 @@ type catalog struct {
 	vanished map[tableName]*existing
 	// chosen are the types that users chose for fields, by what they wrote.
 	chosen map[string]wanted
+	// infiniteIntervals says that the server knows such.
+	infiniteIntervals bool
 }
 
 // existing is a table in the destination.
 type existing struct {
 	relkind string
 	columns []existingColumn
-	key     []string // columns of the primary key, in order
+	key     []string // columns of the primary key, in order; none if it is not checked at once
 	// uniques are the columns of other indexes by which a row can be found.
 	uniques [][]string
 	// meta says that the table is one of the connector's own.
@@ -63,7 +67,9 @@ type existingColumn struct {
 	oid      uint32
 	typeName string // as people write it
 	castName string // without a length, to which casts would cut
+	modifier int32  // the length or precision in the server's form, -1 if there is none
 	array    bool
+	equals   string // the operator
 	// notNull says that the column is NOT NULL, hasDefault that the server fills in what nobody says, generated that nobody may.
 	notNull, hasDefault, generated bool
 }
@@ -113,10 +119,24 @@ func (t *existing) primaryKey(columns []string) []string {
 // mayCreate refuses to create a table anew whose rows were stored already: the position is beyond them, so they would be
 // missing for good.
 func (cat *catalog) mayCreate(name tableName, task string, backfill uint32) error {
-	if t := cat.vanished[name]; t != nil && t.owner == task && t.backfill == backfill {
+	t := cat.vanished[name]
+	if t == nil || t.owner != task {
+		return nil
+	}
+	if t.backfill == backfill {
 		return missingTable(name)
 	}
-	return nil
+	return t.notBefore(name, backfill)
+}
+
+// notBefore refuses a backfill counter that went back. Runtimes remember how far an earlier backfill came, so a table that was
+// emptied for it would not be filled again.
+func (t *existing) notBefore(name tableName, backfill uint32) error {
+	if backfill >= t.backfill {
+		return nil
+	}
+	return usererr.New(nil, "The binding's backfill counter is %d, but table %s was filled with %d before. Set it to %[3]d to go on, or to %[4]d to fill the table anew.",
+		backfill, name, t.backfill, t.backfill+1)
 }
 
 func missingTable(name tableName) error {
@@ -126,6 +146,9 @@ func missingTable(name tableName) error {
 // readCatalog reads what exists under the given names. metaSchema holds the connector's own tables.
 func readCatalog(ctx context.Context, c *conn, metaSchema string, names []tableName) (*catalog, error) {
 	cat := &catalog{schemas: map[string]bool{}, tables: map[tableName]*existing{}, vanished: map[tableName]*existing{}, chosen: map[string]wanted{}}
+	major, _, _ := strings.Cut(c.pg.ParameterStatus("server_version"), ".")
+	version, _ := strconv.Atoi(major) // that of a release still to come is no number
+	cat.infiniteIntervals = version == 0 || version >= 17
 	meta := []tableName{{metaSchema, checkpointsTable}, {metaSchema, tablesTable}}
 	if err := cat.readTables(ctx, c, slices.Concat(names, meta)); err != nil {
 		return nil, fmt.Errorf("reading the catalog: %w", err)
@@ -153,6 +176,12 @@ const uniqueIndexes = `SELECT json_agg(columns) FROM (
 	FROM pg_index u WHERE u.indrelid = c.oid AND u.indisunique AND u.indisvalid AND u.indimmediate AND NOT u.indisprimary
 		AND u.indpred IS NULL AND u.indexprs IS NULL AND u.indnkeyatts = u.indnatts) x`
 
+// equality finds the operator by which indexes compare values of a type that has one of its own.
+const equality = `SELECT format('OPERATOR(%I.%s)', n.nspname, p.oprname) FROM pg_opclass o JOIN pg_am m ON m.oid = o.opcmethod AND m.amname = 'btree'
+	JOIN pg_amop e ON e.amopfamily = o.opcfamily AND e.amoplefttype = o.opcintype AND e.amoprighttype = o.opcintype AND e.amopstrategy = 3
+	JOIN pg_operator p ON p.oid = e.amopopr JOIN pg_namespace n ON n.oid = p.oprnamespace
+	WHERE o.opcdefault AND o.opcintype = COALESCE(NULLIF(y.typbasetype, 0), y.oid)`
+
 func (cat *catalog) readTables(ctx context.Context, c *conn, names []tableName) error {
 	type pair struct {
 		S string `json:"s"`
@@ -168,14 +197,15 @@ func (cat *catalog) readTables(ctx context.Context, c *conn, names []tableName) 
 	}
 	rows, err := c.rows(ctx, `
 		SELECT n.nspname, c.relname, c.relkind, a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod), format_type(a.atttypid, -1), a.attnotnull,
-			array_position(i.indkey::int2[], a.attnum), y.typoutput = 'array_out'::regproc, a.atthasdef OR a.attidentity <> '',
-			a.attgenerated <> '' OR a.attidentity = 'a', CASE WHEN a.attnum = (SELECT min(attnum) FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped) THEN (`+uniqueIndexes+`) END
+			array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum), y.typoutput = 'array_out'::regproc, a.atthasdef OR a.attidentity <> '',
+			a.attgenerated <> '' OR a.attidentity = 'a', CASE WHEN a.attnum = (SELECT min(attnum) FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped) THEN (`+uniqueIndexes+`) END, a.atttypmod,
+			CASE WHEN y.typnamespace <> 'pg_catalog'::regnamespace THEN (`+equality+`) END
 		FROM (SELECT DISTINCT s, t FROM json_to_recordset($1::json) AS x(s text, t text)) x
 		JOIN pg_namespace n ON n.nspname = x.s
 		LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = x.t AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')
 		LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 		LEFT JOIN pg_type y ON y.oid = a.atttypid
-		LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
+		LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary AND i.indimmediate
 		ORDER BY n.nspname, c.relname, a.attnum`, string(asked))
 	if err != nil {
 		return err
@@ -200,9 +230,13 @@ func (cat *catalog) readTables(ctx context.Context, c *conn, names []tableName) 
 		if err != nil {
 			return fmt.Errorf("reading the type of column %q: %w", r[3], err)
 		}
+		modifier, err := strconv.ParseInt(string(r[13]), 10, 32)
+		if err != nil {
+			return fmt.Errorf("reading the length of column %q: %w", r[3], err)
+		}
 		t.columns = append(t.columns, existingColumn{
-			name: string(r[3]), oid: uint32(oid), typeName: string(r[5]), castName: string(r[6]), notNull: string(r[7]) == "t",
-			array: string(r[9]) == "t", hasDefault: string(r[10]) == "t", generated: string(r[11]) == "t",
+			name: string(r[3]), oid: uint32(oid), typeName: string(r[5]), castName: string(r[6]), modifier: int32(modifier), notNull: string(r[7]) == "t",
+			array: string(r[9]) == "t", hasDefault: string(r[10]) == "t", generated: string(r[11]) == "t", equals: cmp.Or(string(r[14]), "="),
 		})
 		if r[12] != nil {
 			if err := json.Unmarshal(r[12], &t.uniques); err != nil {

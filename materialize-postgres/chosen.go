@@ -37,8 +37,32 @@ func (cat *catalog) readChosen(ctx context.Context, c *conn, cfg config, fields 
 		}
 		w.kind, _ = kindOfType(uint32(oid), string(rows[0][2]) == "t")
 		w.base = string(rows[0][1])
+		if err := w.readLength(ctx, c, uint32(oid)); err != nil {
+			return fmt.Errorf("looking up type %q: %w", w.name, err)
+		}
 		cat.chosen[w.name] = w
 	}
+	return nil
+}
+
+// readLength completes a type, of whose name the server has said that it is one and nothing else. (Before Postgres 17, no function tells
+// a type's length.)
+func (w *wanted) readLength(ctx context.Context, c *conn, oid uint32) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	result := c.pg.ExecParams(ctx, "SELECT NULL::"+w.name, nil, nil, nil, nil).Read()
+	if result.Err != nil {
+		return c.explain(ctx, result.Err)
+	}
+	w.modifier = -1
+	if f := result.FieldDescriptions[0]; f.DataTypeOID == oid { // for a domain, it is that of the type below
+		w.modifier = f.TypeModifier
+	}
+	rows, err := c.rows(ctx, "SELECT format_type($1::oid, $2::integer)", oid, w.modifier)
+	if err != nil {
+		return err
+	}
+	w.full = string(rows[0][0])
 	return nil
 }
 

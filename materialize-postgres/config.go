@@ -48,6 +48,7 @@ type resource struct {
 const (
 	defaultPort      = 5432
 	maxIdentifier    = 63 // bytes that a name can have in Postgres
+	maxIndexed       = 32 // columns that an index can have
 	defaultStatement = time.Hour
 	defaultLock      = time.Minute
 )

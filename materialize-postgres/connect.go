@@ -96,6 +96,7 @@ func settings(cfg config, application string) string {
 		{"timezone", "UTC"},
 		{"extra_float_digits", "3"},
 		{"standard_conforming_strings", "on"},
+		{"array_nulls", "on"},
 		{"search_path", "pg_catalog"},
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
@@ -113,8 +114,9 @@ func settings(cfg config, application string) string {
 	for _, s := range set {
 		fmt.Fprintf(&b, "SET SESSION %s = %s;", s.name, quoteLiteral(s.value))
 	}
-	// Postgres 14 and newer put a cache before the index, which never hits: no key comes twice.
-	b.WriteString("SELECT set_config('enable_memoize', 'off', false) FROM pg_settings WHERE name = 'enable_memoize'")
+	// Of newer servers only: a cache before the index, which never hits, since no key comes twice; and more timeouts.
+	b.WriteString(`SELECT set_config(name, v, false) FROM pg_settings
+		JOIN (VALUES ('enable_memoize', 'off'), ('idle_session_timeout', '0'), ('transaction_timeout', '0')) AS x (n, v) ON n = name`)
 	return b.String()
 }
 

@@ -26,6 +26,8 @@ type batch struct {
 	staged string
 	// prepare is a statement that must run once before the first staged COPY: the creation of the temporary table.
 	prepare string
+	// fitted says that the table has columns of a certain length.
+	fitted bool
 	// refused says that the table refused rows, so that those that follow are staged. It is written while a COPY is
 	// under way, and is to be read when none is.
 	refused bool
@@ -121,7 +123,7 @@ func (b *batch) copy(ctx context.Context, c *conn, buf []byte) error {
 	}
 	if !b.staging() {
 		var err error
-		if b.refused, err = c.tryCopy(ctx, b.direct, buf); err != nil || !b.refused {
+		if b.refused, err = c.tryCopy(ctx, b, buf); err != nil || !b.refused {
 			return err
 		}
 	}
@@ -135,24 +137,27 @@ func (b *batch) copy(ctx context.Context, c *conn, buf []byte) error {
 }
 
 // tryCopy runs a COPY that leaves the transaction as it was if the table refuses the rows.
-func (c *conn) tryCopy(ctx context.Context, statement string, buf []byte) (refused bool, err error) {
+func (c *conn) tryCopy(ctx context.Context, b *batch, buf []byte) (refused bool, err error) {
 	if err := c.exec(ctx, "SAVEPOINT sluice"); err != nil {
 		return false, err
 	}
-	err = c.copyFrom(ctx, statement, buf)
+	err = c.copyFrom(ctx, b.direct, buf)
 	if err == nil {
 		return false, c.exec(ctx, "RELEASE SAVEPOINT sluice")
 	}
 	server, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok || !refusal(server.Code) {
+	if !ok || !b.refusal(server.Code) {
 		return false, err
 	}
 	return true, c.exec(ctx, "ROLLBACK TO SAVEPOINT sluice;RELEASE SAVEPOINT sluice")
 }
 
 // refusal tells errors of COPY that may not be errors of the merge: a row that is there already, or that another one has
-// to make room for or be inserted before (a unique index or foreign key of a user's), and tables that take no COPY.
-func refusal(code string) bool { return strings.HasPrefix(code, "23") || code == codeUnsupported }
+// to make room for or be inserted before (a unique index or foreign key of a user's), and tables that take no COPY. Where values
+// may be too long, the merge says whose it was.
+func (b *batch) refusal(code string) bool {
+	return strings.HasPrefix(code, "23") || b.fitted && strings.HasPrefix(code, classWrongValue) || code == codeUnsupported
+}
 
 // join waits for the statement that is under way.
 func (p *copier) join() error {

@@ -55,10 +55,14 @@ func decoderOf(k kind, f materialize.Field) decoder {
 	case kindInterval, kindInet, kindCidr, kindMacaddr, kindMacaddr8:
 		return decodeText
 	default:
-		if f.Is("string") {
+		switch {
+		case !slices.Contains(f.Types, "string"):
+			return decodeTextValue
+		case slices.Contains(f.Types, "object") || slices.Contains(f.Types, "array"):
+			return decodeTextOrParts
+		default:
 			return decodeText
 		}
-		return decodeTextValue
 	}
 }
 
@@ -148,8 +152,16 @@ func decodeNumber(dst, v []byte) ([]byte, error) {
 	return rowjson.AppendString(dst, v), nil
 }
 
-// decodeTextValue is for text columns of fields that are not, or not only, strings: a column that was widened holds the
-// JSON text of what is no string.
+// decodeTextOrParts is for text columns of fields that can be strings as well as objects or arrays, of which it holds the JSON
+// text. Any other value is read as a string, whatever it was: stored again, that is the same text, which a number need not be.
+func decodeTextOrParts(dst, v []byte) ([]byte, error) {
+	if len(v) > 0 && (v[0] == '{' || v[0] == '[') && json.Valid(v) {
+		return append(dst, v...), nil
+	}
+	return rowjson.AppendString(dst, v), nil
+}
+
+// decodeTextValue is for text columns of fields that are never strings: a column that was widened holds the JSON text.
 func decodeTextValue(dst, v []byte) ([]byte, error) {
 	if json.Valid(v) && len(v) > 0 && v[0] != '"' {
 		return append(dst, v...), nil

@@ -41,6 +41,10 @@ func encoderOf(k kind, f materialize.Field, key bool) encoder {
 			return encodeTextKey
 		case kindTimestamptz, kindTimestamp:
 			return encodeTimestampKey
+		case kindTime:
+			return exactTime(encodeTime)
+		case kindTimetz:
+			return exactTime(encodeTimetz)
 		default:
 		}
 	}

@@ -29,7 +29,9 @@ const (
 	codeDependents         = "2BP01"
 	codeNotNull            = "23502"
 	codeUnique             = "23505"
+	codeForeignKey         = "23503"
 	codeCheck              = "23514"
+	codeExclusion          = "23P01"
 	codeUnsupported        = "0A000"
 	codeStalled            = "25P03"
 	codeTooManyColumns     = "54011"
@@ -40,6 +42,12 @@ const (
 	codeSerialization      = "40001"
 	codeAdminShutdown      = "57P01"
 	codeCannotConnectNow   = "57P03"
+)
+
+// The first two characters of SQLSTATEs that have much in common.
+const (
+	classWrongValue     = "22"
+	classWrongStatement = "42"
 )
 
 // explainConnect turns a failed connection into words for people.
@@ -101,6 +109,11 @@ func (c *conn) explain(ctx context.Context, err error) error {
 }
 
 func explainServer(server *pgconn.PgError, err error) error {
+	// The text of a function is known only when it runs, and only triggers make ours run functions of others. A block of our own is none.
+	if strings.HasPrefix(server.Code, classWrongStatement) && server.Where != "" && !strings.Contains(server.Where, "inline_code_block") {
+		return usererr.New(err, "A trigger's function in the destination fails: %s (%s). If it is a name that is not found: write it with its schema, or run ALTER FUNCTION … SET search_path. The connector's sessions find names without one in pg_catalog only.",
+			server.Message, strings.ReplaceAll(server.Where, "\n", "; "))
+	}
 	switch server.Code {
 	case codeDiskFull:
 		return usererr.New(err, "The destination's disk is full (%s). Free or add disk space; nothing was committed and the transaction will be repeated.", server.Message)
@@ -122,8 +135,10 @@ func explainServer(server *pgconn.PgError, err error) error {
 		return usererr.New(err, "The destination does not allow it: %s. If it is because other objects depend on the table (%s), drop them, let the table be changed, and create them again.", server.Message, strings.ReplaceAll(server.Detail, "\n", "; "))
 	case codeUnique:
 		return usererr.New(err, "A row breaks the unique constraint %q of %s.%s, which is not that of the collection's key: %s. Drop the constraint, or correct the rows.", server.ConstraintName, server.SchemaName, server.TableName, server.Detail)
+	case codeCheck, codeForeignKey, codeExclusion:
+		return usererr.New(err, "The destination refuses a row: %s. %s Correct the row at its source, or change the table so that it takes it.", server.Message, server.Detail)
 	case codeCardinality:
-		return usererr.New(err, "Two keys of the collection are one in the destination, such as 1.0 and 1.00 in a column of numbers. Set castToString in the key's configuration and increase the binding's backfill counter.")
+		return keysAreOne(err)
 	case codeTooManyColumns:
 		return usererr.New(err, "A table can have 1600 columns in Postgres, and this collection has more fields. Exclude some of them.")
 	case codeProgramLimit:
@@ -135,5 +150,13 @@ func explainServer(server *pgconn.PgError, err error) error {
 	case codeAdminShutdown:
 		return usererr.New(err, "The destination ended the connection: %s. It will be opened again.", server.Message)
 	}
+	if strings.HasPrefix(server.Code, classWrongValue) {
+		return usererr.New(err, "The destination refuses a value: %s (%s). Correct it at its source, or set castToString or another columnType in its field's configuration and increase the binding's backfill counter.",
+			server.Message, strings.ReplaceAll(server.Where, "\n", "; "))
+	}
 	return err
+}
+
+func keysAreOne(cause error) error {
+	return usererr.New(cause, "Two keys of the collection are one in the destination, such as 1.0 and 1.00 in a column of numbers. Set castToString in the key's configuration and increase the binding's backfill counter.")
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,8 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/protocol/frame"
+	materializepb "github.com/sluicedata/sluice/protocol/materialize"
 	"github.com/sluicedata/sluice/sdk/testkit/server"
 	"github.com/sluicedata/sluice/sdk/testkit/sinktest"
+	"github.com/sluicedata/sluice/sdk/tuple"
 )
 
 // newTask is a task with one table of orders.
@@ -109,6 +112,38 @@ func TestTLSIsVerifiedByDefault(t *testing.T) {
 	require.False(t, options.TLSConfig.InsecureSkipVerify)
 	require.Equal(t, "db.example.com", options.TLSConfig.ServerName)
 	require.Empty(t, options.Fallbacks, "nothing may fall back to an unprotected connection")
+}
+
+// What a role sets for its sessions neither ends ours nor changes what their values mean.
+func TestSettingsOfTheRole(t *testing.T) {
+	t.Parallel()
+	all := server.Versions()
+	pg := server.Postgres(t, server.WithVersion(all[len(all)-1])) // which has the most timeouts
+	db := database{pg, pg.NewDatabase(t)}
+	const role = "hasty"
+	db.exec(t, "CREATE ROLE "+role+" LOGIN PASSWORD 'secret'", "GRANT ALL ON SCHEMA public TO "+role)
+	for name, value := range map[string]string{
+		"statement_timeout": "'100ms'", "idle_in_transaction_session_timeout": "'100ms'", "idle_session_timeout": "'100ms'", "transaction_timeout": "'100ms'",
+		"array_nulls": "off", "datestyle": "'SQL, DMY'", "intervalstyle": "'sql_standard'", "timezone": "'Asia/Kathmandu'",
+	} {
+		if db.exec(t, "SELECT 1 FROM pg_settings WHERE lower(name) = '"+name+"'") != "" {
+			db.exec(t, "ALTER ROLE "+role+" SET "+name+" = "+value)
+		}
+	}
+	r := newTask(t, db, db.config(func(c map[string]any) {
+		c["user"], c["advanced"] = role, map[string]any{"nativeArrays": true}
+	}))
+	list, day, span := fieldOf("list", "array"), fieldOf("day", "string:date"), fieldOf("span", "string:duration")
+	list.Items = []string{"string", "null"}
+	r.Task.Bindings[0].Collection.Columns = append(r.Task.Bindings[0].Collection.Columns, list, day, span)
+	r.Log = []sinktest.Change{{Doc: `{"id":1,"list":["a\\",null],"day":"2024-02-01","span":"P1M2DT3S"}`}, {Doc: `{"id":1,"note":"n"}`}}
+	r.Batch = 1
+	r.MustApply()
+	// Every statement that stores a row takes longer than the role allows.
+	db.exec(t, "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END'",
+		"CREATE TRIGGER slow AFTER INSERT OR UPDATE ON orders FOR EACH STATEMENT EXECUTE FUNCTION slow()")
+	require.NoError(t, r.Run())
+	require.Equal(t, "1", db.exec(t, `SELECT count(*) FROM orders WHERE list = ARRAY['a\', NULL] AND day = '2024-02-01' AND span = '1 mon 2 days 3 seconds' AND note = 'n'`))
 }
 
 func TestReadOnlyDestination(t *testing.T) {
@@ -273,25 +308,26 @@ func TestUncastableValue(t *testing.T) {
 			r := newTask(t, db, db.config(nil))
 			b := &r.Task.Bindings[0]
 			b.Resource = json.RawMessage(`{"table":"orders"` + more + `}`)
-			for field, config := range map[string]string{"how": `{"columnType":"public.mood"}`, "what": `{"columnType":"public.small"}`} {
+			for field, config := range map[string]string{"how": `{"columnType":"public.mood"}`, "what": `{"columnType":"public.small"}`, "size": `{"columnType":"numeric(4,2)"}`} {
 				b.Collection.Columns = append(b.Collection.Columns, sinktest.Column{Name: field, Types: []string{"string", "null"}, May: true, Config: config})
 			}
 			if name == "history" {
 				b.Collection.Columns = append(b.Collection.Columns, sinktest.Column{Name: "_meta/source/ts_ms", Pointer: "/_meta/source/ts_ms", Types: []string{"integer"}, May: true})
 			}
-			doc := func(id int, how, what string) sinktest.Change {
-				return sinktest.Change{Doc: fmt.Sprintf(`{"id":%d,"how":%q,"what":%q,"_meta":{"op":"u","source":{"ts_ms":%d}}}`, id, how, what, id)}
+			doc := func(id int, how, what, size string) sinktest.Change {
+				return sinktest.Change{Doc: fmt.Sprintf(`{"id":%d,"how":%q,"what":%q,"size":%q,"_meta":{"op":"u","source":{"ts_ms":%d}}}`, id, how, what, size, id)}
 			}
 			r.MustApply()
 			stored := 0
 			for round := range 2 { // of new rows, then of rows that are there
-				good := []sinktest.Change{doc(1, "sad", "four"), doc(2, "glad", "yes")}
+				good := []sinktest.Change{doc(1, "sad", "four", "12.34"), doc(2, "glad", "yes", "0.5")}
 				for _, c := range []struct {
 					bad  sinktest.Change
 					text string
 				}{
-					{doc(2, "merry", "yes"), `The value "merry" of field "how" cannot be stored in column "how" of public.orders, which is of type public.mood: invalid input value for enum public.mood: "merry". The row's key is [2]. Correct the value, or set castToString`},
-					{doc(2, "glad", "no"), `The value "no" of field "what" cannot be stored in column "what" of public.orders, which is of type public.small: value for domain public.small violates check constraint "small_check". The row's key is [2]`},
+					{doc(2, "merry", "yes", "1"), `The value "merry" of field "how" cannot be stored in column "how" of public.orders, which is of type public.mood: invalid input value for enum public.mood: "merry". The row's key is [2]. Correct the value, or set castToString`},
+					{doc(2, "glad", "no", "1"), `The value "no" of field "what" cannot be stored in column "what" of public.orders, which is of type public.small: value for domain public.small violates check constraint "small_check". The row's key is [2]`},
+					{doc(2, "glad", "yes", "123.4"), `The value 123.4 of field "size" cannot be stored in column "size" of public.orders, which is of type numeric(4,2): numeric field overflow`},
 				} {
 					r.Log = append(r.Log[:stored:stored], good[0], c.bad)
 					require.ErrorContains(t, r.Run(), c.text, "round %d", round)
@@ -304,7 +340,99 @@ func TestUncastableValue(t *testing.T) {
 	}
 }
 
-// Keys that a column takes for one are never merged within a transaction: somebody has to decide.
+// So is a key of which only the server can say that it is none, when it is looked for, and when it is deleted.
+func TestUncastableKey(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec(t, "CREATE TYPE mood AS ENUM ('sad', 'glad')")
+	r := newTask(t, db, db.config(func(c map[string]any) { c["hardDelete"] = true }))
+	r.Task.Bindings[0].Collection.Columns[0] = sinktest.Column{Name: "id", Types: []string{"string"}, Key: true, Config: `{"columnType":"public.mood"}`}
+	r.Log = []sinktest.Change{{Doc: `{"id":"sad","note":"a"}`}}
+	r.MustApply()
+	require.NoError(t, r.Run())
+	const text = `The value "merry" of field "id" cannot be stored in column "id" of public.orders, which is of type public.mood: invalid input value for enum public.mood: "merry". The row's key is ["merry"].`
+	require.ErrorContains(t, addTo(r, `{"id":"merry","note":"a"}`), text)
+
+	p := sinktest.Start(t, db.sinkCase(), r.Codec)
+	require.NoError(t, r.Open(p))
+	require.NotNil(t, p.MustCall(&materializepb.Request{Acknowledge: &materializepb.Request_Acknowledge{}}).GetAcknowledged())
+	require.NotNil(t, p.MustCall(&materializepb.Request{Flush: &materializepb.Request_Flush{}}).GetFlushed())
+	gone := &materializepb.Request_Store{KeyPacked: tuple.AppendString(nil, "merry"), ValuesPacked: tuple.AppendString(tuple.AppendString(nil, "d"), "a"), Exists: true, Delete: true}
+	require.NoError(t, p.Send(&materializepb.Request{Store: gone}))
+	require.NotNil(t, p.MustCall(startCommit(2)).GetStartedCommit())
+	_, err := p.Call(&materializepb.Request{Acknowledge: &materializepb.Request_Acknowledge{}})
+	require.ErrorContains(t, err, text)
+}
+
+// What tables of people refuse, and values for which only the server has a limit, is said in words, with what to do.
+func TestRefusedRows(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	r := newTask(t, db, db.config(nil))
+	narrow := fieldOf("narrow", "string:number")
+	narrow.Config = `{"columnType":"numeric(4,2)"}`
+	r.Task.Bindings[0].Collection.Columns = append(r.Task.Bindings[0].Collection.Columns, fieldOf("object", "object"), narrow)
+	r.Log = []sinktest.Change{{Doc: `{"id":1,"narrow":"12.34"}`}}
+	r.MustApply()
+	require.NoError(t, r.Run())
+	for _, id := range []int{1, 2} { // a row that is there, and a new one
+		require.ErrorContains(t, addTo(r, fmt.Sprintf(`{"id":%d,"narrow":"123.4"}`, id)), fmt.Sprintf(
+			`The value 123.4 of field "narrow" cannot be stored in column "narrow" of public.orders, which is of type numeric(4,2): numeric field overflow. The row's key is [%d].`, id))
+		require.ErrorContains(t, addTo(r, fmt.Sprintf(`{"id":%d,"object":{"a":1e200000}}`, id)), "The destination refuses a value: value overflows numeric format (COPY ")
+	}
+	changes := newTask(t, db, db.config(nil))
+	changes.Task.Name, changes.Task.Bindings[0].Resource = "acme/changes", json.RawMessage(`{"table":"changes","deltaUpdates":true}`)
+	changes.Task.Bindings[0].Collection.Columns = append(changes.Task.Bindings[0].Collection.Columns, fieldOf("object", "object"))
+	changes.Log = []sinktest.Change{{Doc: `{"id":1,"object":{"a":1e200000}}`}}
+	changes.MustApply()
+	require.ErrorContains(t, changes.Run(), "The destination refuses a value: value overflows numeric format (COPY changes, line 1, column object)")
+	db.exec(t, "ALTER TABLE orders ADD CONSTRAINT mine CHECK (note <> 'bad')", "CREATE TABLE others (id bigint PRIMARY KEY)", "INSERT INTO others VALUES (1)",
+		"ALTER TABLE orders ADD CONSTRAINT theirs FOREIGN KEY (id) REFERENCES others (id) DEFERRABLE INITIALLY DEFERRED")
+	require.ErrorContains(t, addTo(r, `{"id":1,"note":"bad"}`), `The destination refuses a row: new row for relation "orders" violates check constraint "mine". Failing row contains (1, null, 12.34, bad, null). Correct the row at its source`)
+	require.ErrorContains(t, addTo(r, `{"id":3}`), `The destination refuses a row: insert or update on table "orders" violates foreign key constraint "theirs". Key (id)=(3) is not present in table "others". Correct the row at its source, or change the table so that it takes it.`)
+
+	db.exec(t, "CREATE TABLE audit (id bigint)", "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO audit VALUES (NEW.id); RETURN NEW; END'",
+		"CREATE TRIGGER note BEFORE INSERT OR UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION note()")
+	require.ErrorContains(t, addTo(r, `{"id":1,"note":"x"}`), `A trigger's function in the destination fails: relation "audit" does not exist (PL/pgSQL function public.note() line 1 at SQL statement`)
+	db.exec(t, "ALTER FUNCTION note() SET search_path = public")
+	require.NoError(t, addTo(r, `{"id":1,"note":"x"}`), "the advice works")
+	require.Equal(t, "1", db.exec(t, "SELECT id FROM audit"))
+}
+
+// The limits of a table: columns of its key, columns, bytes of a row.
+func TestLimitsOfTables(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	r := newTask(t, db, db.config(nil))
+	r.Log = nil
+	columns := r.Task.Bindings[0].Collection.Columns
+	var keys, fields []sinktest.Column
+	for i := range 33 {
+		keys = append(keys, sinktest.Column{Name: fmt.Sprintf("k%d", i), Types: []string{"integer"}, Key: true})
+	}
+	doc := []string{`"id":1`}
+	for i := range 1598 - len(columns) {
+		fields = append(fields, fieldOf(fmt.Sprintf("f%04d", i), "integer"))
+		doc = append(doc, fmt.Sprintf(`"f%04d":%d`, i, i))
+	}
+	r.Task.Bindings[0].Collection.Columns = keys
+	_, err := r.Apply()
+	require.ErrorContains(t, err, `The key of collection "acme/orders" has 33 fields, but a primary key can have 32 columns in Postgres`)
+	r.Task.Bindings[0].Collection.Columns = keys[:32]
+	r.MustApply()
+	r.Task.Bindings[0].Resource = json.RawMessage(`{"table":"wide"}`)
+	r.Task.Bindings[0].Collection.Columns = append(slices.Clip(columns), append(fields, fieldOf("last", "integer"), fieldOf("one", "integer"), fieldOf("more", "integer"))...)
+	_, err = r.Apply()
+	require.ErrorContains(t, err, "A table can have 1600 columns in Postgres, and this collection has more fields. Exclude some of them.")
+	r.Task.Bindings[0].Collection.Columns = append(slices.Clip(columns), append(fields, fieldOf("last", "integer"), fieldOf("one", "integer"))...)
+	r.MustApply()
+	require.NoError(t, addTo(r, "{"+strings.Join(doc[:900], ",")+"}"))
+	require.NoError(t, addTo(r, `{"id":1,"last":7}`))
+	require.Equal(t, "1600|898|7", db.exec(t, "SELECT (SELECT count(*) FROM pg_attribute WHERE attrelid = 'wide'::regclass AND attnum > 0), f0898, last FROM wide"))
+	require.ErrorContains(t, addTo(r, "{"+strings.Join(doc, ",")+"}"), "A value is too large for the destination: row is too big")
+}
+
+// Keys that a column takes for one are never merged by one statement: somebody has to decide.
 func TestKeysThatAreOne(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
@@ -314,6 +442,12 @@ func TestKeysThatAreOne(t *testing.T) {
 	r.MustApply()
 	require.ErrorContains(t, r.Run(), "Two keys of the collection are one in the destination, such as 1.0 and 1.00 in a column of numbers. Set castToString")
 	require.Equal(t, "0", db.exec(t, "SELECT count(*) FROM orders"))
+
+	log := r.Log
+	r.Log = log[:1]
+	require.NoError(t, r.Run())
+	r.Log = append(log[:1:1], log...) // both are known now
+	require.ErrorContains(t, r.Run(), "Two keys of the collection are one in the destination")
 	r.Task.Bindings[0].Collection.Columns[0].Config = `{"castToString":true}`
 	r.Task.Bindings[0].Backfill = 1
 	r.MustApply()

@@ -44,6 +44,8 @@ func widenings() []struct{ from, to, value, stored, becomes string } {
 		{"string:macaddr", "boolean,string", `"08:00:2b:01:02:03"`, "jsonb", `"08:00:2b:01:02:03"`},
 		{"string/base64", "string", `"AAEC/w=="`, "text", "AAEC/w=="},
 		{"string/base64", "integer,string", `"AAEC/w=="`, "jsonb", `"AAEC/w=="`},
+		{"string/json", "string", `"{\"a\" : \"\\ud800\"}"`, "text", `{"a" : "\ud800"}`},
+		{"string/json", "string", `"\"quoted\""`, "text", `"quoted"`},
 		{"object", "object,string", `{"a":1}`, "jsonb", `{"a": 1}`},
 		{"array", "array,integer", `[1,2]`, "jsonb", `[1, 2]`},
 		// A type that holds the other one's values already.
@@ -53,11 +55,14 @@ func widenings() []struct{ from, to, value, stored, becomes string } {
 	}
 }
 
-// fieldOf makes a column of a short notation: types, format, encoding.
+// fieldOf makes a column of a short notation: types, format, and encoding or, for JSON, media type.
 func fieldOf(name, text string) sinktest.Column {
 	text, encoding, _ := strings.Cut(text, "/")
 	text, format, _ := strings.Cut(text, ":")
 	c := sinktest.Column{Name: name, Format: format, Encoding: encoding, May: true}
+	if encoding == "json" {
+		c.Encoding, c.MediaType = "", "application/json"
+	}
 	if base, ok := strings.CutSuffix(text, ">64"); ok {
 		text, c.Max = base, 1e30
 	}
@@ -289,6 +294,196 @@ func TestColumnTypes(t *testing.T) {
 	require.NoError(t, set("number,string:number", `{"columnType":"numeric"}`), "widened in place")
 	require.NoError(t, addTo(r, `{"id":1,"f":"0.12345678901234567890"}`))
 	require.Equal(t, "0.12345678901234567890", db.exec(t, "SELECT f FROM orders"))
+}
+
+// Keys of types that are not Postgres' own are compared as their indexes do, whatever the schema of the operator: what a change leaves out
+// stays, and a history finds the version before.
+func TestKeysOfChosenTypes(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec(t, `CREATE SCHEMA "e x"`, `CREATE EXTENSION citext SCHEMA "e x"`, "CREATE EXTENSION ltree", `CREATE DOMAIN name AS "e x".citext`, "CREATE TYPE mood AS ENUM ('a', 'b')")
+	for i, c := range []struct{ columnType, value, same string }{
+		{`"e x".citext`, "A", "a"},
+		{"public.name", "A", "a"},
+		{"public.ltree", "a.b", "a.b"},
+		{"public.mood", "a", "a"},
+		{"varchar(3)", "a", "a"},
+		{"char(3)", "a", "a"},
+		{"int4range", "[1,2]", "[1,3)"},
+	} {
+		for _, history := range []string{"", `,"history":"scd2"`} {
+			r := newTask(t, db, db.config(nil))
+			name := fmt.Sprintf("t%d_%d", i, len(history))
+			r.Task.Name = "acme/" + name
+			r.Task.Bindings[0].Resource = json.RawMessage(`{"table":"` + name + `"` + history + `}`)
+			columns := slices.Clone(r.Task.Bindings[0].Collection.Columns)
+			columns[0] = sinktest.Column{Name: "id", Types: []string{"string"}, Key: true, Config: fmt.Sprintf(`{"columnType":%q}`, c.columnType)}
+			r.Task.Bindings[0].Collection.Columns = append(columns, fieldOf("size", "integer"),
+				sinktest.Column{Name: "_meta/source/ts_ms", Pointer: "/_meta/source/ts_ms", Types: []string{"integer"}, May: true})
+			r.Log, r.Batch = nil, 1
+			for n, id := range []string{c.value, c.same, c.value} {
+				r.Log = append(r.Log, sinktest.Change{Doc: fmt.Sprintf(`{"id":%q,"size":%d,"_meta":{"source":{"ts_ms":%[2]d}}}`, id, n)})
+			}
+			r.Log[0].Doc = strings.Replace(r.Log[0].Doc, "{", `{"note":"kept",`, 1)
+			r.MustApply()
+			require.NoError(t, r.Run(), c.columnType)
+			if history == "" {
+				require.Equal(t, "kept|2", db.exec(t, "SELECT note, size FROM "+name), c.columnType)
+			} else {
+				require.Equal(t, "kept|0|f|1\nkept|1|f|2\nkept|2|t|3", db.exec(t, "SELECT note, size, is_current, version_number FROM "+name+" ORDER BY 4"), c.columnType)
+			}
+		}
+	}
+	r := newTask(t, db, db.config(nil))
+	r.Task.Bindings[0].Collection.Columns[0] = sinktest.Column{Name: "id", Types: []string{"string"}, Key: true, Config: `{"columnType":"point"}`}
+	_, err := r.Apply()
+	require.ErrorContains(t, err, `data type point has no default operator class for access method "btree". If it is about the type of a column, choose another one (columnType), or set castToString`)
+}
+
+// Another length or precision of a chosen type: a longer one widens the column in place, a shorter one waits for a backfill.
+func TestLengthsOfColumnTypes(t *testing.T) {
+	t.Parallel()
+	const typeOfF = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'orders'::regclass AND attname = 'f'"
+	for _, c := range []struct{ shorter, longer, types, value, stored string }{
+		{"varchar(3)", "varchar(10)", "string", `"abc"`, "character varying(10)"},
+		{"varchar(3)", "varchar", "string", `"abc"`, "character varying"},
+		{"varbit(3)", "varbit(10)", "string", `"101"`, "bit varying(10)"},
+		{"numeric(4,2)", "numeric(10,4)", "string:number", `"12.34"`, "numeric(10,4)"},
+		{"numeric(4,2)", "numeric(6,4)", "string:number", `"12.34"`, "numeric(6,4)"},
+		{"timestamptz(0)", "timestamptz(3)", "string:date-time", `"2024-01-01T00:00:00Z"`, "timestamp(3) with time zone"},
+	} {
+		t.Run(c.shorter+" to "+c.longer, func(t *testing.T) {
+			t.Parallel()
+			db := newDatabase(t)
+			r := newTask(t, db, db.config(nil))
+			columns := r.Task.Bindings[0].Collection.Columns
+			apply := func(columnType string) error {
+				f := fieldOf("f", c.types)
+				f.Config = fmt.Sprintf(`{"columnType":%q}`, columnType)
+				r.Task.Bindings[0].Collection.Columns = append(slices.Clip(columns), f)
+				_, err := r.Apply()
+				return err
+			}
+			r.Log = nil
+			require.NoError(t, apply(c.shorter))
+			require.NoError(t, addTo(r, `{"id":1,"f":`+c.value+`}`))
+			before := db.exec(t, "SELECT f::text FROM orders")
+			require.NoError(t, apply(c.longer))
+			require.Empty(t, r.MustApply(), "applying twice must not change anything more")
+			require.Equal(t, c.stored, db.exec(t, typeOfF))
+			require.Equal(t, "t", db.exec(t, "SELECT f = '"+before+"' FROM orders"))
+			require.NoError(t, apply(c.shorter))
+			require.Equal(t, c.stored, db.exec(t, typeOfF), "it holds what the shorter one does")
+			r.Task.Bindings[0].Backfill = 1
+			require.NoError(t, apply(c.shorter))
+			require.NotEqual(t, c.stored, db.exec(t, typeOfF))
+			require.NoError(t, addTo(r, `{"id":1,"f":`+c.value+`}`))
+		})
+	}
+	for _, c := range []struct {
+		have, want string
+		longer     bool
+	}{{"numeric(10,2)", "numeric(10,4)", false}, {"numeric", "numeric(10,4)", false}, {"bit(3)", "bit(5)", false}, {"numeric(3,-2)", "numeric(5,0)", true}, {"numeric(5,0)", "numeric(3,-2)", false}} {
+		have, want := typeOfLength(c.have), typeOfLength(c.want)
+		require.Equal(t, c.longer, wanted{modifier: want.modifier}.longer(have), "%s to %s", c.have, c.want)
+	}
+}
+
+// typeOfLength is a type with a length in the server's form.
+func typeOfLength(text string) existingColumn {
+	name, length, found := strings.Cut(strings.TrimSuffix(text, ")"), "(")
+	c := existingColumn{castName: name, modifier: -1}
+	if name == "numeric" {
+		c.oid = kinds[kindNumeric].oid
+	}
+	if found {
+		var precision, scale int32
+		_, _ = fmt.Sscanf(length, "%d,%d", &precision, &scale)
+		c.modifier = (precision<<16 | scale&0x7ff) + 4
+	}
+	return c
+}
+
+// A counter that goes back is refused: the position of the earlier backfill may still be known, beyond the rows that emptying the table
+// would lose.
+func TestBackfillCounterGoesBack(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	r := newTask(t, db, db.config(nil))
+	r.Task.Bindings[0].Backfill = 2
+	r.MustApply()
+	require.NoError(t, r.Run())
+	r.Task.Bindings[0].Backfill = 1
+	const text = "The binding's backfill counter is 1, but table public.orders was filled with 2 before. Set it to 2 to go on, or to 3 to fill the table anew."
+	_, err := r.Apply()
+	require.ErrorContains(t, err, text)
+	require.Equal(t, "20", db.exec(t, "SELECT count(*) FROM orders"))
+	db.exec(t, "DROP TABLE orders")
+	_, err = r.Apply()
+	require.ErrorContains(t, err, text)
+	r.Task.Bindings[0].Backfill = 3
+	require.Equal(t, "Created table public.orders.", r.MustApply())
+}
+
+// Bindings that change places would mix the rows of their collections.
+func TestBindingsThatChangePlaces(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	r := newTask(t, db, db.config(nil))
+	others := r.Task.Bindings[0]
+	others.Collection.Name, others.Resource = "acme/others", json.RawMessage(`{"table":"others"}`)
+	r.Task.Bindings = append(r.Task.Bindings, others)
+	r.Log = append(r.Log, sinktest.Change{Binding: 1, Doc: `{"id":100,"note":"other"}`})
+	r.MustApply()
+	require.NoError(t, r.Run())
+	b := r.Task.Bindings
+	b[0].Resource, b[1].Resource = b[1].Resource, b[0].Resource
+	_, err := r.Apply()
+	require.ErrorContains(t, err, `Table public.others holds rows of collection "acme/others", and is to take those of "acme/orders". Increase the binding's backfill counter to start the table anew, or choose another one.`)
+	b[0].Backfill, b[1].Backfill = 1, 1
+	require.Equal(t, "Emptied table public.others for backfill 1. Emptied table public.orders for backfill 1.", r.MustApply())
+}
+
+// What people made of a column and that keeps it from being widened is named, and the advice works. A backfill does not insist on the
+// column's natural type.
+func TestColumnsThatPeopleNeed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ from, to, make, text, remove string }{
+		"index":      {"string", "integer,string", "CREATE INDEX mine ON orders (f text_pattern_ops)", `operator class "text_pattern_ops" does not accept data type jsonb`, "DROP INDEX mine"},
+		"constraint": {"integer", "string", "ALTER TABLE orders ADD CONSTRAINT mine CHECK (f > 0)", "operator does not exist: text > integer", "ALTER TABLE orders DROP CONSTRAINT mine"},
+		"default":    {"integer", "integer,string", "ALTER TABLE orders ALTER COLUMN f SET DEFAULT 5", `default for column "f" cannot be cast automatically to type jsonb`, "ALTER TABLE orders ALTER COLUMN f DROP DEFAULT"},
+		"generated":  {"integer", "string", "ALTER TABLE orders ADD COLUMN mine bigint GENERATED ALWAYS AS (f + 1) STORED", `Column "f" is used by generated column "mine"`, "ALTER TABLE orders DROP COLUMN mine"},
+		"policy":     {"integer", "string", "CREATE POLICY mine ON orders USING (f > 0)", `policy mine on table public.orders depends on column "f"`, "DROP POLICY mine ON orders"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := newDatabase(t)
+			r := newTask(t, db, db.config(nil))
+			columns := r.Task.Bindings[0].Collection.Columns
+			set := func(types string) {
+				r.Task.Bindings[0].Collection.Columns = append(slices.Clip(columns), fieldOf("f", types))
+			}
+			set(c.from)
+			r.MustApply()
+			db.exec(t, c.make)
+			set(c.to)
+			_, err := r.Apply()
+			require.ErrorContains(t, err, c.text)
+			require.ErrorContains(t, err, "let the table be changed, and create")
+			db.exec(t, c.remove)
+			require.NotEmpty(t, r.MustApply())
+		})
+	}
+	db := newDatabase(t)
+	r := newTask(t, db, db.config(nil))
+	columns := r.Task.Bindings[0].Collection.Columns
+	r.Task.Bindings[0].Collection.Columns = append(slices.Clip(columns), fieldOf("f", "object"))
+	r.MustApply()
+	db.exec(t, "CREATE INDEX mine ON orders USING gin (f)")
+	r.Task.Bindings[0].Collection.Columns = append(slices.Clip(columns), fieldOf("f", "integer"))
+	r.Task.Bindings[0].Backfill = 1
+	r.MustApply()
+	require.Equal(t, "jsonb", db.exec(t, "SELECT pg_typeof(f) FROM (SELECT) x LEFT JOIN orders ON true"), "it can hold integers")
 }
 
 // Names that need care: those of the connector's own tables and of the server's schemas, and fields whose names become one.

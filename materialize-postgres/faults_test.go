@@ -132,6 +132,82 @@ func TestBrokenConnections(t *testing.T) {
 	r.RequireTable(t, 0, "orders", false)
 }
 
+// The connection breaks while the server takes rows, of which it keeps none, and still has the session.
+func TestCopyThatBreaks(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	r, proxy := through(t, db)
+	r.Task.Bindings = append(r.Task.Bindings, sinktest.Binding{Collection: orders(), Resource: db.sinkCase().Resource("changes", true)})
+	for id := range 20 {
+		r.Log = append(r.Log, sinktest.Change{Binding: 1, Doc: fmt.Sprintf(`{"id":%d,"note":"n"}`, id)})
+	}
+	r.Batch = 40
+	r.MustApply()
+	holder := db.connect(t)
+	defer holder.close()
+	require.NoError(t, holder.exec(t.Context(), "BEGIN; LOCK TABLE public.changes IN ACCESS EXCLUSIVE MODE"))
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run() }()
+	const copying = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%changes%' AND wait_event_type = 'Lock'"
+	db.waits(t, copying, "1")
+	proxy.Retarget("127.0.0.1:1") // the server must not hear of it
+	proxy.Cut()
+	require.ErrorContains(t, <-ended, "The connection to the destination broke. It will be opened again")
+	require.Equal(t, "1", db.exec(t, copying), "the session is still there")
+	require.NoError(t, holder.exec(t.Context(), "COMMIT"))
+	r.Applied.ConfigJson = db.config(nil)
+	require.NoError(t, r.Run())
+	require.Equal(t, "20|20", db.exec(t, "SELECT (SELECT count(*) FROM changes), (SELECT count(*) FROM orders)"))
+}
+
+// The connection breaks while the server commits, so nobody learns whether it did. It did, or did not: the position says so, and no change
+// is appended twice, or missing.
+func TestCommitWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	for name, made := range map[string]bool{"made": true, "not made": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := newDatabase(t)
+			r, proxy := through(t, db)
+			r.Task.Bindings = append(r.Task.Bindings, sinktest.Binding{Collection: orders(), Resource: db.sinkCase().Resource("changes", true)})
+			r.Log = r.Log[:0]
+			for id := range 5 {
+				r.Log = append(r.Log, sinktest.Change{Doc: fmt.Sprintf(`{"id":%d,"note":"n"}`, id)}, sinktest.Change{Binding: 1, Doc: fmt.Sprintf(`{"id":%d,"note":"n"}`, id)})
+			}
+			r.MustApply()
+			// The trigger runs within COMMIT, and waits there for a lock.
+			db.exec(t, "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END'",
+				"CREATE CONSTRAINT TRIGGER hold AFTER INSERT ON changes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hold()")
+			holder := db.connect(t)
+			defer holder.close()
+			require.NoError(t, holder.exec(t.Context(), "SELECT pg_advisory_lock(1)"))
+			ended := make(chan error, 1)
+			go func() { ended <- r.Run() }()
+			const committing = " FROM pg_stat_activity WHERE datname = current_database() AND query = 'COMMIT' AND wait_event_type = 'Lock'"
+			db.waits(t, "SELECT count(*)"+committing, "1")
+			proxy.Retarget("127.0.0.1:1") // the server must not hear that nobody waits any more
+			proxy.Cut()
+			require.ErrorContains(t, <-ended, "The connection to the destination broke. It will be opened again")
+			r.Applied.ConfigJson = db.config(nil)
+			position := "0"
+			if made {
+				position = "10"
+			} else {
+				require.Equal(t, "t", db.exec(t, "SELECT pg_terminate_backend(pid)"+committing))
+			}
+			require.NoError(t, holder.exec(t.Context(), "SELECT pg_advisory_unlock(1)"))
+			db.waits(t, "SELECT count(*)"+committing, "0")
+			r.Step = func(_ *sinktest.Peer, name string) {
+				if name == "Opened" {
+					require.Equal(t, position, fmt.Sprint(r.Position))
+				}
+			}
+			require.NoError(t, r.Run())
+			require.Equal(t, "5|5|5", db.exec(t, "SELECT count(*), count(DISTINCT id), (SELECT count(*) FROM orders) FROM changes"))
+		})
+	}
+}
+
 // A standby takes over that has not got everything: what it has is what counts, rows and position alike. Before it is promoted, it
 // says that it cannot be written to.
 func TestDestinationFailover(t *testing.T) {

@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -89,6 +92,69 @@ func TestRangesAreNeverSharedOrLost(t *testing.T) {
 	}
 	require.Equal(t, "0", db.exec(t, `SELECT count(*) FROM sluice_checkpoints_v1 a JOIN sluice_checkpoints_v1 b
 		ON a.materialization = b.materialization AND a.key_begin < b.key_begin AND a.key_end >= b.key_begin`), "rows that overlap")
+}
+
+// Instances that all begin at once, again and again, each counting on from the position that it found: none commits what another
+// one does not know of. (Who is ended just after its commit does not learn that it was made.)
+func TestInstancesThatBeginAtOnce(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	newTask(t, db, db.config(nil)).MustApply()
+	var cfg config
+	require.NoError(t, json.Unmarshal(db.config(nil), &cfg))
+	env := materialize.Env{Task: "acme/crowd", Range: materialize.FullRange()}
+	var made, unsure, lockedOut atomic.Int64
+	instance := func() error {
+		c, err := connect(t.Context(), cfg, "test")
+		if err != nil {
+			return err
+		}
+		defer c.close()
+		f := newFence(c, cfg, env)
+		cp, err := f.acquire(t.Context())
+		switch {
+		case err != nil && c.pg.IsClosed():
+			return nil // ended while it was beginning
+		case err != nil:
+			return err
+		}
+		count, _ := strconv.ParseInt(string(cp), 10, 64)
+		for range 5 {
+			count++
+			err := f.update(t.Context(), materialize.Checkpoint(strconv.FormatInt(count, 10)))
+			switch {
+			case err == nil:
+				made.Add(1)
+				continue
+			case c.pg.IsClosed():
+				unsure.Add(1)
+			default:
+				lockedOut.Add(1)
+			}
+			return nil
+		}
+		return nil
+	}
+	var group sync.WaitGroup
+	errs := make(chan error, 8)
+	for range cap(errs) {
+		group.Go(func() {
+			for range 12 {
+				if err := instance(); err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	close(errs)
+	require.NoError(t, <-errs)
+	require.Positive(t, unsure.Load()+lockedOut.Load(), "none was in another one's way")
+	count, err := strconv.ParseInt(db.exec(t, "SELECT convert_from(checkpoint, 'UTF8') FROM sluice_checkpoints_v1 WHERE materialization = 'acme/crowd'"), 10, 64)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, count, made.Load(), "a commit was lost")
+	require.LessOrEqual(t, count, made.Load()+unsure.Load(), "a commit was counted twice")
 }
 
 // Two instances in every order of their steps. The older one holds rows of the same keys while the newer one stores them: it must

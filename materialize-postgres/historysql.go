@@ -94,7 +94,7 @@ func (t *table) versions() string {
 	SELECT %[4]s, begins, ends, last, number FROM timed
 	WHERE n > 0 AND NOT gone AND (SELECT count(*) FROM closed) >= 0`,
 		t.name.sql(), list(t.nkeys, " AND ", func(i int) string {
-			return fmt.Sprintf("t.%s = s.c%d", quote(t.columns[i].name), i)
+			return fmt.Sprintf("t.%s %s s.c%d", quote(t.columns[i].name), t.columns[i].equals, i)
 		}), t.columnList(), columns)
 	return b.String()
 }

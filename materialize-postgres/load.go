@@ -33,8 +33,11 @@ func (s *store) Load(ctx context.Context, keys *materialize.Keys, found func(int
 		if s.ask[i].take() == 0 {
 			continue
 		}
+		if err := s.r.keepStaged(ctx, t, t.nkeys); err != nil {
+			return err
+		}
 		if err := s.loadTable(ctx, t, found); err != nil {
-			return fmt.Errorf("loading from %s: %w", t.name, err)
+			return fmt.Errorf("loading from %s: %w", t.name, s.r.culprit(ctx, t, err, staging{t.keys, t.nkeys}))
 		}
 	}
 	return s.r.exec(ctx, "COMMIT")

@@ -16,12 +16,12 @@ import (
 // somebody added or deleted by hand, a runtime that did not ask), the rows are merged by a statement that needs no belief.
 func (s *store) merge(ctx context.Context) error {
 	for i, t := range s.tables {
-		err := s.keepStaged(ctx, t)
-		if err == nil {
-			err = s.mergeTable(ctx, i, t)
+		n := len(t.columns)
+		if err := s.w.keepStaged(ctx, t, n); err != nil {
+			return err
 		}
-		if err != nil {
-			return s.culprit(ctx, t, err)
+		if err := s.mergeTable(ctx, i, t); err != nil {
+			return s.w.culprit(ctx, t, err, staging{t.fresh, n}, staging{t.known, n}, staging{t.gone, t.nkeys})
 		}
 	}
 	return nil
@@ -60,6 +60,14 @@ func (s *store) updateKnown(ctx context.Context, t *table, rows int64) error {
 		if updated, err = s.w.affected(ctx, t.update(t.known)); err != nil || updated == rows {
 			return err
 		}
+	}
+	// Two staged rows that are one in the table update it once, in no order.
+	twice, err := s.w.rows(ctx, t.keysTwice(t.known))
+	if err != nil {
+		return err
+	}
+	if len(twice) > 0 {
+		return keysAreOne(nil)
 	}
 	s.env.Log.WithFields(map[string]any{"table": t.name.String(), "rows": rows - updated}).Debug("rows are not there, or are there more than once; adding what is missing")
 	return s.w.exec(ctx, t.addMissing(t.known))

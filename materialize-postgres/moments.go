@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 
 	"github.com/sluicedata/sluice/sdk/tuple"
 )
@@ -49,6 +51,19 @@ func appendStamp(dst []byte, e tuple.Element) ([]byte, bool, error) {
 	}
 }
 
+// exactTime is encode for keys, which refuses a fraction that would be rounded.
+func exactTime(encode encoder) encoder {
+	return func(dst []byte, e tuple.Element) ([]byte, error) {
+		const clock = len("15:04:05")
+		if e.Kind == tuple.String && len(e.Bytes) > clock {
+			if _, _, exact := scanFraction(e.Bytes[clock:]); !exact {
+				return dst, errInexactKey
+			}
+		}
+		return encode(dst, e)
+	}
+}
+
 func encodeTime(dst []byte, e tuple.Element) ([]byte, error) {
 	t, err := timeOf(e)
 	switch {
@@ -83,6 +98,16 @@ func timeOf(e tuple.Element) (clock, error) {
 	default:
 		return clock{}, errNotClock
 	}
+}
+
+// errInfiniteInterval is for servers that would take an infinite interval for a finite one, which they then cannot show.
+var errInfiniteInterval = errors.New("an infinite interval needs Postgres 17")
+
+func encodeFiniteInterval(dst []byte, e tuple.Element) ([]byte, error) {
+	if e.Kind == tuple.String && bytes.HasSuffix(e.Bytes, []byte("infinity")) {
+		return dst, errInfiniteInterval
+	}
+	return encodeInterval(dst, e)
 }
 
 func encodeInterval(dst []byte, e tuple.Element) ([]byte, error) {

@@ -110,8 +110,8 @@ func encodeFloat4(dst []byte, e tuple.Element) ([]byte, error) {
 	}
 }
 
-// floatOf is the double that a value stands for; zero for null. Digits in a string are there for being kept, so a string is
-// refused if it has more of them than a double.
+// floatOf is the double that a value stands for; zero for null. Digits of strings and integers are there for being kept, so
+// what has more of them than a double is refused.
 func floatOf(e tuple.Element) (float64, error) {
 	switch e.Kind {
 	case tuple.Nil:
@@ -119,19 +119,27 @@ func floatOf(e tuple.Element) (float64, error) {
 	case tuple.Float:
 		return e.Float, nil
 	case tuple.Int:
-		return float64(e.Int), nil
+		const exact = 1 << 53 // up to here, a double holds every integer
+		if v := float64(e.Int); e.Int <= exact && e.Int >= -exact {
+			return v, nil
+		}
+		return exactFloat(strconv.AppendInt(nil, e.Int, 10))
 	case tuple.Uint:
-		return float64(e.Uint), nil
+		return exactFloat(strconv.AppendUint(nil, e.Uint, 10))
 	case tuple.String:
-		v, err := strconv.ParseFloat(string(e.Bytes), 64)
-		if err != nil {
-			return 0, errNotFloat
-		}
-		if !math.IsInf(v, 0) && !math.IsNaN(v) && !sameDecimal(e.Bytes, strconv.AppendFloat(nil, v, 'e', -1, 64)) {
-			return 0, errInexactFloat
-		}
-		return v, nil
+		return exactFloat(e.Bytes)
 	default:
 		return 0, errNotFloat
 	}
+}
+
+func exactFloat(text []byte) (float64, error) {
+	v, err := strconv.ParseFloat(string(text), 64)
+	if err != nil {
+		return 0, errNotFloat
+	}
+	if !math.IsInf(v, 0) && !math.IsNaN(v) && !sameDecimal(text, strconv.AppendFloat(nil, v, 'e', -1, 64)) {
+		return 0, errInexactFloat
+	}
+	return v, nil
 }

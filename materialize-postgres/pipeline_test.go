@@ -95,7 +95,7 @@ func TestNewRowsAreCopiedStraight(t *testing.T) {
 
 	// Somebody adds a row while the transaction that loaded its key goes on.
 	r.Step = func(_ *sinktest.Peer, name string) {
-		if name == "Flush" {
+		if name == "Flushed" {
 			db.exec(t, "INSERT INTO orders VALUES (5, 'theirs') ON CONFLICT DO NOTHING", "TRUNCATE ways")
 		}
 	}

@@ -148,6 +148,24 @@ func checkServer(ctx context.Context, c *conn, cfg config) error {
 	return usererr.Join("The destination is not ready:", problems)
 }
 
+// countKeys refuses keys that no index can have.
+func countKeys(p *materialize.Proposal[resource]) error {
+	n := 0
+	for _, f := range p.Fields {
+		if f.Key {
+			n++
+		}
+	}
+	most := maxIndexed
+	if p.Resource.History != "" {
+		most-- // the number of the version is part of the key, too
+	}
+	if n <= most || p.Resource.DeltaUpdates {
+		return nil
+	}
+	return usererr.New(nil, "The key of collection %q has %d fields, but a primary key can have %d columns in Postgres, one of which a history takes. Use deltaUpdates, which needs no key, or give the collection a smaller key.", p.Collection, n, maxIndexed)
+}
+
 // checkTable compares a proposal with the table that exists, if any. Columns that cannot hold a field make it
 // incompatible; what concerns the table as a whole is an error.
 func (s sink) checkTable(env materialize.Env, cfg config, cat *catalog, name tableName, p *materialize.Proposal[resource]) error {
@@ -156,11 +174,17 @@ func (s sink) checkTable(env materialize.Env, cfg config, cat *catalog, name tab
 			return err
 		}
 	}
+	if err := countKeys(p); err != nil {
+		return err
+	}
 	t, exists := cat.tables[name]
 	if !exists {
 		return cat.mayCreate(name, env.Task, p.Backfill)
 	}
 	if err := t.mayUse(name, env.Task, p.Resource); err != nil {
+		return err
+	}
+	if err := t.notBefore(name, p.Backfill); err != nil {
 		return err
 	}
 	empty := false

@@ -100,6 +100,12 @@ func (t *table) update(from string) string {
 		t.assignments(func(i int) string { return t.value("s", i) }), from, t.onKey("s"))
 }
 
+// keysTwice finds a key that more than one staged row has, as the table compares keys.
+func (t *table) keysTwice(from string) string {
+	return fmt.Sprintf("SELECT 1 FROM pg_temp.%s s GROUP BY %s HAVING count(*) > 1 LIMIT 1", from,
+		list(t.nkeys, ", ", func(i int) string { return t.value("s", i) }))
+}
+
 func (t *table) onlyKeys() bool { return len(t.columns) == t.nkeys }
 
 // assignments sets every column that is not part of the key.
@@ -112,7 +118,7 @@ func (t *table) assignments(value func(i int) string) string {
 // onKey is the condition that joins the table t with a temporary table of keys.
 func (t *table) onKey(alias string) string {
 	return list(t.nkeys, " AND ", func(i int) string {
-		return "t." + quote(t.columns[i].name) + " = " + t.value(alias, i)
+		return fmt.Sprintf("t.%s %s %s", quote(t.columns[i].name), t.columns[i].equals, t.value(alias, i))
 	})
 }
 

@@ -87,10 +87,10 @@ func (s *store) addTable(t *table) {
 	switch {
 	case t.history != nil:
 		fresh.prepare = t.createVersions()
-	case t.direct() && t.delta:
-		fresh = &batch{direct: t.copyDirect()} // no key, nothing to collide with
+	case t.direct() && t.delta && !t.casts(len(t.columns)):
+		fresh = &batch{direct: t.copyDirect()} // no key, nothing to collide with, nothing too long
 	case t.direct():
-		fresh.direct = t.copyDirect()
+		fresh.direct, fresh.fitted = t.copyDirect(), t.casts(len(t.columns))
 	}
 	known, gone := stage(t.known, len(t.columns)), stage(t.gone, t.nkeys)
 	ask := &batch{staged: copyInto(t.keys), prepare: t.createKeys()}

@@ -38,6 +38,7 @@ type column struct {
 	native   bool   // the column is of that kind; else values are cast
 	typeName string // of the column, for people
 	castName string // of the column, for casts
+	equals   string // the operator that compares its values
 	encode   encoder
 	// echo says that the column may hold a key in another form than the runtime sent it, such as a moment in another
 	// time zone. Loaded documents then take the key from the request, or the runtime would not recognise them.
@@ -84,7 +85,11 @@ func planTable(cat *catalog, b *materialize.Binding[resource], task string) (*ta
 		if !ok {
 			return nil, usererr.New(nil, "Table %s has no column %q. If it was dropped by hand, exclude the field or increase the binding's backfill counter.", name, columnName(f.Name))
 		}
-		t.columns = append(t.columns, planColumn(f, c, i < t.nkeys))
+		planned := planColumn(f, c, i < t.nkeys)
+		if planned.kind == kindInterval && !cat.infiniteIntervals {
+			planned.encode = encodeFiniteInterval
+		}
+		t.columns = append(t.columns, planned)
 	}
 	t.planDocument(b)
 	return t, nil
@@ -92,7 +97,7 @@ func planTable(cat *catalog, b *materialize.Binding[resource], task string) (*ta
 
 func planColumn(f materialize.Field, have existingColumn, key bool) column {
 	k, native := have.kind()
-	c := column{field: f, name: have.name, kind: k, native: native, typeName: have.typeName, castName: have.castName, encode: encoderOf(k, f, key)}
+	c := column{field: f, name: have.name, kind: k, native: native, typeName: have.typeName, castName: have.castName, equals: have.equals, encode: encoderOf(k, f, key)}
 	if key {
 		switch k {
 		case kindBool, kindDate:

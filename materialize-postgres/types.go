@@ -123,8 +123,11 @@ type wanted struct {
 	explicit bool
 	// array is the array type that would hold the field, empty if none does.
 	array string
-	// number says that a decimal in the field is a JSON number, at least sometimes.
-	number bool
+	// number says that a decimal in the field is a JSON number, at least sometimes; jsonText that its strings are JSON.
+	number, jsonText bool
+	// full is the type as a column's is shown, with its length, which modifier is in the server's form; -1 if it has none.
+	full     string
+	modifier int32
 }
 
 func natural(k kind) wanted { return wanted{kind: k, name: k.String(), base: k.String()} }
@@ -136,7 +139,7 @@ func wantedType(cfg config, f materialize.Field) wanted {
 	case f.Pointer == "":
 		return natural(kindJSON) // the whole document, to the letter
 	case c.CastToString:
-		return wanted{kind: kindText, name: kindText.String(), base: kindText.String(), explicit: true}
+		return wanted{kind: kindText, name: kindText.String(), base: kindText.String(), explicit: true, jsonText: jsonText(f), full: kindText.String(), modifier: -1}
 	case c.ColumnType != "":
 		return wanted{name: c.ColumnType, explicit: true}
 	}

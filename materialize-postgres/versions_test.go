@@ -44,3 +44,26 @@ func TestVersions(t *testing.T) {
 		})
 	}
 }
+
+// Servers before 17 take an infinite interval for a finite one that they can never show again.
+func TestInfiniteIntervals(t *testing.T) {
+	t.Parallel()
+	for _, major := range server.Versions() {
+		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			t.Parallel()
+			pg := server.Postgres(t, server.WithVersion(major))
+			db := database{pg, pg.NewDatabase(t)}
+			r := newTask(t, db, db.config(nil))
+			r.Task.Bindings[0].Collection.Columns = append(r.Task.Bindings[0].Collection.Columns, fieldOf("f", "string:duration"))
+			r.Log = nil
+			r.MustApply()
+			err := addTo(r, `{"id":1,"f":"-infinity"}`)
+			if major >= 17 {
+				require.NoError(t, err)
+				require.Equal(t, "-infinity", db.exec(t, "SELECT f FROM orders"))
+				return
+			}
+			require.ErrorContains(t, err, `The value "-infinity" of field "f" cannot be stored in column "f" of public.orders, which is of type interval: an infinite interval needs Postgres 17`)
+		})
+	}
+}

@@ -1,5 +1,7 @@
 package main
 
+import "strings"
+
 // fit says what to do about an existing column for a field that would be stored otherwise in a new one.
 type fit uint8
 
@@ -27,6 +29,9 @@ func fitting(have existingColumn, want wanted) (fit, wanted) {
 	}
 	switch k {
 	case kindJSON:
+		if want.kind == kindText {
+			return widens, want // what was JSON is a text like any other now
+		}
 		return fits, want // holds any value
 	case kindJSONB:
 		if want.kind == kindJSON {
@@ -53,6 +58,36 @@ func fitting(have existingColumn, want wanted) (fit, wanted) {
 	default:
 	}
 	return widensToAny(want)
+}
+
+// otherLength says whether a column is of the type that the user asked for, but of another length or precision.
+func otherLength(have existingColumn, want wanted) bool {
+	return want.explicit && have.castName == want.base && have.typeName != want.full
+}
+
+// longer says whether a type that the user asked for holds, unchanged, what a column of another length or precision does.
+func (w wanted) longer(have existingColumn) bool {
+	switch {
+	case w.modifier < 0:
+		return true
+	case have.modifier < 0:
+		return false
+	case have.oid == kinds[kindNumeric].oid:
+		precision, scale := digitsOf(have.modifier)
+		newPrecision, newScale := digitsOf(w.modifier)
+		return newScale >= scale && newPrecision-newScale >= precision-scale
+	case have.castName == "character varying", have.castName == "bit varying", strings.HasPrefix(have.castName, "time"):
+		return w.modifier > have.modifier
+	default:
+		return false
+	}
+}
+
+// digitsOf takes the length of a numeric apart, whose second half can be negative.
+func digitsOf(modifier int32) (precision, scale int) {
+	const header, half = 4, 1024
+	v := int(modifier) - header
+	return v >> 16, (v & (2*half - 1)) ^ half - half
 }
 
 // fittingChoice is fitting for a type that the user asked for.
@@ -162,7 +197,12 @@ func widening(have existingColumn, to wanted) string {
 		text = "replace(regexp_replace(" + c + "::text, '([+-]..)$', '\\1:00'), '+00:00', 'Z')"
 	case kindBytea:
 		text = "translate(encode(" + c + ", 'base64'), E'\\n', '')"
-	case kindJSONB, kindJSON, kindArray:
+	case kindJSON:
+		isText = false
+		if !to.explicit || to.jsonText {
+			text = c + "::text" // which the strings of the field are
+		}
+	case kindJSONB, kindArray:
 		isText = false
 	default:
 	}
