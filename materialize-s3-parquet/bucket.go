@@ -46,9 +46,18 @@ func (b *bucket) create(_ context.Context, name string) (draft, error) {
 	return &upload{bucket: b, name: name, token: strings.ToLower(rand.Text())}, nil
 }
 
-// finish completes an upload. Whatever the store answers, what counts is what can be read afterwards: the answer to a first
-// attempt may have been lost, or an earlier session may have been here.
+// finish completes an upload, unless there is an object of that name: ours, if the answer to a first attempt was lost or an
+// earlier session was here, or one that is not to be overwritten. Whatever the store answers, what counts is what can be read
+// afterwards.
 func (b *bucket) finish(ctx context.Context, f file) error {
+	switch there, err := b.lookUp(ctx, f); {
+	case err != nil && !isMissing(err):
+		return b.explain(err)
+	case err == nil && !there:
+		return foreign(f.Name, b.url())
+	case there:
+		return nil
+	}
 	parts := make([]types.CompletedPart, len(f.Parts))
 	for i, tag := range f.Parts {
 		parts[i] = types.CompletedPart{ETag: &tag, PartNumber: aws.Int32(int32(i) + 1)}
@@ -56,7 +65,7 @@ func (b *bucket) finish(ctx context.Context, f file) error {
 	_, completing := b.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
 		Bucket: &b.name, Key: &f.Name, UploadId: &f.Draft, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
 	})
-	head, err := b.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.name, Key: &f.Name})
+	there, err := b.lookUp(ctx, f)
 	switch {
 	case isMissing(err) && completing == nil:
 		return usererr.New(err, "%s says that %s is complete, but does not give it back. It will be tried again.", b.url(), f.Name)
@@ -66,10 +75,19 @@ func (b *bucket) finish(ctx context.Context, f file) error {
 		return b.explain(completing)
 	case err != nil:
 		return b.explain(errors.Join(completing, err))
-	case head.Metadata[tokenKey] != f.Token || aws.ToInt64(head.ContentLength) != f.Bytes:
+	case !there:
 		return foreign(f.Name, b.url())
 	}
 	return nil
+}
+
+// lookUp reports whether the object of a file's name is that file.
+func (b *bucket) lookUp(ctx context.Context, f file) (bool, error) {
+	head, err := b.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.name, Key: &f.Name})
+	if err != nil {
+		return false, err
+	}
+	return head.Metadata[tokenKey] == f.Token && aws.ToInt64(head.ContentLength) == f.Bytes, nil
 }
 
 // isMissing reports whether there is no such object.
@@ -146,12 +164,9 @@ func (b *bucket) probe(ctx context.Context) error {
 	quick := *b
 	quick.client = s3.New(b.client.Options(), func(o *s3.Options) { o.Retryer = retry.AddWithMaxAttempts(o.Retryer, 2) })
 	b = &quick
-	prefix := literalPart(strings.Trim(b.cfg.Prefix, "/"))
-	if at := strings.LastIndexByte(prefix, '/'); at >= 0 {
-		prefix = prefix[:at+1]
-	} else {
-		prefix = ""
-	}
+	// Below the prefix, as far as that is the same at all times: no more may be allowed.
+	prefix := literalPart(strings.Trim(b.cfg.Prefix, "/") + "/")
+	prefix = strings.TrimPrefix(prefix[:strings.LastIndexByte(prefix, '/')+1], "/")
 	name := prefix + ".sluice-check-" + strings.ToLower(rand.Text())
 	if _, err := b.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &b.name, Prefix: &name, MaxKeys: aws.Int32(1)}); err != nil {
 		return b.explain(err)

@@ -34,6 +34,9 @@ func explainStore(err error, cfg config, bucket string) error {
 	operation := "a request"
 	if op, ok := errors.AsType[*smithy.OperationError](err); ok {
 		operation = op.Operation()
+		if said := explainRole(op, err, cfg); said != nil {
+			return said
+		}
 	}
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		if said := explainCode(api, err, cfg, bucket, at, operation); said != nil {
@@ -51,6 +54,21 @@ func explainStore(err error, cfg config, bucket string) error {
 		}
 	}
 	return explainConnection(err, cfg, at, operation)
+}
+
+// explainRole explains that credentials.roleArn cannot be assumed, which is a request of its own within the one that needed the
+// credentials; nil if that went well, or if nobody answered.
+func explainRole(op *smithy.OperationError, err error, cfg config) error {
+	inner, ok := errors.AsType[*smithy.OperationError](op.Err)
+	if !ok || inner.Operation() != "AssumeRole" {
+		return nil
+	}
+	api, ok := errors.AsType[smithy.APIError](inner)
+	if !ok {
+		return nil
+	}
+	return usererr.New(err, "The role %s cannot be assumed: %s. Check credentials.roleArn and credentials.externalId, that the role's trust policy names who assumes it, and that those credentials are good and may do sts:AssumeRole.",
+		cfg.Credentials.RoleARN, api.ErrorCode())
 }
 
 // explainCode explains the answers that have a name; nil for others.
@@ -78,6 +96,8 @@ func explainCode(api smithy.APIError, err error, cfg config, bucket, at, operati
 		return usererr.New(err, "%s has no space left for bucket %q. Free or add some; nothing was committed and the transaction will be repeated.", at, bucket)
 	case "SlowDown", "RequestLimitExceeded", "TooManyRequests", "ServiceUnavailable", "Throttling":
 		return usererr.New(err, "%s asks for fewer requests. It will be tried again; a longer uploadInterval and fewer partitions help.", at)
+	case "InternalError":
+		return usererr.New(err, "%s reports an internal error in %s, in several attempts. It will be tried again; the store's own log or status page may say more.", at, operation)
 	case "NotImplemented":
 		return usererr.New(err, "%s does not offer %s, which the connector needs.", at, operation)
 	}

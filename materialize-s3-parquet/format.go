@@ -28,13 +28,21 @@ func newFormat(cfg config, bindings []*materialize.Binding[resource]) (format, e
 		}
 		f.tables = append(f.tables, formatTable{schema, parquet.Options{
 			Table: b.Resource.Path, Compression: cfg.Compression, BloomFilters: cfg.Advanced.BloomFilters,
-			RowGroupRows: cfg.Advanced.RowGroupRows, RowGroupBytes: cfg.Advanced.RowGroupBytes,
+			// How far values can be compressed is known when a row group was written. One that is larger than a file may be would
+			// make files that are, too.
+			RowGroupRows: cfg.Advanced.RowGroupRows, RowGroupBytes: min(cfg.Advanced.RowGroupBytes, cfg.FileSizeLimit),
 		}})
 	}
 	return f, nil
 }
 
-// writer begins a file of a table; it writes to w until it is closed, and does not close w.
-func (f format) writer(table int, w io.Writer) (*parquet.Writer, error) {
-	return parquet.NewWriter(w, f.tables[table].schema, f.tables[table].options)
+// writer begins a file of a table; it writes to w until it is closed, and does not close w. Before it turns values into pages it
+// asks for room.
+func (f format) writer(table int, w io.Writer, room func() (release func())) (*parquet.Writer, error) {
+	options := f.tables[table].options
+	options.Room = room
+	return parquet.NewWriter(w, f.tables[table].schema, options)
 }
+
+// columns is how many columns a table's files have.
+func (f format) columns(table int) int { return len(f.tables[table].schema.Columns()) }

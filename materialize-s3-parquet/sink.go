@@ -43,6 +43,8 @@ func (sink) Check(ctx context.Context, _ materialize.Env, cfg config, proposals 
 		for _, text := range p.Resource.PartitionBy {
 			if part := parsePartition(text); part.pattern == "" {
 				problems = append(problems, requirePartition(p, part.name))
+			} else {
+				problems = append(problems, freePartition(p, part.name))
 			}
 		}
 	}
@@ -66,6 +68,16 @@ func requirePartition(p *materialize.Proposal[resource], name string) error {
 	return missingPartition(p.Resource.Path, name)
 }
 
+// freePartition makes sure that a part of the time does not have the name of a field: readers would take it for the field's value.
+func freePartition(p *materialize.Proposal[resource], name string) error {
+	for _, f := range p.Fields {
+		if strings.EqualFold(f.Name, name) {
+			return usererr.New(nil, "Table %q cannot be partitioned by the time under the name %q: its collection has a field %q, and readers would see the time in its place. Choose another name in partitionBy.", p.Resource.Path, name, f.Name)
+		}
+	}
+	return nil
+}
+
 func missingPartition(path, name string) error {
 	return usererr.New(nil, "Table %q is to be partitioned by %q, which is no selected field of its collection. Correct partitionBy, or select the field. A part of the time is written as %s=%%Y-%%m-%%d.", path, name, name)
 }
@@ -86,7 +98,7 @@ func (sink) Apply(ctx context.Context, env materialize.Env, cfg config, changes 
 		}
 		folder := names.tableFolder(ch.Binding.Resource.Path, ch.Binding.Backfill, time.Time{})
 		summary = append(summary, fmt.Sprintf("%s begins in %s/v%04d.", ch.Binding.Resource.Path, ch.Binding.Resource.Path, ch.Binding.Backfill))
-		if names.prefix != names.literal() {
+		if expandPattern(names.prefix, time.Time{}) != names.literal() {
 			continue // every time has folders of its own
 		}
 		taken, err := at.find(ctx, folder)

@@ -14,8 +14,12 @@ import (
 const (
 	// finishing is how many files are sealed or finished at the same time.
 	finishing = 8
-	// heldLimit bounds what all open files together hold in memory, in bytes. Beyond it the file that holds the most ends.
-	heldLimit = 128 << 20
+	// heldLimit bounds what all open files together hold in memory, in bytes, if a row group is not to be larger. Beyond it
+	// the file that holds the most ends.
+	heldLimit = 64 << 20
+	// convertLimit bounds the values that become pages at the same time, in bytes, and columnCost is what a column needs besides.
+	convertLimit = 64 << 20
+	columnCost   = 32 << 10
 )
 
 // work is what one transaction staged.
@@ -74,7 +78,7 @@ func (s *store) sweep(ctx context.Context, pending []work) {
 func (s *store) Stage(ctx context.Context, number uint64, rows *materialize.Rows) (work, error) {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(finishing)
-	t := &transaction{store: s, number: number, at: s.now().UTC(), sealing: g, open: map[string]*openFile{}, sequences: make([]int, len(s.tables))}
+	t := newTransaction(s, number, g)
 	err := t.take(ctx, rows)
 	if err == nil {
 		err = t.sealAll(ctx)

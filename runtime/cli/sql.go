@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -60,7 +61,7 @@ func (a *app) sql(ctx context.Context, out io.Writer, p *pipeline.Pipeline, name
 		return err
 	}
 	launcher := a.launcher()
-	found := false
+	found, owners := false, map[string]string{}
 	for _, def := range p.Materializations {
 		if name != "" && def.Name != name {
 			continue
@@ -79,6 +80,9 @@ func (a *app) sql(ctx context.Context, out io.Writer, p *pipeline.Pipeline, name
 			return err
 		}
 		for _, t := range tables {
+			if err := claim(owners, def.Name, t); err != nil {
+				return err
+			}
 			if _, err := fmt.Fprintln(out, lake.DuckDB(t)); err != nil {
 				return err
 			}
@@ -86,6 +90,18 @@ func (a *app) sql(ctx context.Context, out io.Writer, p *pipeline.Pipeline, name
 	}
 	if !found {
 		return usererr.New(nil, "The pipeline has no materialization %q.", name)
+	}
+	return nil
+}
+
+// claim notes which materialization a table's names are of. Statements that make something of another one's name would undo that.
+func claim(owners map[string]string, materialization string, t lake.Table) error {
+	for _, name := range t.Names() {
+		folded := strings.ToLower(name)
+		if owner, taken := owners[folded]; taken && owner != materialization {
+			return usererr.New(nil, "The materializations %s and %s would both make %s in DuckDB. Name the one you mean with --materialization, and give each a database of its own.", owner, materialization, name)
+		}
+		owners[folded] = materialization
 	}
 	return nil
 }

@@ -24,11 +24,14 @@ const (
 	absentColumn = "_meta/absent"
 	opPointer    = "/_meta/op"
 	locPointer   = "/_meta/source/loc"
+	rowNumber    = "file_row_number" // DuckDB's name for the number of a row in its file
 )
 
 // Table is one binding's files.
 type Table struct {
-	Name string // of the views and tables that are made
+	Name string // of the view of the present state
+	// Stem begins the names of what else is made; empty stands for Name.
+	Stem string
 	// Files is the pattern of the files' names, as DuckDB's glob has it.
 	Files string
 	Keys  []Column
@@ -62,9 +65,66 @@ func Tables(spec *flowpb.MaterializationSpec) ([]Table, error) {
 		if !b.DeltaUpdates || len(b.ResourcePath) != 1 {
 			return nil, usererr.New(nil, "The materialization %s does not append files to paths, so it is not of materialize-s3-parquet.", spec.Name)
 		}
-		out = append(out, tableOf(b, endpoint.Bucket, endpoint.Prefix))
+		t := tableOf(b, endpoint.Bucket, endpoint.Prefix)
+		if err := t.check(); err != nil {
+			return nil, err
+		}
+		out = append(out, t)
 	}
+	tellApart(out)
 	return out, nil
+}
+
+// check says why a table cannot be read: DuckDB does not tell names apart that differ in case only.
+func (t Table) check() error {
+	seen := map[string]string{rowNumber: rowNumber}
+	for _, c := range slices.Concat(t.Keys, t.Values) {
+		folded := strings.ToLower(c.Name)
+		if other, taken := seen[folded]; taken && folded == rowNumber {
+			return usererr.New(nil, "The table %s has a field %q, which is what DuckDB calls the number of a row in its file. Exclude the field from the binding, or give its location another name.", t.Name, c.Name)
+		} else if taken {
+			return usererr.New(nil, "The table %s has the fields %q and %q, which are one to DuckDB, since it does not look at case. Exclude one from the binding, or give its location another name.", t.Name, other, c.Name)
+		}
+		seen[folded] = c.Name
+	}
+	return nil
+}
+
+// Names are the names of all views and tables that are made. They are told apart without regard to case.
+func (t Table) Names() []string {
+	stem := t.stem()
+	return []string{t.Name, stem + "_history", stem + "_merged", stem + "_merged_files", stem + "_merged_current"}
+}
+
+func (t Table) stem() string {
+	if t.Stem == "" {
+		return t.Name
+	}
+	return t.Stem
+}
+
+// tellApart makes all names differ: paths such as a/b and a_b, and a table orders_history beside orders, would have the same.
+func tellApart(tables []Table) {
+	taken := map[string]bool{}
+	free := func(name string) bool { return !taken[strings.ToLower(name)] }
+	take := func(name string) { taken[strings.ToLower(name)] = true }
+	for i := range tables {
+		t := &tables[i]
+		name := t.Name
+		for n := 2; !free(t.Name); n++ {
+			t.Name = fmt.Sprintf("%s_%d", name, n)
+		}
+		take(t.Name)
+	}
+	for i := range tables {
+		t := &tables[i]
+		for slices.ContainsFunc(t.Names()[1:], func(name string) bool { return !free(name) }) {
+			t.Stem = t.stem() + "_"
+		}
+		for _, name := range t.Names()[1:] {
+			take(name)
+		}
+	}
 }
 
 func tableOf(b *flowpb.MaterializationSpec_Binding, bucket, prefix string) Table {
@@ -102,29 +162,37 @@ func pattern(bucket, prefix, path string, backfill uint32) string {
 	if !local {
 		base = "s3://" + bucket
 	}
-	parts := []string{strings.TrimRight(base, "/")}
+	parts := []string{literally(strings.TrimRight(base, "/"))}
 	for segment := range strings.SplitSeq(strings.Trim(prefix, "/"), "/") {
 		if segment != "" {
 			parts = append(parts, expanded(segment))
 		}
 	}
-	return strings.Join(append(parts, path, fmt.Sprintf("v%04d", backfill), "**", "*.parquet"), "/")
+	return strings.Join(append(parts, literally(path), fmt.Sprintf("v%04d", backfill), "**", "*.parquet"), "/")
 }
 
-// expanded replaces a prefix's parts of the time by what matches any of them.
+// expanded replaces a prefix's parts of the time by what matches any of them, and nothing else.
 func expanded(segment string) string {
+	const digit = "[0-9]"
 	var out strings.Builder
 	for i := 0; i < len(segment); i++ {
 		switch {
 		case segment[i] != '%' || i+1 == len(segment):
-			out.WriteByte(segment[i])
+			out.WriteString(literally(segment[i : i+1]))
+			continue
 		case segment[i+1] == '%':
 			out.WriteByte('%')
-			i++
+		case segment[i+1] == 'Y':
+			out.WriteString(strings.Repeat(digit, len("2006")))
 		default:
-			out.WriteByte('*')
-			i++
+			out.WriteString(strings.Repeat(digit, len("01")))
 		}
+		i++
 	}
 	return out.String()
+}
+
+// literally is a pattern that matches a text only.
+func literally(text string) string {
+	return strings.NewReplacer("[", "[[]", "*", "[*]", "?", "[?]").Replace(text)
 }

@@ -41,7 +41,7 @@ func TestTables(t *testing.T) {
 	tables, err := lake.Tables(specification("bucket", "cdc/%Y-%m/"))
 	require.NoError(t, err)
 	require.Equal(t, []lake.Table{{
-		Name: "shop_o'rders", Files: "s3://bucket/cdc/*-*/shop/o'rders/v0002/**/*.parquet", Keys: []lake.Column{{Name: "id"}},
+		Name: "shop_o'rders", Files: "s3://bucket/cdc/[0-9][0-9][0-9][0-9]-[0-9][0-9]/shop/o'rders/v0002/**/*.parquet", Keys: []lake.Column{{Name: "id"}},
 		Values: []lake.Column{{Name: "_meta/op"}, {Name: "_meta/source/loc"}, {Name: `a"b`, Partial: true}, {Name: "n", Partial: true}},
 		Op:     "_meta/op", Loc: "_meta/source/loc",
 	}}, tables)
@@ -226,4 +226,120 @@ func TestMergedTableIsNotCutOff(t *testing.T) {
 	require.Equal(t, []duckdb.Row{
 		{"id": json.Number("1"), "v": "1.2500", "new": nil, "later": nil}, {"id": json.Number("2"), "v": "1.2345", "new": "x", "later": nil},
 	}, rows[len(rows)-2:])
+}
+
+// one writes a file of one row, of the columns of a SELECT.
+func one(t *testing.T, path, columns string) {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	_, err := duckdb.Run(t.Context(), "", "csv", fmt.Sprintf("COPY (SELECT %s) TO '%s' (FORMAT parquet)", columns, strings.ReplaceAll(path, "'", "''")))
+	require.NoError(t, err)
+}
+
+// Columns may have any name, also one that the statements use themselves, of values and of keys.
+func TestNamesOfColumns(t *testing.T) {
+	t.Parallel()
+	duckdb.Need(t)
+	for _, name := range []string{"filename", "FileName", "_path", "_file", "_Row", "_n", "_begin", "_merged", "n", "m", "file", "select", `a b'"c`} {
+		folder, db := t.TempDir(), filepath.Join(t.TempDir(), "lake.db")
+		for i, v := range []string{"'x'", "'y'"} {
+			one(t, fmt.Sprintf("%s/%012d-0001-a.parquet", folder, i), fmt.Sprintf(`1 AS id, %s AS "%s", []::VARCHAR[] AS "_meta/absent"`, v, strings.ReplaceAll(name, `"`, `""`)))
+		}
+		value, id := []lake.Column{{Name: name, Partial: true}}, []lake.Column{{Name: "id"}}
+		for _, c := range []struct {
+			table lake.Table
+			want  []duckdb.Row
+		}{
+			{lake.Table{Name: "t", Files: folder + "/*.parquet", Keys: id, Values: value}, []duckdb.Row{{"id": json.Number("1"), name: "y"}}},
+			{lake.Table{Name: "k", Files: folder + "/*.parquet", Keys: value, Values: id}, []duckdb.Row{{"id": json.Number("1"), name: "x"}, {"id": json.Number("1"), name: "y"}}},
+		} {
+			for range 2 {
+				_, err := duckdb.Run(t.Context(), db, "csv", lake.DuckDB(c.table))
+				require.NoError(t, err, name)
+			}
+			for _, view := range []string{c.table.Name, c.table.Name + "_merged_current"} {
+				require.ElementsMatch(t, c.want, duckdb.Query(t, db, "FROM "+view), "%s in %s", name, view)
+			}
+		}
+	}
+}
+
+// bindings is a specification of bindings of these paths, each with the field id for its key.
+func bindings(bucket, prefix string, paths ...string) *flowpb.MaterializationSpec {
+	spec := specification(bucket, prefix)
+	only := spec.Bindings[0]
+	spec.Bindings = nil
+	for _, path := range paths {
+		spec.Bindings = append(spec.Bindings, &flowpb.MaterializationSpec_Binding{
+			ResourcePath: []string{path}, DeltaUpdates: true, FieldSelection: &flowpb.FieldSelection{Keys: []string{"id"}, Values: []string{"n"}}, Collection: only.Collection,
+		})
+	}
+	return spec
+}
+
+// Tables whose names are like those of what belongs to another table, or like each other, stay apart.
+func TestNamesOfTables(t *testing.T) {
+	t.Parallel()
+	duckdb.Need(t)
+	folder, db := t.TempDir(), filepath.Join(t.TempDir(), "lake.db")
+	paths := []string{"orders_history", "orders", "Orders_Merged", "a/b", "a-b", "A_B"}
+	tables, err := lake.Tables(bindings("file://"+folder, "", paths...))
+	require.NoError(t, err)
+	sql, names := "", []string{}
+	for i, table := range tables {
+		one(t, filepath.Join(folder, paths[i], "v0000", "1.parquet"), fmt.Sprintf("%d AS id, 1 AS n", i))
+		sql += lake.DuckDB(table)
+		names = append(names, table.Name)
+	}
+	require.Equal(t, []string{"orders_history", "orders", "Orders_Merged", "a_b", "a_b_2", "A_B_3"}, names)
+	require.Equal(t, []string{"orders", "orders__history", "orders__merged", "orders__merged_files", "orders__merged_current"}, tables[1].Names())
+	for range 2 {
+		_, err := duckdb.Run(t.Context(), db, "csv", sql)
+		require.NoError(t, err)
+	}
+	for i, table := range tables {
+		for at, name := range table.Names() {
+			if at != 3 { // the list of files
+				require.Equal(t, json.Number(fmt.Sprint(i)), duckdb.Query(t, db, fmt.Sprintf(`SELECT id FROM "%s"`, name))[0]["id"], name)
+			}
+		}
+	}
+}
+
+// Folders are found whatever their names, and no others, also where the prefix is made of nothing but the time.
+func TestNamesOfFolders(t *testing.T) {
+	t.Parallel()
+	duckdb.Need(t)
+	for _, c := range []struct{ prefix, path, folder, other string }{
+		{"%Y%m%d", "orders", "20261122/orders", "20261122/shop/orders"},
+		{"%Y", "orders", "2026/orders", "backup/orders"},
+		{"a%%b/%H", "orders", "a%b/07/orders", "a%b/x7/orders"},
+		{"[ab]", "orders", "[ab]/orders", "a/orders"},
+		{"ü", "or*er?", "ü/or*er?", "ü/orders"},
+	} {
+		folder := t.TempDir() + "/{[x]}"
+		tables, err := lake.Tables(bindings("file://"+folder+"/", c.prefix, c.path))
+		require.NoError(t, err)
+		one(t, filepath.Join(folder, c.folder, "v0000", "region=a%2Fb", "1.parquet"), "1 AS id, 1 AS n")
+		one(t, filepath.Join(folder, c.other, "v0000", "1.parquet"), "2 AS id, 1 AS n")
+		one(t, filepath.Join(folder, c.folder, "v0001", "1.parquet"), "3 AS id, 1 AS n")
+		db := filepath.Join(t.TempDir(), "lake.db")
+		_, err = duckdb.Run(t.Context(), db, "csv", lake.DuckDB(tables[0]))
+		require.NoError(t, err, tables[0].Files)
+		for _, name := range []string{tables[0].Name, tables[0].Name + "_merged_current"} {
+			require.Equal(t, []duckdb.Row{{"id": json.Number("1"), "n": json.Number("1")}}, duckdb.Query(t, db, fmt.Sprintf(`FROM "%s"`, name)), tables[0].Files)
+		}
+	}
+}
+
+// What DuckDB would mix up is refused.
+func TestFieldsThatAreOneToDuckDB(t *testing.T) {
+	t.Parallel()
+	spec := bindings("b", "", "orders")
+	spec.Bindings[0].FieldSelection.Values = []string{"N", "n"}
+	_, err := lake.Tables(spec)
+	require.EqualError(t, err, `The table orders has the fields "N" and "n", which are one to DuckDB, since it does not look at case. Exclude one from the binding, or give its location another name.`)
+	spec.Bindings[0].FieldSelection.Values = []string{"File_Row_Number"}
+	_, err = lake.Tables(spec)
+	require.EqualError(t, err, `The table orders has a field "File_Row_Number", which is what DuckDB calls the number of a row in its file. Exclude the field from the binding, or give its location another name.`)
 }

@@ -29,7 +29,7 @@ func parseDate(s []byte) (int64, error) {
 // parseTime returns microseconds since midnight. An offset is applied and not kept, so the result is a time of day in UTC.
 func parseTime(s []byte) (int64, error) {
 	seconds, rest, ok := scanClock(s)
-	if !ok {
+	if !ok || seconds == secondsPerDay { // a leap second at the end of a day would become its beginning
 		return 0, errNotTime
 	}
 	micros, rest, exact := scanFraction(rest)

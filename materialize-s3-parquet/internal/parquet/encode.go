@@ -128,10 +128,11 @@ func double(e *tuple.Element) (float64, error) {
 			return math.Inf(-1), nil
 		}
 		const exactly = 17
-		if d, ok := scanDecimal(e.Bytes); !ok || d.count > exactly {
+		d, ok := scanDecimal(e.Bytes)
+		if !ok || d.count > exactly {
 			return 0, errNotDouble
 		}
-		if v, err := strconv.ParseFloat(string(e.Bytes), 64); err == nil {
+		if v, err := strconv.ParseFloat(string(e.Bytes), 64); err == nil && (v != 0 || d.count == 0) {
 			return v, nil
 		}
 	default:

@@ -106,6 +106,9 @@ func (s *Schema) fileSchema() *pq.Schema {
 		} else {
 			node = leaf(c.kind, c.digits, c.scale, c.key)
 		}
+		if index, ok := c.pageIndex(); ok {
+			node = pq.Leaf(indexed{node.Type(), index})
+		}
 		if !c.required {
 			node = pq.Optional(node)
 		}
@@ -127,11 +130,15 @@ func (s *Schema) fileSchema() *pq.Schema {
 func (s *Schema) boundless() []pq.WriterOption {
 	var out []pq.WriterOption
 	for i := range s.columns {
-		if c := &s.columns[i]; c.kind == kindJSON || c.kind == kindJSONText || c.kind == kindBinary || (c.kind == kindDecimal && wide(c.kind, c.digits)) {
+		if c := &s.columns[i]; c.boundless() {
 			out = append(out, pq.SkipPageBounds(c.name))
 		}
 	}
 	return out
+}
+
+func (c *column) boundless() bool {
+	return c.kind == kindJSON || c.kind == kindJSONText || c.kind == kindBinary || (c.kind == kindDecimal && wide(c.kind, c.digits))
 }
 
 // filters are the Bloom filters of the key's columns.

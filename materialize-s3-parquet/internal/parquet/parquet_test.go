@@ -2,6 +2,7 @@ package parquet
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -174,6 +175,7 @@ func TestValuesThatDoNotFit(t *testing.T) {
 		{field("v", "boolean"), `"true"`, `it is not a boolean`},
 		{field("v", "number"), `9007199254740993`, `not a number that a double holds`},
 		{format("v", "number", "number"), `"123456789.0123456789"`, `not a number that a double holds`},
+		{format("v", "number", "number"), `"1e-999"`, `not a number that a double holds`},
 		{format("v", "number", "number"), `"inf"`, `not a number that a double holds`},
 		{format("v", "date"), `"2024-02-30"`, `it is not a date of the form 2006-01-02`},
 		{format("v", "date"), `"12024-02-03"`, `it is not a date`},
@@ -181,6 +183,7 @@ func TestValuesThatDoNotFit(t *testing.T) {
 		{format("v", "date-time"), `"2024-02-03T00:00:00"`, `it is not a point in time`},
 		{format("v", "date-time"), `"2024-02-03T00:00:00.1234567Z"`, `it is finer than a microsecond`},
 		{format("v", "time"), `"24:00:00Z"`, `it is not a time`},
+		{format("v", "time"), `"23:59:60Z"`, `it is not a time`},
 		{format("v", "uuid"), `"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a1"`, `it is not a UUID`},
 		{with(field("v", "string"), func(f *materialize.Field) { f.ContentEncoding = "base64" }), `"%"`, `it is not base64`},
 		{field("v", "string"), `1`, `it is not a string`},
@@ -339,4 +342,60 @@ func TestStoredDocument(t *testing.T) {
 	plan, err := Plan(s)
 	require.NoError(t, err)
 	require.Equal(t, []Column{{"id", "BIGINT", true}, {"a", "VARCHAR", false}, {"flow_document", "JSON", true}, {AbsentColumn, "VARCHAR[]", true}}, plan.Columns())
+}
+
+// Readers that skip pages by the index miss no row: there are bounds for every page, and what is in it lies within, also
+// where columns have no bounds of their own, and beside pages of nothing but nulls.
+func TestPageIndex(t *testing.T) {
+	t.Parallel()
+	s := selection([]materialize.Field{keyField("id", "integer")},
+		with(field("decimal", "string"), func(f *materialize.Field) { f.Config = json.RawMessage(`{"decimal": "30,2"}`) }),
+		field("object", "object"), with(field("text", "string"), func(f *materialize.Field) { f.ContentMediaType = "application/json" }),
+		with(field("binary", "string"), func(f *materialize.Field) { f.ContentEncoding = "base64" }), format("uuid", "uuid"), field("string", "string"))
+	docs := make([]string, 50_000)
+	for i := range docs {
+		docs[i] = fmt.Sprintf(`{"id":%d}`, i)
+		if i >= 25_000 { // the first page is all null
+			docs[i] = fmt.Sprintf(`{"id":%[1]d,"decimal":"%[2]d.5","object":{"a":%[1]d},"text":"[%[1]d]","binary":"//8=","uuid":"a0eebc99-9c0b-4ef8-bb6d-%012[1]d","string":"a long text that goes on %[1]d"}`, i, i-40_000)
+		}
+	}
+	file, err := os.Open(write(t, s, Options{}, docs...))
+	require.NoError(t, err)
+	defer file.Close()
+	info, err := file.Stat()
+	require.NoError(t, err)
+	read, err := pq.OpenFile(file, info.Size())
+	require.NoError(t, err)
+	require.Len(t, read.RowGroups(), 1)
+	for i, chunk := range read.RowGroups()[0].ColumnChunks() {
+		name := read.Metadata().RowGroups[0].Columns[i].MetaData.PathInSchema[0]
+		index := read.ColumnIndexes()[i]
+		require.Len(t, index.MinValues, 3, name)
+		require.Len(t, index.MaxValues, 3, name)
+		order := func(b []byte) string { return string(b) }
+		if name == "decimal" { // signed
+			order = func(b []byte) string { return string(append([]byte{b[0] ^ 0x80}, b[1:]...)) }
+		}
+		pages := chunk.Pages()
+		for page := 0; ; page++ {
+			p, err := pages.ReadPage()
+			if errors.Is(err, io.EOF) {
+				require.Equal(t, 3, page, name)
+				break
+			}
+			require.NoError(t, err)
+			require.Equal(t, p.NumNulls() == p.NumValues(), index.NullPages[page], "%s, page %d", name, page)
+			values := make([]pq.Value, p.NumValues())
+			_, err = p.Values().ReadValues(values)
+			require.True(t, err == nil || errors.Is(err, io.EOF), "%v", err)
+			for _, v := range values {
+				if !v.IsNull() && name != "id" {
+					require.LessOrEqual(t, order(index.MinValues[page]), order(v.ByteArray()), name)
+					require.GreaterOrEqual(t, order(index.MaxValues[page]), order(v.ByteArray()), name)
+				}
+			}
+			pq.Release(p)
+		}
+		require.NoError(t, pages.Close())
+	}
 }

@@ -28,6 +28,8 @@ type Options struct {
 	RowGroupBytes int64
 	// BloomFilters writes a Bloom filter of every column of the key, for readers that look for single rows.
 	BloomFilters bool
+	// Room, if it is set, is called before values become pages, which takes some times their memory, and release after it.
+	Room func() (release func())
 }
 
 const (
@@ -190,6 +192,16 @@ func (w *Writer) Size() int64 {
 // Buffered is how many bytes of values are held in memory.
 func (w *Writer) Buffered() int64 { return w.bytes }
 
+// Shrink gives memory back that only the next row group would need.
+func (w *Writer) Shrink() {
+	if w.rows > 0 {
+		return
+	}
+	for i := range w.buffers {
+		w.buffers[i] = newBuffer(&w.schema.columns[i], i)
+	}
+}
+
 // Close writes what is left, and the footer. It does not close what the Writer writes to.
 func (w *Writer) Close() error {
 	if w.err != nil {
@@ -209,6 +221,9 @@ func (w *Writer) Close() error {
 
 // flush writes the buffers as a row group.
 func (w *Writer) flush() error {
+	if w.options.Room != nil {
+		defer w.options.Room()()
+	}
 	err := guard(w.writeGroup)
 	if err != nil {
 		return fmt.Errorf("writing a row group of %d rows: %w", w.rows, err)
