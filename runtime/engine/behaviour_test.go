@@ -112,6 +112,27 @@ func testBackfillCounterOfAMaterialization(t *testing.T) {
 	r.same("one")
 }
 
+// A counter that goes back would go on where the higher one began, with nothing of what came since.
+func TestBackfillCounterGoesBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, frame.Proto, fakeConfig{Total: 200, Batch: 5, Keys: 30})
+	m := r.sink("one", "atomic", frame.Proto, fakeConfig{})
+	m.Bindings[0].Backfill, r.p.Captures[0].Bindings[0].Backfill = 3, 2
+	stop := r.start()
+	r.wait("one")
+	stop()
+	m.Bindings[0].Backfill, r.p.Captures[0].Bindings[0].Backfill = 0, 1
+	stop = r.start()
+	r.waitLog(" was 3, and is 0 now. It can only be increased: set it to 3 to go on, or to 4 to start anew.")
+	r.waitLog(" was 2, and is 1 now. It can only be increased: set it to 2 to go on, or to 3 to start anew.")
+	stop()
+	m.Bindings[0].Backfill, r.p.Captures[0].Bindings[0].Backfill = 3, 2
+	stop = r.start()
+	r.wait("one")
+	stop()
+	r.same("one")
+}
+
 // TestBackfillCounterOfACapture: what the source lost while nobody listened is gone from destinations which begin anew
 // as well: they read from where the new backfill began.
 func TestBackfillCounterOfACapture(t *testing.T) { onBoth(t, testBackfillCounterOfACapture) }

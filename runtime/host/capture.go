@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	capturepb "github.com/sluicedata/sluice/protocol/capture"
@@ -98,6 +99,9 @@ func (c *Capture) Specify(ctx context.Context, request *capturepb.Request_Valida
 	active := map[string]bool{}
 	for i, b := range request.Bindings {
 		path := validated.Bindings[i].ResourcePath
+		if err := notLower(path, b.Backfill, slices.Concat(request.LastCapture.GetBindings(), request.LastCapture.GetInactiveBindings())); err != nil {
+			return nil, err
+		}
 		active[specs.StateKey(path, 0)] = true
 		spec.Bindings = append(spec.Bindings, &flowpb.CaptureSpec_Binding{
 			ResourceConfigJson: b.ResourceConfigJson, ResourcePath: path, Collection: b.Collection,

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -84,6 +85,9 @@ func (m *Materialization) Specify(ctx context.Context, request *materializepb.Re
 			return nil, &SameResourceError{Binding: i, Path: answer.ResourcePath}
 		}
 		active[path] = true
+		if err := notLower(answer.ResourcePath, b.Backfill, slices.Concat(last.GetBindings(), last.GetInactiveBindings())); err != nil {
+			return nil, err
+		}
 		selection, err := choose(i, answer, lastSelection(last, key))
 		if err != nil {
 			return nil, err
