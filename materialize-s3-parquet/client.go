@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -50,10 +49,9 @@ func newClient(ctx context.Context, cfg config) (*s3.Client, error) {
 	if err != nil {
 		return nil, explainStore(err, cfg, cfg.Bucket)
 	}
-	isAWS := endpoint == nil || strings.HasSuffix(endpoint.Hostname(), ".amazonaws.com")
 	if c.RoleARN != "" {
 		roles := sts.NewFromConfig(loaded, func(o *sts.Options) {
-			if !isAWS {
+			if !cfg.isAWS() {
 				o.BaseEndpoint = &cfg.Endpoint // MinIO and others answer for both
 			}
 		})
@@ -69,7 +67,7 @@ func newClient(ctx context.Context, cfg config) (*s3.Client, error) {
 		if endpoint != nil {
 			o.BaseEndpoint = &cfg.Endpoint
 		}
-		if !isAWS {
+		if !cfg.isAWS() {
 			// Not every store knows the newer checksums. The signature covers the content in any case.
 			o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 			o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired

@@ -42,6 +42,7 @@ type advanced struct {
 	ServerSideEncryption string          `json:"serverSideEncryption,omitempty" title:"Server-Side Encryption" desc:"How you want the store to encrypt files, if not as the bucket says." enum:"AES256,aws:kms"`
 	KMSKeyID             string          `json:"kmsKeyId,omitempty" title:"KMS Key" desc:"Key of aws:kms, if it is not the account's default one."`
 	StorageClass         string          `json:"storageClass,omitempty" title:"Storage Class" desc:"Storage class of the files, such as STANDARD_IA or INTELLIGENT_TIERING."`
+	Staging              string          `json:"staging,omitempty" title:"Staging" desc:"How you want a file to wait for its commit: as an upload that is completed (uploads), or as a hidden object that is copied (objects). If it is not set, as an object at MinIO, which may lose an upload that it completes, and as an upload elsewhere." enum:"uploads,objects"`
 	RowGroupRows         int             `json:"rowGroupRows" title:"Row Group Rows" desc:"Rows that you want in a row group at most." default:"1000000"`
 	RowGroupBytes        int64           `json:"rowGroupBytes" title:"Row Group Bytes" desc:"Size in bytes, before compression, that you want a row group to have at most. It bounds the memory that is needed." default:"67108864"`
 	BloomFilters         bool            `json:"bloomFilters,omitempty" title:"Bloom Filters" desc:"Write Bloom filters of the key, for readers that look for single rows."`
@@ -95,6 +96,7 @@ func (c config) Validate() error {
 	complain(c.FileSizeLimit < minFileSize || c.FileSizeLimit > maxFileSize, "fileSizeLimit %d is not between 65536 (64 KiB) and 68719476736 (64 GiB).", c.FileSizeLimit)
 	a := c.Advanced
 	complain(a.KMSKeyID != "" && a.ServerSideEncryption != "aws:kms", "advanced.kmsKeyId is set, but advanced.serverSideEncryption is not aws:kms.")
+	complain(a.Staging == stagedObjects && c.FileSizeLimit > maxStaged, "fileSizeLimit %d is more than 4294967296 (4 GiB): stores copy no larger files. Lower it, or set advanced.staging to uploads.", c.FileSizeLimit)
 	complain(a.RowGroupRows < 1, "advanced.rowGroupRows %d is not at least 1.", a.RowGroupRows)
 	complain(a.RowGroupBytes < minFileSize, "advanced.rowGroupBytes %d is not at least 65536 (64 KiB).", a.RowGroupBytes)
 	complain(a.OpenPartitions < 1 || a.OpenPartitions > 4096, "advanced.openPartitions %d is not between 1 and 4096.", a.OpenPartitions)
@@ -120,6 +122,12 @@ func (c credentials) validate() error {
 func (c config) folder() (string, bool) {
 	path, ok := strings.CutPrefix(c.Bucket, folderScheme)
 	return filepath.FromSlash(path), ok
+}
+
+// isAWS says whether the store is Amazon's own.
+func (c config) isAWS() bool {
+	endpoint, err := c.endpoint()
+	return err == nil && (endpoint == nil || strings.HasSuffix(endpoint.Hostname(), ".amazonaws.com"))
 }
 
 // endpoint is the object store's URL, nil for AWS.

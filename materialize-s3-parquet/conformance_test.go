@@ -15,3 +15,8 @@ func TestConformanceBucket(t *testing.T) {
 	t.Parallel()
 	sinktest.Run(t, newBucketGround(t).sinkCase())
 }
+
+func TestConformanceObjects(t *testing.T) {
+	t.Parallel()
+	sinktest.Run(t, newObjectsGround(t).sinkCase())
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/protocol/frame"
+	"github.com/sluicedata/sluice/sdk/testkit/server"
 	"github.com/sluicedata/sluice/sdk/testkit/sinktest"
 )
 
@@ -86,7 +87,12 @@ func partitioned() sinktest.Collection {
 // store has answered it. Whatever the moment, every row is there once, and nothing unfinished stays behind.
 func TestKilledAtEveryRequest(t *testing.T) {
 	t.Parallel()
-	ground := newBucketGround(t)
+	t.Run("uploads", func(t *testing.T) { t.Parallel(); killedAtEveryRequest(t, newBucketGround(t)) })
+	t.Run("objects", func(t *testing.T) { t.Parallel(); killedAtEveryRequest(t, newObjectsGround(t)) })
+}
+
+func killedAtEveryRequest(t *testing.T, ground ground) {
+	t.Helper()
 	gate, endpoint := newGate(t, ground.s3.Endpoint())
 	c := ground.sinkCase()
 	c.Config = ground.config(func(c map[string]any) { c["endpoint"] = endpoint })
@@ -136,5 +142,7 @@ func TestKilledAtEveryRequest(t *testing.T) {
 	}
 	// The session that finished the last transaction may have left what an earlier attempt at a later one had begun; nothing is
 	// left of attempts at committed ones.
-	require.Empty(t, ground.drafts(t))
+	if ground.s3.Kind() != server.MinIO { // which forgets an upload that it was interrupted at completing, until it is a day old
+		require.Empty(t, ground.drafts(t))
+	}
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -9,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/parquet-go/parquet-go"
 	"github.com/stretchr/testify/require"
 
@@ -32,9 +35,10 @@ func startProcess(t testing.TB, codec frame.Codec) sinktest.Process {
 
 // ground is a place for files in a test: a bucket of a real object store, or a folder.
 type ground struct {
-	s3     *server.S3Server // nil for a folder
-	bucket string
-	root   string // where the files are, in either case
+	s3      *server.S3Server // nil for a folder
+	bucket  string
+	staging string // of a bucket, empty if not set
+	root    string // of a folder
 }
 
 func newFolderGround(t testing.TB) ground {
@@ -45,8 +49,15 @@ func newFolderGround(t testing.TB) ground {
 func newBucketGround(t testing.TB) ground {
 	t.Helper()
 	s3 := server.S3(t)
-	bucket := s3.NewBucket(t)
-	return ground{s3: s3, bucket: bucket, root: s3.Folder(bucket)}
+	return ground{s3: s3, bucket: s3.NewBucket(t)}
+}
+
+// newObjectsGround is a bucket in which files wait as objects.
+func newObjectsGround(t testing.TB) ground {
+	t.Helper()
+	g := newBucketGround(t)
+	g.staging = stagedObjects
+	return g
 }
 
 // config is an endpoint configuration; change may alter it.
@@ -56,6 +67,9 @@ func (g ground) config(change func(map[string]any)) json.RawMessage {
 		c = map[string]any{
 			"bucket": g.bucket, "endpoint": g.s3.Endpoint(), "uploadInterval": "0s",
 			"credentials": map[string]any{"accessKeyId": server.S3AccessKey, "secretAccessKey": server.S3SecretKey},
+		}
+		if g.staging != "" {
+			c["advanced"] = map[string]any{"staging": g.staging}
 		}
 	}
 	if change != nil {
@@ -68,18 +82,44 @@ func (g ground) config(change func(map[string]any)) json.RawMessage {
 	return raw
 }
 
+// client is one for looking at a bucket as anybody else does.
+func (g ground) client(t testing.TB) *s3.Client {
+	t.Helper()
+	client, err := newClient(t.Context(), g.parsed(t, nil))
+	require.NoError(t, err)
+	return client
+}
+
+// objects are the names of all objects of a bucket, of finished files and of those that wait.
+func (g ground) objects(t testing.TB) (finished, waiting []string) {
+	t.Helper()
+	pages := s3.NewListObjectsV2Paginator(g.client(t), &s3.ListObjectsV2Input{Bucket: &g.bucket})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(t.Context())
+		require.NoError(t, err)
+		for _, o := range page.Contents {
+			if strings.Contains(*o.Key, stagingFolder) {
+				require.False(t, strings.HasSuffix(*o.Key, ".parquet"), "readers that look everywhere")
+				waiting = append(waiting, *o.Key)
+			} else {
+				finished = append(finished, *o.Key)
+			}
+		}
+	}
+	return finished, waiting
+}
+
 // files are the names of all finished files; hidden ones are no files.
 func (g ground) files(t testing.TB) []string {
 	t.Helper()
+	if g.s3 != nil {
+		names, _ := g.objects(t)
+		return names
+	}
 	var names []string
 	require.NoError(t, filepath.WalkDir(g.root, func(path string, entry os.DirEntry, err error) error {
-		switch {
-		case err != nil:
+		if err != nil || entry.IsDir() || strings.HasPrefix(entry.Name(), ".") {
 			return err
-		case entry.IsDir() && strings.HasPrefix(entry.Name(), ".") && path != g.root:
-			return filepath.SkipDir // what the object store has of its own
-		case entry.IsDir() || strings.HasPrefix(entry.Name(), "."):
-			return nil
 		}
 		name, err := filepath.Rel(g.root, path)
 		names = append(names, filepath.ToSlash(name))
@@ -88,27 +128,51 @@ func (g ground) files(t testing.TB) []string {
 	return names
 }
 
+// read is what a file has in it.
+func (g ground) read(t testing.TB, name string) []byte {
+	t.Helper()
+	if g.s3 == nil {
+		content, err := os.ReadFile(filepath.Join(g.root, filepath.FromSlash(name)))
+		require.NoError(t, err)
+		return content
+	}
+	object, err := g.client(t).GetObject(t.Context(), &s3.GetObjectInput{Bucket: &g.bucket, Key: &name})
+	require.NoError(t, err, name)
+	defer object.Body.Close()
+	content, err := io.ReadAll(object.Body)
+	require.NoError(t, err)
+	return content
+}
+
+// put is what somebody else does who writes a file.
+func (g ground) put(t testing.TB, name, content string) {
+	t.Helper()
+	if g.s3 == nil {
+		require.NoError(t, os.WriteFile(filepath.Join(g.root, filepath.FromSlash(name)), []byte(content), 0o600))
+		return
+	}
+	_, err := g.client(t).PutObject(t.Context(), &s3.PutObjectInput{Bucket: &g.bucket, Key: &name, Body: strings.NewReader(content)})
+	require.NoError(t, err)
+}
+
 // drafts are what is there of unfinished files.
 func (g ground) drafts(t testing.TB) []string {
 	t.Helper()
+	if g.s3 != nil {
+		uploads, err := g.s3.Uploads()
+		require.NoError(t, err)
+		_, waiting := g.objects(t)
+		return append(uploads, waiting...)
+	}
 	var names []string
 	require.NoError(t, filepath.WalkDir(g.root, func(path string, entry os.DirEntry, err error) error {
-		name, _ := filepath.Rel(g.root, path)
-		switch {
-		case err != nil:
-			return err
-		case g.s3 == nil && !entry.IsDir() && strings.HasPrefix(entry.Name(), "."):
-			names = append(names, name)
-		case g.s3 != nil && entry.IsDir() && uploadFolder.MatchString(name):
-			names = append(names, name)
+		if err == nil && !entry.IsDir() && strings.HasPrefix(entry.Name(), ".") {
+			names = append(names, path)
 		}
-		return nil
+		return err
 	}))
 	return names
 }
-
-// uploadFolder is how versitygw keeps a multipart upload: .sgwtmp/multipart/<hash of the name>/<upload>.
-var uploadFolder = regexp.MustCompile(`^\.sgwtmp/multipart/[^/]+/[^/]+$`)
 
 // versions is the part of a name that counts backfills.
 var versions = regexp.MustCompile(`^(.*)/v(\d{4})/`)
@@ -128,7 +192,7 @@ func (g ground) rows(t testing.TB, table string) []json.RawMessage {
 	columns := map[string]bool{}
 	slices.Sort(byVersion[newest])
 	for _, name := range byVersion[newest] {
-		for _, row := range readFile(t, filepath.Join(g.root, filepath.FromSlash(name))) {
+		for _, row := range readFile(t, name, g.read(t, name)) {
 			for c := range row {
 				columns[c] = true
 			}
@@ -150,10 +214,10 @@ func (g ground) rows(t testing.TB, table string) []json.RawMessage {
 }
 
 // readFile reads a Parquet file with a library's own reader, which decodes columns of JSON.
-func readFile(t testing.TB, path string) []map[string]any {
+func readFile(t testing.TB, name string, content []byte) []map[string]any {
 	t.Helper()
-	rows, err := parquet.ReadFile[any](path)
-	require.NoError(t, err, path)
+	rows, err := parquet.Read[any](bytes.NewReader(content), int64(len(content)))
+	require.NoError(t, err, name)
 	var out []map[string]any
 	for _, r := range rows {
 		row := r.(map[string]any)

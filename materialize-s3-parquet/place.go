@@ -46,11 +46,11 @@ type file struct {
 	// Path and Backfill are the binding's.
 	Path     string `json:"path"`
 	Backfill uint32 `json:"backfill"`
-	// Draft identifies what was written: the multipart upload, or the hidden file's name.
+	// Draft identifies what was written: the multipart upload, or the name of the hidden file or object.
 	Draft string `json:"draft"`
 	// Token is random, and part of the finished object's metadata. Buckets only.
 	Token string `json:"token,omitempty"`
-	// Parts are the entity tags of the upload's parts, in order. Buckets only.
+	// Parts are the entity tags of the upload's parts, in order. Multipart uploads only.
 	Parts []string `json:"parts,omitempty"`
 	// Sum is the CRC-32C of the content. Folders only.
 	Sum uint32 `json:"sum,omitempty"`

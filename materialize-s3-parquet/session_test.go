@@ -41,7 +41,7 @@ func changes(from, to int, region string) []sinktest.Change {
 // staged and never committed, nothing ever is, and the winner's successor removes it. The loser cannot harm the winner either.
 func TestTwoInstances(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, g ground) {
+	everywhere(t, func(t *testing.T, g ground) {
 		r := g.runtime(t, "twice", `{"path":"t"}`, nil)
 		r.MustApply()
 		r.Log = changes(0, 2, "first")
@@ -73,7 +73,7 @@ func TestTwoInstances(t *testing.T) {
 // Two shards write to one table at once; their files never collide.
 func TestShards(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, g ground) {
+	everywhere(t, func(t *testing.T, g ground) {
 		whole := g.runtime(t, "sharded", `{"path":"t"}`, nil)
 		whole.MustApply()
 		whole.Batch = 1
@@ -131,7 +131,7 @@ func TestLayout(t *testing.T) {
 // A table begins only where nothing is yet, and says so before it writes anything.
 func TestFolderIsTaken(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, g ground) {
+	everywhere(t, func(t *testing.T, g ground) {
 		r := g.runtime(t, "first", `{"path":"t"}`, nil)
 		r.MustApply()
 		r.Log = changes(0, 1, "x")
@@ -147,7 +147,7 @@ func TestFolderIsTaken(t *testing.T) {
 // A runtime that forgot what it had committed, restored from a backup for instance, is told so before anything is overwritten.
 func TestRuntimeForgot(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, g ground) {
+	everywhere(t, func(t *testing.T, g ground) {
 		r := g.runtime(t, "forgetful", `{"path":"t"}`, nil)
 		r.MustApply()
 		r.Log = changes(0, 1, "x")
@@ -191,6 +191,8 @@ func TestConfigProblems(t *testing.T) {
 		require.Contains(t, message, want)
 	}
 	require.NotContains(t, err.Error(), "secret@")
+	large := config{Bucket: "b", FileSizeLimit: maxStaged + 1, Advanced: advanced{Staging: stagedObjects}}
+	require.Contains(t, usererr.Message(large.Validate()), "fileSizeLimit 4294967297 is more than 4294967296 (4 GiB): stores copy no larger files. Lower it, or set advanced.staging to uploads.")
 	for path, want := range map[string]string{
 		"": "path is required.", "a/../b": `path "a/../b" has a part that is "..", which file systems take for a folder.`,
 		"/a": `path "/a" has an empty part: take out the slash at an end, or one of two in a row.`, "_x": `path "_x" has a part that begins with a dot or an underscore; readers of Parquet folders leave such names out.`,

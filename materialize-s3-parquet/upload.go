@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -50,6 +51,7 @@ type upload struct {
 	bucket *bucket
 	name   string
 	token  string
+	object string // that the multipart upload makes: of this name, or one that waits to be copied
 	id     string // of the multipart upload, once it began
 	part   []byte // the one that fills
 	bytes  int64
@@ -85,17 +87,27 @@ func (u *upload) failure() error {
 	return u.err
 }
 
+// begin begins the multipart upload.
+func (u *upload) begin(ctx context.Context) error {
+	taken, product, err := u.bucket.look(ctx, u.name)
+	if err != nil {
+		return err
+	}
+	if taken {
+		return foreign(u.name, u.bucket.url())
+	}
+	u.object = u.name
+	if u.bucket.stagesObjects(product) {
+		u.object = u.bucket.stagedName(u.name, u.token)
+	}
+	u.id, err = u.bucket.begin(ctx, u.object, u.token)
+	return err
+}
+
 // send hands the part over to a goroutine. It waits while too many are on their way.
 func (u *upload) send(ctx context.Context) error {
 	if u.id == "" {
-		taken, err := u.bucket.exists(ctx, u.name)
-		if err != nil {
-			return err
-		}
-		if taken {
-			return foreign(u.name, u.bucket.url())
-		}
-		if u.id, err = u.bucket.begin(ctx, u.name, u.token); err != nil {
+		if err := u.begin(ctx); err != nil {
 			return err
 		}
 	}
@@ -110,7 +122,7 @@ func (u *upload) send(ctx context.Context) error {
 	number := u.count
 	u.sending.Go(func() {
 		defer func() { <-u.bucket.parts.slots }()
-		tag, err := u.bucket.put(ctx, u.name, u.id, number, bytes.NewReader(part))
+		tag, err := u.bucket.put(ctx, u.object, u.id, number, bytes.NewReader(part))
 		u.bucket.parts.giveBack(part)
 		u.mu.Lock()
 		defer u.mu.Unlock()
@@ -135,10 +147,18 @@ func (u *upload) seal(ctx context.Context) (file, error) {
 	if err := u.failure(); err != nil {
 		return file{}, err
 	}
-	return file{Place: u.bucket.url(), Name: u.name, Bytes: u.bytes, Draft: u.id, Token: u.token, Parts: u.tags}, nil
+	f := file{Place: u.bucket.url(), Name: u.object, Bytes: u.bytes, Draft: u.id, Token: u.token, Parts: u.tags}
+	if u.object == u.name {
+		return f, nil
+	}
+	if err := u.bucket.complete(ctx, f); err != nil {
+		return file{}, fmt.Errorf("staging %s: %w", u.name, err)
+	}
+	f.Name, f.Draft, f.Parts = u.name, u.object, nil
+	return f, nil
 }
 
-// discard aborts the upload, if the store lets it. Who comes later finds what is left of it.
+// discard removes what was written, if the store lets it. Who comes later finds what is left of it.
 func (u *upload) discard() {
 	u.sending.Wait()
 	if u.id == "" {
@@ -146,5 +166,14 @@ func (u *upload) discard() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	_ = u.bucket.abort(ctx, u.name, u.id)
+	_ = u.remove(ctx)
+}
+
+// remove aborts the upload, and deletes the object that it may have become in order to be copied.
+func (u *upload) remove(ctx context.Context) error {
+	err := u.bucket.abort(ctx, u.object, u.id)
+	if u.object == u.name {
+		return err
+	}
+	return u.bucket.remove(ctx, u.object)
 }
