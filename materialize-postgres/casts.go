@@ -40,7 +40,7 @@ func (c *conn) keepStaged(ctx context.Context, t *table, columns int) error {
 // culprit names the row and the field of a cast that failed. Any other error it returns as it is.
 func (c *conn) culprit(ctx context.Context, t *table, err error, staged ...staging) error {
 	failed, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok || !t.casts(staged[0].columns) || !strings.HasPrefix(failed.Code, "22") && failed.Code != codeCheck {
+	if !ok || !t.casts(staged[0].columns) || !strings.HasPrefix(failed.Code, classWrongValue) && failed.Code != codeCheck {
 		return err
 	}
 	if c.exec(ctx, "ROLLBACK TO SAVEPOINT sluice_staged") != nil {

@@ -255,19 +255,11 @@ func (b *bucket) look(ctx context.Context, name string) (taken bool, product str
 
 // begin starts a multipart upload.
 func (b *bucket) begin(ctx context.Context, name, token string) (string, error) {
+	a := b.cfg.Advanced
 	in := &s3.CreateMultipartUploadInput{
 		Bucket: &b.name, Key: &name, ContentType: aws.String("application/vnd.apache.parquet"),
-		Metadata: map[string]string{tokenKey: token},
-	}
-	a := b.cfg.Advanced
-	if a.ServerSideEncryption != "" {
-		in.ServerSideEncryption = types.ServerSideEncryption(a.ServerSideEncryption)
-	}
-	if a.KMSKeyID != "" {
-		in.SSEKMSKeyId = &a.KMSKeyID
-	}
-	if a.StorageClass != "" {
-		in.StorageClass = types.StorageClass(a.StorageClass)
+		Metadata:             map[string]string{tokenKey: token},
+		ServerSideEncryption: types.ServerSideEncryption(a.ServerSideEncryption), SSEKMSKeyId: a.kmsKey(), StorageClass: types.StorageClass(a.StorageClass),
 	}
 	out, err := b.client.CreateMultipartUpload(ctx, in)
 	if err != nil {

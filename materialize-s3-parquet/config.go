@@ -51,6 +51,14 @@ type advanced struct {
 	RequestTimeout       schema.Duration `json:"requestTimeout" title:"Request Timeout" desc:"How long you let one request to the object store take before it is given up and made again." default:"2m"`
 }
 
+// kmsKey is the key as requests have it: nil for the account's.
+func (a advanced) kmsKey() *string {
+	if a.KMSKeyID == "" {
+		return nil
+	}
+	return &a.KMSKeyID
+}
+
 // resource is how users describe one table.
 type resource struct {
 	Path        string   `json:"path" title:"Path" desc:"Folder of the table's files, below the prefix." x-collection-name:"true"`

@@ -53,16 +53,10 @@ func (b *bucket) unstaged(object string) (name string, ok bool) {
 
 // copy makes a file of a staged object. Whatever the store answers, what counts is what can be read afterwards.
 func (b *bucket) copy(ctx context.Context, f file) error {
-	in := &s3.CopyObjectInput{Bucket: &b.name, Key: &f.Name, CopySource: aws.String(copySource(b.name + "/" + f.Draft))}
 	a := b.cfg.Advanced
-	if a.ServerSideEncryption != "" {
-		in.ServerSideEncryption = types.ServerSideEncryption(a.ServerSideEncryption)
-	}
-	if a.KMSKeyID != "" {
-		in.SSEKMSKeyId = &a.KMSKeyID
-	}
-	if a.StorageClass != "" {
-		in.StorageClass = types.StorageClass(a.StorageClass)
+	in := &s3.CopyObjectInput{
+		Bucket: &b.name, Key: &f.Name, CopySource: aws.String(copySource(b.name + "/" + f.Draft)),
+		ServerSideEncryption: types.ServerSideEncryption(a.ServerSideEncryption), SSEKMSKeyId: a.kmsKey(), StorageClass: types.StorageClass(a.StorageClass),
 	}
 	_, copying := b.client.CopyObject(ctx, in)
 	there, err := b.verify(ctx, f, 0)
